@@ -1,0 +1,244 @@
+"""The distilled set as one `.safetensors` file that anyone can load, decode and verify.
+
+Loading executes nothing and builds no codec. The header has one metadata key, `dd-bench`: canonical JSON without time,
+host or path, whose `content_sha256` covers the other fields and every tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from latentdd_plugin.budget import Packed, pack, unpack
+from latentdd_plugin.cache import atomic_write
+from latentdd_plugin.codecs.base import decoder_state, is_fitted
+from latentdd_plugin.errors import ArtifactError
+from latentdd_plugin.plugins import OURS
+from latentdd_plugin.space import CodeSpace, SizedCodec, build_codec
+from latentdd_plugin.types import PRECISIONS, ImageData, Json, SyntheticSet, canonical_json
+
+SCHEMA = "dd-bench/artifact.v1"
+KEY = "dd-bench"
+CODEC = "codec."
+LABEL_KINDS = ("hard", "probabilities", "logits")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A distilled set as stored: codes at their precision, labels, and what is needed to decode them."""
+
+    packed: Packed
+    labels: Tensor  # int64 (M,), or float32 (M, classes)
+    lr: float | None
+    codec_state: Mapping[str, Tensor]  # a fitted codec's decoder, else empty
+    header: Mapping[str, Json]
+
+    @property
+    def codes(self) -> Tensor:
+        """Standardised codes float32 (M, c, h, w) as the file holds them."""
+        return unpack(self.packed)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
+        return tuple(self.header["classes"])
+
+    def space(self, codec: SizedCodec | None = None, **resolving: Any) -> CodeSpace:
+        """The code space its codes live in.
+
+        Args:
+            codec: a codec built by the caller (for local weights); its fingerprint must match. None builds the named one.
+                resolving: passed to `plugins.resolve`; by default only this package's own entries are taken.
+        """
+        spec, shape = self.header["codec"], tuple(self.header["image_shape"])
+        if codec is None:
+            options = {"name": spec["name"], "upsample": spec["upsample"], **spec["config"]}
+            codec = build_codec(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
+        if self.codec_state:
+            codec.codec.load_state_dict(
+                {k.removeprefix("shared."): t for k, t in self.codec_state.items()}, strict=False
+            )
+        elif codec.fingerprint != spec["fingerprint"]:
+            raise ArtifactError(
+                f"codec {spec['name']!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
+                f"{spec['fingerprint'][:12]}…: other weights; name the right ones with codec.path=FOLDER"
+            )
+        mean, std = (torch.tensor(self.header["space"][k]).view(-1, 1, 1) for k in ("mean", "std"))
+        return CodeSpace(codec, mean, std)
+
+    def decode(self, codec: SizedCodec | None = None, **resolving: Any) -> Tensor:
+        """Images float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
+        with torch.no_grad():
+            return self.space(codec, **resolving).decode(self.codes)
+
+    def bytes(self, file: int, decoder: int) -> dict[str, int]:
+        """The ledger: bytes of codes and soft labels (the budget), and beside them side information, file, decoder."""
+        scales = 0 if self.packed.scale is None else self.packed.scale.numel() * 4
+        space = 8 * len(self.header["space"]["mean"])
+        hard = self.header["label_kind"] == "hard"
+        return {
+            "codes": self.packed.nbytes,
+            "labels": 0 if hard else self.labels.numel() * self.labels.element_size(),
+            "side": scales + space + (0 if self.lr is None else 4) + (len(self.labels) * 8 if hard else 0),
+            "decoder": decoder,
+            "file": file,
+        }
+
+
+def make(synthetic: SyntheticSet, space: CodeSpace, precision: str, data: ImageData, codec_name: str) -> Artifact:
+    """Pack a distilled set at a precision, with everything that decoding it needs."""
+    codec = space.codec
+    fitted = is_fitted(codec.codec)
+    state = {k: t.cpu().contiguous() for k, t in decoder_state(codec.codec).items()} if fitted else {}
+    header = {
+        "schema": SCHEMA,
+        "codec": {
+            "name": codec_name,
+            "config": codec.codec.config(),
+            "upsample": codec.upsample,
+            "fingerprint": codec.fingerprint,
+        },
+        "space": {"mean": space.mean.flatten().tolist(), "std": space.std.flatten().tolist()},
+        "value_space": "images in [0, 1], not clamped",
+        "precision": precision,
+        "codes_shape": list(synthetic.codes.shape),
+        "image_shape": list(data.image_shape),
+        "classes": list(data.classes),
+        "label_kind": synthetic.label_kind,
+        "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+    }
+    return Artifact(pack(synthetic.codes, precision), synthetic.labels.cpu(), synthetic.lr, state, header)
+
+
+def save(artifact: Artifact, path: Path) -> str:
+    """Write the file, all or nothing; returns its sha256. The same artifact gives the same bytes."""
+    tensors = _tensors(artifact)
+    fields = {k: v for k, v in artifact.header.items() if k != "content_sha256"}
+    header = {**fields, "content_sha256": _content_hash(fields, tensors)}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={KEY: canonical_json(header)})
+    return file_sha256(path)
+
+
+def load(path: Path | str) -> Artifact:
+    """Read and check an artifact.
+
+    Raises:
+        ArtifactError: not such a file, another schema, a wrong shape or type, or content that does not match its hash.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
+    try:
+        header = json.loads(metadata.get(KEY, ""))
+    except ValueError:
+        raise ArtifactError(f"{path}: no `{KEY}` header; this is not an artifact of this package") from None
+    try:
+        return _checked(header, tensors)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ArtifactError(f"{path}: malformed header ({type(error).__name__}: {error})") from None
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _tensors(artifact: Artifact) -> dict[str, Tensor]:
+    tensors = {"codes": artifact.packed.data, "labels": artifact.labels}
+    if artifact.packed.scale is not None:
+        tensors["codes.scale"] = artifact.packed.scale
+    if artifact.lr is not None:
+        tensors["lr"] = torch.tensor([artifact.lr], dtype=torch.float32)
+    tensors |= {CODEC + name: tensor for name, tensor in artifact.codec_state.items()}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _content_hash(fields: Mapping[str, Json], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(canonical_json(dict(fields)).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact:
+    if header.get("schema") != SCHEMA:
+        raise ArtifactError(f"schema {header.get('schema')!r}; this version reads {SCHEMA!r}")
+    fields = {k: v for k, v in header.items() if k != "content_sha256"}
+    if _content_hash(fields, tensors) != header.get("content_sha256"):
+        raise ArtifactError("content does not match its hash: the file was changed or damaged")
+    unknown = [n for n in tensors if n not in ("codes", "codes.scale", "labels", "lr") and not n.startswith(CODEC)]
+    if unknown or not {"codes", "labels"} <= set(tensors):
+        raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
+    m, c, h, w = (int(n) for n in header["codes_shape"])
+    if min(m, c, h, w) < 1 or header["precision"] not in PRECISIONS or header["label_kind"] not in LABEL_KINDS:
+        raise ArtifactError(f"codes_shape {header['codes_shape']}, precision {header['precision']!r}: not possible")
+    packed = Packed(tensors["codes"], tensors.get("codes.scale"), header["precision"], (m, c, h, w))
+    _check_codes(packed)
+    _check_labels(tensors["labels"], header["label_kind"], m, len(header["classes"]))
+    _check_space(header, c)
+    lr = float(tensors["lr"][0]) if "lr" in tensors else None
+    state = {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
+    return Artifact(packed, tensors["labels"], lr, state, dict(header))
+
+
+def _check_codes(packed: Packed) -> None:
+    bits = PRECISIONS[packed.precision]
+    if bits >= 16:
+        dtype, shape = (torch.float32 if bits == 32 else torch.float16), packed.shape
+    else:
+        dtype, shape = torch.uint8, (math.ceil(math.prod(packed.shape) * bits / 8),)
+        scale = packed.scale
+        if scale is None or scale.dtype != torch.float32 or tuple(scale.shape) != (2, packed.shape[1]):
+            raise ArtifactError("codes.scale: float32 (2, channels) is needed with integer codes")
+        if not bool(torch.isfinite(scale).all()):
+            raise ArtifactError("codes.scale holds values that are not finite")
+    if packed.data.dtype != dtype or tuple(packed.data.shape) != tuple(shape):
+        raise ArtifactError(
+            f"codes are {packed.data.dtype} {tuple(packed.data.shape)}; {packed.precision} of {packed.shape} "
+            f"needs {dtype} {tuple(shape)}"
+        )
+    if bits >= 16 and not bool(torch.isfinite(packed.data).all()):
+        raise ArtifactError("codes hold values that are not finite")
+
+
+def _check_labels(labels: Tensor, kind: str, m: int, classes: int) -> None:
+    dtype, shape = (torch.int64, (m,)) if kind == "hard" else (torch.float32, (m, classes))
+    if labels.dtype != dtype or tuple(labels.shape) != shape:
+        raise ArtifactError(f"labels are {labels.dtype} {tuple(labels.shape)}; {kind} labels need {dtype} {shape}")
+    if kind == "hard" and not bool(((labels >= 0) & (labels < classes)).all()):
+        raise ArtifactError(f"labels outside 0 … {classes - 1}")
+    if kind != "hard" and not bool(torch.isfinite(labels).all()):
+        raise ArtifactError("labels hold values that are not finite")
+
+
+def _check_space(header: Mapping[str, Json], channels: int) -> None:
+    space = header["space"]
+    sides = [space["mean"], space["std"]]
+    if any(len(s) != channels or not all(math.isfinite(v) for v in s) for s in sides):
+        raise ArtifactError(f"space: finite mean and std of {channels} channels are needed")
+    if len(header["image_shape"]) != 3 or min(header["image_shape"]) < 1:
+        raise ArtifactError(f"image_shape {header['image_shape']}: (C, H, W) is needed")

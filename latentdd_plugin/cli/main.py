@@ -1,0 +1,89 @@
+"""`dd-bench`: finds the command by its first word, imports that command alone, and turns errors into exit codes.
+
+A command is a module with `add_arguments(parser)` and `execute(args) -> int`, and one line in `COMMANDS`.
+`args.command_line` holds what was typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from latentdd_plugin import __version__
+from latentdd_plugin.errors import DDBenchError
+
+COMMANDS = {
+    "run": ("latentdd_plugin.cli.run", "distil a data set with one codec and one algorithm, and score the result"),
+    "list": ("latentdd_plugin.cli.listing", "show the codecs, algorithms, evaluators and data sets that are installed"),
+}
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except DDBenchError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        _complain(str(interrupt) or "interrupted")
+        return INTERRUPTED
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else "--help"
+    if first in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0 if words else 2
+    if first in ("-V", "--version"):
+        sys.stdout.write(f"dd-bench {__version__}\n")
+        return 0
+    if first not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(first, COMMANDS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        _complain(f"unknown command {first!r}{hint}; there are: {', '.join(COMMANDS)}")
+        return 2
+    module = importlib.import_module(COMMANDS[first][0])
+    parser = argparse.ArgumentParser(
+        prog=f"dd-bench {first}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    args = parser.parse_intermixed_args(words[1:])
+    args.command_line = shlex.join(["dd-bench", *words])
+    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds texts
+        sys.path.append(here)  # so that package.module:Class of the working folder can be named
+    return int(module.execute(args))
+
+
+def usage() -> str:
+    """The text of `dd-bench --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: dd-bench COMMAND …",
+            "",
+            "Dataset distillation in latent space: any codec, any algorithm, one honest byte budget.",
+            "",
+            *lines,
+            "",
+            "dd-bench COMMAND --help shows a command's options; dd-bench --version the version.",
+            "",
+        ]
+    )
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        sys.stderr.write(f"dd-bench: {line}\n")

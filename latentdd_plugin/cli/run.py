@@ -1,0 +1,97 @@
+"""Distil a data set in a codec's space with one algorithm, score the result, and leave a record.
+
+Any key of the configuration can also be set as key=value, before or after the flags:
+
+  dd-bench run --codec dct --algo dm --ipc 1
+  dd-bench run --codec ./my_codec.py:MyCodec codec.size=4 algo.iterations=100
+  dd-bench run --lpc 16 --precision fp32,int8,int4         one distillation, stored and scored three times
+  dd-bench run --algo dm,random seed=0,1 -m                a job for each combination
+  dd-bench run --algo dm,random -m hydra/launcher=joblib   the same, side by side
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from latentdd_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from latentdd_plugin.cli.request import Request
+    from latentdd_plugin.record import Record
+
+FILES = ("result.json", "distilled.safetensors", "report.html", "grid.png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dd-bench run`. All are texts: Hydra and the configuration check them."""
+    flags = {
+        "codec": "name, package.module:Class or ./file.py:Class (default dct)",
+        "algo": "name, package.module:Class or ./file.py:Class (default dm)",
+        "dataset": "name, folder or Hugging Face id (default digits)",
+        "ipc": "budget in images a class (default 1)",
+        "lpc": "budget in codes a class, instead of --ipc",
+        "precision": "fp32, fp16, int8, int4 or int2; several with commas at a fixed --lpc",
+        "match": "code or pixel: where the matching networks look",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
+        "protocol": "evaluation recipe (default fast.v1)",
+        "seed": "whole number (default 0)",
+        "device": "auto, cpu, cuda or cuda:N",
+        "controls": "default or none",
+        "out": "folder of the run; the same folder again continues it",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument("--resume", action="store_true", help="continue in --out; that happens without it too")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the table at the end only")
+    parser.add_argument("-m", "--multirun", action="store_true", help="a job for each combination of values")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the configuration")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Do the run, or the sweep with -m, and print the table."""
+    from latentdd_plugin.cli import overrides, request, sweep
+
+    start_logging(quiet=args.quiet)
+    words, faults = overrides.checked(overrides.from_flags(args, sweep=args.multirun), sweep=args.multirun)
+    if args.out is not None:
+        words.append(f"out={overrides.quoted(args.out)}")
+    if args.multirun:
+        return sweep.execute(words, faults, quiet=args.quiet, command=args.command_line)
+    wanted, more = request.inspect(overrides.composed(words))
+    if faults or more or wanted is None:
+        raise UsageError([*faults, *more])
+    for record in perform(wanted, progress=not args.quiet and sys.stderr.isatty(), command=args.command_line):
+        sys.stdout.write(f"{record.table()}\n{paths(record)}\n")
+    return 0
+
+
+def perform(wanted: Request, *, progress: bool, command: str | None) -> list[Record]:
+    """Run what was asked for: one record, or one for each precision."""
+    from latentdd_plugin.road import run, run_precisions
+
+    if len(wanted.precisions) > 1:
+        return run_precisions(wanted.config, wanted.precisions, out=wanted.out, progress=progress, command=command)
+    return [run(wanted.config, out=wanted.out, progress=progress, command=command)]
+
+
+def paths(record: Record) -> str:
+    """Where the run's files are, a line each."""
+    return "\n".join(str(record.folder / name) for name in FILES if (record.folder / name).exists())
+
+
+def start_logging(*, quiet: bool) -> None:
+    """The package's log lines as plain text on stderr."""
+    logger = logging.getLogger("latentdd_plugin")
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
+
+
+class _Lines(logging.Handler):
+    """Writes to the stderr of the moment, which a test or a progress bar may have replaced."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")

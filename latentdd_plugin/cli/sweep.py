@@ -1,0 +1,117 @@
+"""Hydra multirun: one configuration a job, on any launcher, and one table over all of them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from latentdd_plugin.cli import overrides as words_of
+from latentdd_plugin.cli import request
+from latentdd_plugin.cli.run import perform, start_logging
+from latentdd_plugin.errors import DDBenchError, UsageError
+
+if TYPE_CHECKING:
+    from latentdd_plugin.types import Json
+
+log = logging.getLogger("latentdd_plugin")
+DEFAULT_OUT = "runs"
+BASIC = "basic_launcher.BasicLauncher"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job."""
+
+    overrides: tuple[str, ...]
+    rows: tuple[tuple[str, str, str], ...]  # (evaluator and precision, accuracy, folder)
+    error: str | None = None
+
+
+def execute(words: Sequence[str], faults: Sequence[str], *, quiet: bool, command: str) -> int:
+    """Check every job, run them all, print one table; 1 if any of them failed."""
+    found = [*faults, *_job_faults(words)]
+    if found:
+        raise UsageError(list(dict.fromkeys(found)))
+    base = words_of.composed([w for w in words if w.startswith("out=")])["out"] or DEFAULT_OUT
+    task = functools.partial(job, quiet=quiet, command=command)
+    arguments = [*words, f"hydra.sweep.dir={words_of.quoted(str(base))}"]
+    try:
+        with initialize_config_dir(str(words_of.CONF), job_name="dd-bench", version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            returned = hydra.multirun("config", task, arguments, with_log_configuration=False) if hydra else None
+    except HydraException as error:
+        hint = "; install 'latentdd-plugin[joblib]' or [slurm] for more launchers" if "launcher" in str(error) else ""
+        raise UsageError(" ".join(str(error).split()) + hint) from error
+    if not isinstance(returned, list):
+        sys.stdout.write(f"This sweeper returns no jobs; their records are under {base}\n")
+        return 0
+    outcomes = [j.return_value for batch in returned for j in batch]
+    sys.stdout.write(table(outcomes) + "\n")
+    return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+def _job_faults(words: Sequence[str]) -> Iterable[str]:
+    level = log.level
+    log.setLevel(logging.WARNING)  # each job says again what it resolves
+    try:
+        for job_words in words_of.expanded(words):
+            yield from request.inspect(words_of.composed(job_words))[1]
+    finally:
+        log.setLevel(level)
+
+
+def job(cfg: DictConfig, *, quiet: bool, command: str) -> Outcome:
+    """One job of a sweep, in whatever process the launcher chose. Its failure is a row, not the end of the others."""
+    from latentdd_plugin import road
+
+    start_logging(quiet=quiet)
+    hydra = HydraConfig.get()
+    names = tuple(str(word) for word in hydra.overrides.task)
+    one_by_one = str(hydra.launcher.get("_target_", "")).endswith(BASIC)
+    try:
+        tree: Any = OmegaConf.to_container(cfg, resolve=True)
+        wanted = request.read(tree)
+        folder = (wanted.out or Path(DEFAULT_OUT)) / road.default_out(wanted.config).name
+        wanted = replace(wanted, out=folder)
+        records = perform(wanted, progress=one_by_one and not quiet and sys.stderr.isatty(), command=command)
+    except DDBenchError as error:
+        return Outcome(names, (), " ".join(str(error).split()))
+    except Exception as error:
+        log.error("%s", traceback.format_exc())
+        return Outcome(names, (), f"{type(error).__name__}: {error}")
+    return Outcome(names, tuple(row for record in records for row in _rows(record.data, record.folder)))
+
+
+def _rows(data: Mapping[str, Json], folder: Path) -> Iterable[tuple[str, str, str]]:
+    precision = data["budget"]["precision"]
+    for evaluator, summary in data["summary"].items():
+        std = f" ± {100 * summary['std']:.1f}" if summary["std"] is not None else ""
+        yield f"{evaluator} {precision}", f"{100 * summary['mean']:.1f}%{std}", str(folder)
+    for skipped in data["skipped"]:
+        yield f"{skipped['evaluator']} {precision}", f"skipped: {skipped['reason']}", str(folder)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A row for each job and evaluator; what all jobs share is left out of the first column."""
+    shared = set.intersection(*(set(o.overrides) for o in outcomes)) if len(outcomes) > 1 else set()
+    lines = [("job", "evaluator", "accuracy", "folder")]
+    for outcome in outcomes:
+        name = " ".join(w.lstrip("+") for w in outcome.overrides if w not in shared and not w.startswith("out="))
+        lines += [(name, *row) for row in outcome.rows]
+        if outcome.error:
+            lines.append((name, "-", f"failed: {outcome.error}", "-"))
+    widths = [max(len(line[i]) for line in lines) for i in range(2)]
+    widths.append(max((len(line[2]) for line in lines if not line[2].startswith(("failed", "skipped"))), default=0))
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, [*widths, 0], strict=True)).rstrip() for line in lines)

@@ -1,0 +1,103 @@
+"""The codec contract: `encode(images) -> codes`, differentiable `decode(codes) -> images`.
+
+A new codec is one file with one class derived from `Codec`, named in the entry-point group `dd_bench.codecs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.types import Json, canonical_json
+
+Batches = Callable[[], Iterator[Tensor]]  # each call walks the training images anew: float32 (n, C, H, W) in [0, 1]
+
+
+class Codec(torch.nn.Module, ABC):
+    """Turns images into codes and back. Derive, set the class attributes, write `encode` and `decode`.
+
+    A constructor parameter named `image_shape` is filled in by the package with the (C, H, W) that `encode` will be
+    given, unless the caller sets it; a codec whose output size does not follow from the code's shape needs it.
+    Every other parameter must be JSON, have a default, and be kept as an attribute of the same name.
+
+    Attributes:
+        spatial: decode(flip(z)) is close to flip(decode(z)); the package then augments codes spatially.
+        pixels: the codes are the pixels, so that colour augmentation keeps its meaning on them (`identity` alone).
+        channels: image channels `encode` takes (3: grey images are repeated, and averaged after decoding); None: any.
+        multiple: image sides must be a multiple of it; other sizes are padded by reflection and cropped back.
+        costly: `encode` runs a network, so that codes of a data set are worth keeping on disk.
+        trained_on: names of the data sets the weights have seen; empty for a fixed transform.
+        locations: constructor parameters that say where the weights are or come from, not what they compute; not part of
+            `config`.
+    """
+
+    contract: ClassVar[int] = 1
+    spatial: bool = False
+    pixels: bool = False
+    channels: int | None = None
+    multiple: int = 1
+    costly: bool = False
+    trained_on: tuple[str, ...] = ()
+    locations: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Images float32 (N, C, H, W) in [0, 1] to codes float32 (N, c, h, w). Deterministic; needs no gradient."""
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (N, c, h, w) to images (N, C, H, W), differentiable in the codes, not clamped."""
+
+    def fit(self, batches: Batches) -> None:
+        """Learn from the training images, once, before `encode`. Default: nothing to learn."""
+
+    def config(self) -> dict[str, Json]:
+        """The constructor's arguments as JSON, without locations: the same object comes back from them."""
+        names = [n for n in inspect.signature(type(self)).parameters if n not in self.locations]
+        return {n: _plain(getattr(self, n)) for n in names}
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that makes this codec, named `encoder.*`, `decoder.*` or `shared.*`."""
+        return {
+            name if name.split(".")[0] in ("encoder", "decoder", "shared") else f"shared.{name}": tensor.detach()
+            for name, tensor in self.state_dict().items()
+        }
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruction: decode(encode(images))."""
+        return self.decode(self.encode(images))
+
+
+def _plain(value: Json) -> Json:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def is_fitted(codec: Codec) -> bool:
+    """Whether the codec learns from the run's training images, so that its decoder belongs in the artifact."""
+    return type(codec).fit is not Codec.fit
+
+
+def decoder_state(codec: Codec) -> dict[str, Tensor]:
+    """The part of the state that decoding needs: `decoder.*` and `shared.*`."""
+    return {name: tensor for name, tensor in codec.state().items() if not name.startswith("encoder.")}
+
+
+def decoder_bytes(codec: Codec) -> int:
+    """Bytes of the tensors that decoding needs, at the precision in which they run."""
+    return sum(t.numel() * t.element_size() for t in decoder_state(codec).values())
+
+
+def fingerprint(codec: Codec) -> str:
+    """sha256 (hex) over class, configuration and state: equal for equal codecs, wherever they were loaded from."""
+    kind = type(codec)
+    digest = hashlib.sha256(f"{kind.__module__}:{kind.__qualname__}\n{canonical_json(codec.config())}".encode())
+    for name, tensor in sorted(codec.state().items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()

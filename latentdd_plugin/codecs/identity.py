@@ -1,0 +1,22 @@
+"""The pixel baseline: the code is the image."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentdd_plugin.codecs.base import Codec
+
+
+class Identity(Codec):
+    """Codes are the pixels themselves; standardised they are the normalised pixels of DC, DM and MTT."""
+
+    spatial = True
+    pixels = True
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), unchanged."""
+        return images
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (N, C, H, W), unchanged."""
+        return codes

@@ -1,0 +1,156 @@
+"""The one optimisation loop. A matching method is its loss; everything that repeats is here."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.distillers.base import Distiller, Task
+from latentdd_plugin.errors import RunFailed
+from latentdd_plugin.types import Shape, SyntheticSet
+
+CURVE_POINTS = 200  # losses kept for the report
+
+
+@dataclass
+class Variables:
+    """What is optimised. Tensors change in place; `optimizer` holds a parameter group for each."""
+
+    codes: Tensor  # float32 (M, c, h, w), standardised
+    labels: Tensor  # int64 (M,), or float32 (M, classes) where they are learned
+    optimizer: torch.optim.Optimizer
+    lr: Tensor | None = None  # float32 (), the student's learned learning rate
+    label_kind: str = "hard"
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimised tensors by name."""
+        named = {"codes": self.codes, "labels": self.labels, "lr": self.lr}
+        return {k: t for k, t in named.items() if t is not None and t.requires_grad}
+
+
+class Matching(Distiller):
+    """A method that optimises codes by matching something. It gives `iteration`; the loop does the rest."""
+
+    match_spaces = ("code", "pixel")
+    iterations: int
+    lr: float
+    momentum: float
+    init: str
+    lr_scale: str
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
+
+    @abstractmethod
+    def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
+        """One fresh network with all its outer loops: yield a loss, be updated, go on. Keeps no state between calls."""
+
+    def variables(self, task: Task) -> Variables:
+        """The tensors to optimise, at their start."""
+        codes, labels = task.init(self.init)
+        codes.requires_grad_()
+        lr = self.lr * (step_scale(task.codes_per_class, task.code_shape) if self.lr_scale == "auto" else 1.0)
+        return Variables(codes, labels, torch.optim.SGD([{"params": [codes], "lr": lr}], momentum=self.momentum))
+
+    def distill(self, task: Task) -> SyntheticSet:
+        """Run the loop to its last iterate."""
+        return optimise(self, task)
+
+
+def step_scale(codes_per_class: int, code_shape: Shape) -> float:
+    """How a published learning rate, made for few samples of pixels, carries over to many codes of another size.
+
+    A class mean's gradient falls on each of its L samples as 1/L, so the step grows with L to move them as far.
+    """
+    return float(max(1, codes_per_class))
+
+
+def optimise(method: Matching, task: Task) -> SyntheticSet:
+    """Seeding, checkpoints, progress, update and watch over the loss; equal with and without interruption.
+
+    Raises:
+        RunFailed: the loss or a variable is no longer finite; the last good checkpoint is kept.
+    """
+    variables = method.variables(task)
+    losses: list[tuple[int, float]] = []
+    start = _restore(task, variables, losses)
+    every = max(1, method.iterations // CURVE_POINTS)
+    loss = torch.zeros(())
+    with held_interrupt() as interrupted:
+        for step in range(start, method.iterations):
+            if interrupted() or task.checkpoint.due():
+                _save(task, variables, losses, step)
+            if interrupted():
+                raise KeyboardInterrupt
+            for loss in method.iteration(task, variables, step):
+                variables.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                variables.optimizer.step()
+            if step % every == 0 or step == method.iterations - 1:
+                losses.append((step, _finite(float(loss.detach()), variables, step)))
+            task.progress(step + 1, method.iterations, losses[-1][1])
+    _save(task, variables, losses, method.iterations)
+    lr = None if variables.lr is None else float(variables.lr.detach())
+    return SyntheticSet(variables.codes.detach(), variables.labels.detach(), variables.label_kind, lr, tuple(losses))
+
+
+@contextmanager
+def held_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back to the end of an iteration, so that what is saved is whole; a second one acts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _finite(loss: float, variables: Variables, step: int) -> float:
+    if math.isfinite(loss) and all(bool(torch.isfinite(t).all()) for t in variables.tensors().values()):
+        return loss
+    raise RunFailed(
+        f"step {step}: the loss is {loss} or a code is not finite. The last good checkpoint is kept; "
+        "try a smaller algo.lr, or amp=off"
+    )
+
+
+def _save(task: Task, variables: Variables, losses: list[tuple[int, float]], step: int) -> None:
+    if losses:
+        _finite(losses[-1][1], variables, step)
+    task.checkpoint.save(
+        {
+            "step": step,
+            "variables": {k: t.detach().cpu() for k, t in variables.tensors().items()},
+            "optimizer": variables.optimizer.state_dict(),
+            "losses": losses,
+        }
+    )
+
+
+def _restore(task: Task, variables: Variables, losses: list[tuple[int, float]]) -> int:
+    kept = task.checkpoint.load()
+    if kept is None:
+        return 0
+    with torch.no_grad():
+        for name, tensor in variables.tensors().items():
+            tensor.copy_(kept["variables"][name])
+    variables.optimizer.load_state_dict(kept["optimizer"])
+    losses.extend((int(s), float(v)) for s, v in kept["losses"])
+    return int(kept["step"])

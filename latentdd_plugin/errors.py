@@ -1,0 +1,41 @@
+"""The package's own errors: what was given, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DDBenchError(Exception):
+    """Base of every error this package raises on purpose; the command line shows its text alone."""
+
+    exit_code = 1
+
+
+class UsageError(DDBenchError):
+    """The request cannot be carried out as given (exit code 2). Carries every fault found, not the first.
+
+    Args:
+        faults: one message a fault, or a single message.
+    """
+
+    exit_code = 2
+
+    def __init__(self, faults: str | Sequence[str]) -> None:
+        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class DataError(UsageError):
+    """The data set cannot be read as asked: a missing column, a corrupt image, an unknown class."""
+
+
+class ArtifactError(UsageError):
+    """An artifact or record is damaged or of another form than it claims."""
+
+
+class PluginError(UsageError):
+    """A plug-in cannot be found, imported or used."""
+
+
+class RunFailed(DDBenchError):
+    """A run began and could not be finished (exit code 1): a full disk, a non-finite loss."""

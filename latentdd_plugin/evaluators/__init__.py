@@ -1,0 +1,1 @@
+"""Evaluators: one file each. `base` holds the contract."""

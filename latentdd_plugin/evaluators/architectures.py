@@ -1,0 +1,97 @@
+"""A timm architecture at a small input: which input size, stride and patch make sense of it, found by trying."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from latentdd_plugin.evaluators.base import Unsuitable
+from latentdd_plugin.networks import convnet_depth, register_with_timm
+from latentdd_plugin.types import Json, Shape
+
+TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "xcit")
+WINDOWED = ("swin", "maxvit", "coatnet")
+
+
+def timm_name(arch: str, shape: Shape) -> str:
+    """`convnet` to the depth that fits the size; any other name is timm's own."""
+    return f"convnet_d{convnet_depth(*shape[1:])}" if arch == "convnet" else arch
+
+
+def is_known(arch: str) -> bool:
+    """Whether timm, or this package, has an architecture of this name."""
+    from timm.models import is_model
+
+    register_with_timm()
+    return arch == "convnet" or bool(is_model(arch))
+
+
+def _divisor(side: int, at_most: int) -> int:
+    return next(d for d in range(max(1, at_most), 0, -1) if side % d == 0)
+
+
+def candidates(name: str, shape: Shape) -> list[dict[str, Json]]:
+    """Keyword sets to try, the most sensible first.
+
+    timm's defaults are made for 224 px, where a network shrinks its input 32 times; at 32 px the last map would be a
+    single pixel. So small inputs get a smaller stride or patch, such that the last map keeps about 4x4 or 8x8.
+    """
+    side = min(shape[1:])
+    if name.startswith("convnet_d"):
+        return [{"img_size": list(shape[1:])}]
+    if name.startswith(TRANSFORMERS):
+        return [{"img_size": list(shape[1:]), "patch_size": _divisor(side, min(16, side // 8))}]
+    if name.startswith(WINDOWED):
+        patch = _divisor(side, min(4, side // 32))
+        return [{"img_size": list(shape[1:]), "patch_size": patch, "window_size": 7 if side >= 224 else 4}]
+    if name.startswith("convnext"):
+        return [{"patch_size": _divisor(side, min(4, max(1, side // 32)))}, {}]
+    if side < 16:  # a single pixel at any stride
+        return [{}, {"output_stride": 8}, {"img_size": list(shape[1:])}]
+    stride = 8 if side <= 64 else 16 if side <= 128 else 32
+    return [{"output_stride": stride}, {}, {"img_size": list(shape[1:])}]
+
+
+def build(arch: str, shape: Shape, num_classes: int) -> tuple[nn.Module, str, dict[str, Json]]:
+    """The network, its timm name and what it was built with. Draws from torch's global generator.
+
+    Raises:
+        Unsuitable: no sensible setting lets it train on inputs of this shape.
+    """
+    import timm
+
+    register_with_timm()
+    name, reasons = timm_name(arch, shape), []
+    for kwargs in candidates(name, shape):
+        state = torch.random.get_rng_state()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # timm's own, about settings it maps for us
+                network = timm.create_model(name, num_classes=num_classes, in_chans=shape[0], **_typed(kwargs))
+                _probe(network, shape, num_classes)
+        except Exception as error:
+            reasons.append(
+                f"{kwargs or 'defaults'}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
+            torch.random.set_rng_state(state)
+            continue
+        return network, name, kwargs
+    raise Unsuitable(f"{name} cannot take {shape[1]}x{shape[2]} px ({'; '.join(reasons)})")
+
+
+def _typed(kwargs: dict[str, Json]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
+
+
+def _probe(network: nn.Module, shape: Shape, num_classes: int) -> None:
+    """One forward pass in training and in evaluation mode, leaving no trace in running statistics."""
+    kept = {k: t.clone() for k, t in network.state_dict().items()}
+    with torch.no_grad(), torch.random.fork_rng():
+        for training in (True, False):
+            out = network.train(training)(torch.zeros((2, *shape)))
+            if tuple(out.shape) != (2, num_classes):
+                raise ValueError(f"its output has shape {tuple(out.shape)}")
+    network.load_state_dict(kept)

@@ -1,0 +1,294 @@
+"""The road: load -> fit, encode -> distil -> store at a precision -> decode -> train evaluators -> test once -> record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdd_plugin import __version__, artifact, controls, data, numerics, outcome
+from latentdd_plugin.augment import Augment, operations_for
+from latentdd_plugin.budget import Budget, budget_for
+from latentdd_plugin.cache import cache_dir
+from latentdd_plugin.clock import Clock
+from latentdd_plugin.codecs.base import decoder_bytes
+from latentdd_plugin.configure import Parts, resolve
+from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.errors import UsageError
+from latentdd_plugin.evaluators.base import Trial, Unsuitable
+from latentdd_plugin.folder import DiskCheckpoint, RunFolder
+from latentdd_plugin.record import SCHEMA, Record, command_line, environment, gain, summary
+from latentdd_plugin.space import CodeSpace, Real, SizedCodec, build_codec, code_set, pixel_set
+from latentdd_plugin.types import ImageData, Images, Json, RunConfig, Score, Skipped, SyntheticSet, hash_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what to do, with what, where, and how to show it."""
+
+    config: RunConfig
+    parts: Parts
+    folder: RunFolder
+    command: str
+    progress: bool
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The first half of the road, shared by a method, its precisions and its controls."""
+
+    data: ImageData
+    pixels: Real
+    codec: SizedCodec
+    space: CodeSpace
+    codes: Real
+    numerics: numerics.Numerics
+
+    def budget(self, config: RunConfig) -> Budget:
+        """What this configuration may spend."""
+        shapes = self.data.image_shape, self.codec.code_shape
+        return budget_for(*shapes, config.precision, ipc=config.ipc, lpc=config.lpc)
+
+
+def run(
+    config: RunConfig, *, out: Path | str | None = None, progress: bool = False, command: str | None = None
+) -> Record:
+    """Distil, store, decode, evaluate, beside the controls; leaves a run folder.
+
+    Args:
+        config: what to do. Equal configurations give equal artifacts on one platform.
+        out: the folder; None makes `runs/<dataset>-<codec>-<algo>-<hash>`. An unfinished run there is continued, a
+            finished one is returned as it is.
+        progress: show progress bars on stderr.
+        command: what to record as the command; None takes this process's.
+
+    Returns:
+        The record, also in `out/result.json`.
+
+    Raises:
+        UsageError: the configuration cannot be carried out; all faults that could be seen at once.
+        RunFailed: the run began and could not be finished; what was done is kept.
+    """
+    return run_precisions(config, [config.precision], out=out, progress=progress, command=command)[0]
+
+
+def run_precisions(
+    config: RunConfig,
+    precisions: Sequence[str],
+    *,
+    out: Path | str | None = None,
+    progress: bool = False,
+    command: str | None = None,
+) -> list[Record]:
+    """One distillation at a fixed `lpc`, stored and scored at several precisions: a run folder each, under `out`.
+
+    Raises:
+        UsageError: several precisions without `lpc` (at fixed bytes the precision decides how many codes there are),
+            or as `run`.
+    """
+    if len(precisions) > 1 and config.lpc is None:
+        raise UsageError("several precisions from one distillation need a fixed number of codes: give lpc, not ipc")
+    resolved = [resolve(replace(config, precision=p)) for p in precisions]
+    base = Path(out) if out is not None else default_out(resolved[0][0])
+    clock, records = Clock(), []
+    prepared: Prepared | None = None
+    synthetic: SyntheticSet | None = None
+    for each, parts in resolved:
+        folder = RunFolder(base / each.precision if len(precisions) > 1 else base)
+        done = folder.finished(each)
+        if done is None:
+            prepared = prepared or prepare(each, progress, clock)
+            job = Job(each, parts, folder, command or command_line(), progress, clock)
+            done, synthetic = finish(job, prepared, synthetic)
+        else:
+            log.info("%s is finished", folder.path)
+        records.append(done)
+    return records
+
+
+def default_out(config: RunConfig) -> Path:
+    """`runs/<dataset>-<codec>-<algo>-<hash>`."""
+    names = [config.dataset.name, str(config.codec["name"]), str(config.algo["name"])]
+    short = ["".join(ch if ch.isalnum() or ch in "._-" else "_" for ch in Path(name).name) for name in names]
+    return Path("runs") / "-".join([*short, config.hash8])
+
+
+def prepare(config: RunConfig, progress: bool, clock: Clock) -> Prepared:
+    """Load the data, build and fit the codec, encode the training set."""
+    how = numerics.resolve(config)
+    images = data.load(config.dataset, progress=progress)
+    clock.lap("load_s")
+    codec = build_codec(config.codec, images.image_shape)
+    budget_for(images.image_shape, codec.code_shape, config.precision, ipc=config.ipc, lpc=config.lpc)
+    log.info("%s: %d images %s, %d classes", images.name, len(images.train), images.image_shape, len(images.classes))
+    pixels = pixel_set(images, how.device)
+    space, codes = code_set(images, codec, how, progress=progress)
+    clock.lap("encode_s")
+    return Prepared(images, pixels, codec, space, codes, how)
+
+
+def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) -> tuple[Record, SyntheticSet]:
+    """The second half of the road, from the distillation (or its given result) to the record."""
+    config, folder, clock = job.config, job.folder, job.clock
+    with folder.open(config, wait=not config.controls):
+        synthetic = folder.synthetic() or synthetic or distil(job, prepared)
+        folder.keep_synthetic(synthetic)
+        clock.lap("distill_s")
+        stored = artifact.make(synthetic, prepared.space, config.precision, prepared.data, str(config.codec["name"]))
+        sha256 = artifact.save(stored, folder.artifact)
+        with torch.no_grad():
+            images = prepared.space.decode(stored.codes.to(prepared.numerics.device))
+        held_out = prepared.data.held_out(config.split)  # the artifact is final: only now are these images read
+        scores, skipped = evaluate(job, trial_of(job, prepared, images, stored, held_out))
+        clock.lap("evaluate_s")
+        beside = run_controls(job, prepared, scores) if config.controls else {}
+        clock.lap("controls_s")
+        record = Record(
+            {
+                "schema": SCHEMA,
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "command": job.command,
+                "config": config.to_json(),
+                "dataset": outcome.dataset_entry(prepared.data, held_out),
+                "codec": prepared.codec.describe(str(config.codec["name"])),
+                "distiller": {
+                    "name": config.algo["name"],
+                    "config": job.parts.distiller.config(),
+                    "match": config.match,
+                },
+                **_ledger(job, prepared, stored, sha256),
+                "protocol": {**job.parts.protocol.to_json(), "sha256": job.parts.protocol.sha256},
+                "scored_on": config.split,
+                "scores": [asdict(score) for score in scores],
+                "skipped": [asdict(row) for row in skipped],
+                "summary": summary(scores),
+                "controls": beside,
+                "selection": "last-iterate",
+                "cost": outcome.cost_entry(clock),
+                "environment": environment(prepared.numerics.to_json()),
+                "seeds": {"run": config.seed, "evaluation": sorted({score.seed for score in scores})},
+            },
+            folder.path,
+        )
+        outcome.write_pictures(record, synthetic, images, prepared.pixels)
+        record.save()
+        folder.close()
+    return record, synthetic
+
+
+def distil(job: Job, prepared: Prepared) -> SyntheticSet:
+    """The synthetic set: a task in the match space, and the method."""
+    config = job.config
+    in_pixels = config.match == "pixel" or prepared.codec.codec.pixels
+    operations = operations_for(
+        colour=in_pixels and prepared.data.image_shape[0] == 3,
+        spatial=in_pixels or prepared.codec.spatial,
+        flip=prepared.data.flip,
+    )
+    with job.clock.watch_steps(job.progress) as progress:
+        task = Task(
+            real=prepared.pixels if in_pixels else prepared.codes,
+            codes=prepared.codes,
+            space=prepared.space,
+            match=config.match,
+            codes_per_class=prepared.budget(config).codes_per_class,
+            num_classes=len(prepared.data.classes),
+            seed=config.seed,
+            numerics=prepared.numerics,
+            augment=Augment(operations),
+            checkpoint=DiskCheckpoint(job.folder, prepared.numerics.to_json()),
+            progress=progress,
+        )
+        return job.parts.distiller.distill(task)
+
+
+def trial_of(job: Job, prepared: Prepared, images: Tensor, stored: artifact.Artifact, held_out: Images) -> Trial:
+    """A decoded distilled set (M, C, H, W), ready to be judged."""
+    return Trial(
+        images=images,
+        labels=stored.labels,
+        label_kind=stored.header["label_kind"],
+        lr=stored.lr,
+        held_out=held_out,
+        num_classes=len(prepared.data.classes),
+        mean=prepared.pixels.mean,
+        std=prepared.pixels.std,
+        flip=prepared.data.flip,
+        protocol=job.parts.protocol,
+        numerics=prepared.numerics,
+    )
+
+
+def evaluate(job: Job, trial: Trial) -> tuple[list[Score], list[Skipped]]:
+    """Train and test every evaluator under every seed; scores that the folder holds already are not made again."""
+    seeds = [1000 * job.config.seed + i for i in range(trial.protocol.seeds)]
+    kept = {(score.evaluator, score.seed): score for score in job.folder.scores()}
+    skipped = []
+    total = len(seeds) * len(job.parts.evaluators)
+    with tqdm(total=total, unit="net", desc="evaluate", disable=not job.progress, leave=False) as bar:
+        for name, evaluator in job.parts.evaluators.items():
+            try:
+                for seed in seeds:
+                    if (name, seed) not in kept:
+                        kept[name, seed] = replace(evaluator.evaluate(trial, seed), evaluator=name)
+                        job.folder.keep_scores(list(kept.values()))
+                        log.info("%s, seed %d: accuracy %.4f", name, seed, kept[name, seed].accuracy)
+                    bar.update()
+            except Unsuitable as reason:
+                skipped.append(Skipped(name, str(reason)))
+                log.info("%s skipped: %s", name, reason)
+    return [kept[name, seed] for name in job.parts.evaluators for seed in seeds if (name, seed) in kept], skipped
+
+
+def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, Json]:
+    """The controls' entries in the record: ordinary runs, made once for configuration, data, codec and numerics."""
+    entries: dict[str, Json] = {}
+    for name, config in controls.control_configs(
+        job.config, method.budget(job.config), method.data.image_shape
+    ).items():
+        if isinstance(config, str):
+            entries[name] = {"skipped": config}
+            continue
+        prepared = _in_pixels(method) if name.startswith("random-pixels") else method
+        resolved, parts = resolve(config)
+        key = [resolved.to_json(), prepared.data.fingerprint, prepared.codec.fingerprint, parts.protocol.sha256]
+        key += [prepared.numerics.to_json(), __version__]
+        folder = RunFolder(cache_dir() / "controls" / hash_json(key)[:32])
+        record = folder.finished(resolved)
+        if record is None:
+            log.info("control %s", name)
+            control = Job(resolved, parts, folder, f"control of: {job.command}", job.progress, Clock())
+            try:
+                record, _ = finish(control, prepared)
+            except UsageError as fault:
+                entries[name] = {"skipped": str(fault)}
+                continue
+        theirs = [Score(**row) for row in record.data["scores"]]
+        entries[name] = controls.entry(dict(record.data), gain(scores, theirs))
+    return entries
+
+
+def _in_pixels(method: Prepared) -> Prepared:
+    """The same data under the `identity` codec."""
+    codec = build_codec({"name": "identity"}, method.data.image_shape)
+    space, codes = code_set(method.data, codec, method.numerics)
+    return replace(method, codec=codec, space=space, codes=codes)
+
+
+def _ledger(job: Job, prepared: Prepared, stored: artifact.Artifact, sha256: str) -> dict[str, Json]:
+    """The record's `budget` and `artifact`."""
+    size = job.folder.artifact.stat().st_size
+    spent = stored.bytes(size, decoder_bytes(prepared.codec.codec))
+    return {
+        "budget": outcome.budget_entry(prepared.budget(job.config), stored, spent),
+        "artifact": {"path": job.folder.artifact.name, "sha256": sha256, "bytes": size},
+    }

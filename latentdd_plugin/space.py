@@ -1,0 +1,350 @@
+"""Code space: a codec made to fit one image shape, the training set encoded once, and its standardisation.
+
+Distillers see codes standardised per channel by the training set, so that `identity` gives the normalised pixels of
+the original DC, DM and MTT.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+
+from latentdd_plugin import plugins
+from latentdd_plugin.cache import atomic_write, cache_dir, locked
+from latentdd_plugin.codecs.base import Codec, decoder_bytes, fingerprint, is_fitted
+from latentdd_plugin.errors import UsageError
+from latentdd_plugin.numerics import Mode, Numerics, forward_flops, try_compiled
+from latentdd_plugin.types import ImageData, Images, Json, Shape, hash_json
+
+log = logging.getLogger(__name__)
+
+ENCODE_BATCH = 64  # images a call of a costly codec: one fixed shape for the compiler
+PART = 1024  # images a file of the cache: what a killed run loses at most
+PIXELS_A_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations are held at once
+
+
+class SizedCodec:
+    """A codec made to fit images (C, H, W): grey to RGB, enlarging by `upsample`, padding; each undone by `decode`."""
+
+    def __init__(self, codec: Codec, image_shape: Shape, upsample: int = 1) -> None:
+        self.codec = codec.eval().requires_grad_(False)
+        self.image_shape = image_shape
+        self.upsample = upsample
+        c, h, w = image_shape
+        if codec.channels not in (None, 1, 3) or (codec.channels == 1 and c == 3):
+            raise UsageError(f"this codec takes {codec.channels} channels; the images have {c}")
+        self._to_rgb = codec.channels == 3 and c == 1
+        self._size = (h * upsample, w * upsample)
+        self._pad = tuple(-s % codec.multiple for s in self._size)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images float32 (N, C, H, W) in [0, 1] to codes (N, c, h, w)."""
+        if self._to_rgb:
+            images = images.expand(-1, 3, -1, -1)
+        if self.upsample != 1:
+            images = F.interpolate(images, self._size, mode="bicubic", antialias=True).clamp(0, 1)
+        if any(self._pad):
+            images = F.pad(images, (0, self._pad[1], 0, self._pad[0]), mode=_padding_mode(self._size, self._pad))
+        return self.codec.encode(images)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped."""
+        images = self.codec.decode(codes)[..., : self._size[0], : self._size[1]]
+        if self.upsample != 1:
+            images = F.interpolate(images, self.image_shape[1:], mode="bicubic", antialias=True)
+        return images.mean(1, keepdim=True) if self._to_rgb else images
+
+    def to(self, device: str) -> SizedCodec:
+        """This codec with its tensors on a device."""
+        self.codec.to(device)
+        return self
+
+    @cached_property
+    def code_shape(self) -> Shape:
+        """(c, h, w) of one code, found by encoding an empty image.
+
+        Raises:
+            UsageError: the codec cannot take this image size, or does not give it back.
+        """
+        c, h, w = self.image_shape
+        device = next(iter([*self.codec.parameters(), *self.codec.buffers()]), torch.zeros(())).device
+        try:
+            with torch.no_grad():
+                codes = self.encode(torch.zeros((1, c, h, w), device=device))
+                images = self.decode(codes)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"the codec cannot take images of shape {self.image_shape}: {error}") from error
+        if tuple(images.shape[1:]) != self.image_shape or codes.ndim != 4:
+            raise UsageError(
+                f"the codec does not fit images of shape {self.image_shape}: codes {tuple(codes.shape)} decode to "
+                f"{tuple(images.shape)}; set `multiple` in the codec, or dataset.image_size"
+            )
+        _, k, s, t = codes.shape
+        return int(k), int(s), int(t)
+
+    @property
+    def spatial(self) -> bool:
+        """Whether codes may be flipped, shifted and cut like images."""
+        return self.codec.spatial and min(self.code_shape[1:]) > 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the codec; equal wherever the weights were loaded from."""
+        return fingerprint(self.codec)
+
+    def describe(self, name: str) -> dict[str, Json]:
+        """The record's `codec` entry."""
+        return {
+            "name": name,
+            "config": self.codec.config(),
+            "upsample": self.upsample,
+            "fingerprint": self.fingerprint,
+            "code_shape": list(self.code_shape),
+            "spatial": self.spatial,
+            "decoder_bytes": decoder_bytes(self.codec),
+            "fitted": is_fitted(self.codec),
+            "trained_on": list(self.codec.trained_on),
+            "grey": "repeated to three channels, averaged after decoding" if self._to_rgb else None,
+            "source": getattr(self.codec, "source", None),
+        }
+
+
+def _padding_mode(size: tuple[int, int], pad: tuple[int, ...]) -> str:
+    return "reflect" if all(p < s for p, s in zip(pad, size, strict=True)) else "replicate"
+
+
+def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) -> SizedCodec:
+    """The codec a configuration names, made to fit images of this shape; not yet fitted.
+
+    Args:
+        spec: `name`, optionally `upsample`, and the codec's own options.
+        image_shape: (C, H, W) of the data set's images.
+        resolving: passed to `plugins.resolve`, for names that come out of somebody's file.
+
+    Raises:
+        PluginError: no such codec. UsageError: an option it does not have, a size it cannot take.
+    """
+    options = dict(spec)
+    name, upsample = str(options.pop("name")), options.pop("upsample", 1)
+    if not isinstance(upsample, int) or not 1 <= upsample <= 8:
+        raise UsageError(f"codec.upsample={upsample}: a whole number from 1 to 8")
+    preset = plugins.resolve("codecs", name, base=Codec, **resolving)
+    options = {**preset.config, **options}
+    faults = plugins.check_arguments(preset.cls, options)
+    if faults:
+        raise UsageError([f"codec.{name}: {fault}" for fault in faults])
+    if "image_shape" in inspect.signature(preset.cls).parameters:
+        c, h, w = image_shape
+        given = options.get("image_shape")
+        options["image_shape"] = tuple(given) if given else (c, h * upsample, w * upsample)
+    try:
+        codec = preset.cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"codec {name}: {error}") from error
+    sized = SizedCodec(codec, image_shape, upsample)
+    if not is_fitted(codec):
+        _ = sized.code_shape
+    return sized
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real samples in one space, standardised per channel as they are taken."""
+
+    store: Tensor  # uint8 pixels (N, C, H, W), or float32 codes (N, c, h, w)
+    labels: Tensor  # int64 (N,)
+    by_class: tuple[Tensor, ...]  # int64 indices of each class
+    mean: Tensor  # float32 (c, 1, 1), in units of the space: pixels in [0, 1], or raw codes
+    std: Tensor  # float32 (c, 1, 1)
+
+    @property
+    def shape(self) -> Shape:
+        """(c, h, w) of one sample."""
+        c, h, w = self.store.shape[1:]
+        return int(c), int(h), int(w)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Standardised samples float32 (n, c, h, w) at these positions of the training set."""
+        samples = self.store[indices.to(self.store.device)]
+        if samples.dtype == torch.uint8:
+            return samples.float().sub_(self.mean * 255).div_(self.std * 255)
+        return (samples - self.mean) / self.std
+
+    def batch(self, label: int, n: int, generator: torch.Generator) -> Tensor:
+        """min(n, class size) samples of one class, drawn without replacement."""
+        members = self.by_class[label]
+        return self.take(members[torch.randperm(len(members), generator=generator)[:n]])
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Every sample (N, c, h, w) and its label (N,)."""
+        return self.take(torch.arange(len(self.labels))), self.labels
+
+
+@dataclass(frozen=True)
+class CodeSpace:
+    """A fitted codec and the statistics that standardise its codes."""
+
+    codec: SizedCodec
+    mean: Tensor  # float32 (c, 1, 1) of raw codes
+    std: Tensor  # float32 (c, 1, 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
+
+        Differentiable; in the backward pass one chunk at a time is decoded again, so that memory is bounded by the chunk.
+        """
+        pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
+        chunks = codes.split(max(1, PIXELS_A_CHUNK // pixels))
+        if codes.requires_grad and torch.is_grad_enabled():
+            return torch.cat([checkpoint(self._decode, chunk, use_reentrant=False) for chunk in chunks])
+        return torch.cat([self._decode(chunk) for chunk in chunks])
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self.codec.decode(codes * self.std + self.mean)
+
+
+def _statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
+    """Per-channel mean and standard deviation (c, 1, 1) over samples and places; one common deviation where asked."""
+    scale = 255.0 if store.dtype == torch.uint8 else 1.0
+    count = store.numel() / store.shape[1]
+    total, squares = (torch.zeros(store.shape[1], dtype=torch.float64) for _ in range(2))
+    for part in store.split(4096):
+        values = part.to(torch.float64)
+        total += values.sum((0, 2, 3)).cpu()
+    mean = total / count
+    for part in store.split(4096):
+        squares += (part.to(torch.float64) - mean.view(-1, 1, 1).to(part.device)).square().sum((0, 2, 3)).cpu()
+    variance = squares / count
+    std = (variance.mean().expand_as(variance) if common else variance).sqrt().clamp_min(1e-6 * scale)
+    shape = (-1, 1, 1)
+    return (mean / scale).float().view(shape).to(store.device), (std / scale).float().view(shape).to(store.device)
+
+
+def members(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
+    """Positions of each class, in order."""
+    return tuple((labels == label).nonzero().flatten().cpu() for label in range(classes))
+
+
+def pixel_set(data: ImageData, device: str) -> Real:
+    """The training images as real samples of pixel space."""
+    store = data.train.pixels.to(device)
+    mean, std = _statistics(store, common=False)
+    return Real(store, data.train.labels, members(data.train.labels, len(data.classes)), mean, std)
+
+
+def code_set(
+    data: ImageData, codec: SizedCodec, numerics: Numerics, *, progress: bool = False
+) -> tuple[CodeSpace, Real]:
+    """Fit the codec where it learns, encode the training images once, standardise.
+
+    Codes of a codec that runs a network are kept on disk and found again by data, codec, shape and arithmetic.
+    """
+    codec.to(numerics.device)
+    if is_fitted(codec.codec):
+        codec.codec.fit(lambda: _float_batches(data.train, numerics.device))
+    if codec.codec.pixels and codec.upsample == 1:
+        real = pixel_set(data, numerics.device)
+        return CodeSpace(codec, real.mean, real.std), real
+    encode = _encode_cached if codec.codec.costly else _encode_all
+    codes = encode(data, codec, numerics, progress).to(numerics.device)
+    mean, std = _statistics(codes, common=min(codec.code_shape[1:]) < 2)
+    by_class = members(data.train.labels, len(data.classes))
+    return CodeSpace(codec, mean, std), Real(codes, data.train.labels, by_class, mean, std)
+
+
+def _float_batches(images: Images, device: str, size: int = 1024) -> Iterator[Tensor]:
+    for part in images.pixels.split(size):
+        yield part.to(device).float() / 255
+
+
+def _encode_all(data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([codec.encode(part).float() for part in _float_batches(data.train, numerics.device)])
+
+
+def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool) -> Tensor:
+    total = len(data.train)
+    mode = numerics.mode(total * forward_flops(_Encoder(codec), data.image_shape, numerics.device))
+    key = hash_json(
+        [
+            data.fingerprint,
+            codec.fingerprint,
+            data.image_shape,
+            codec.upsample,
+            mode.amp,
+            mode.compile,
+            ENCODE_BATCH,
+            PART,
+        ]
+    )
+    folder = cache_dir() / "codes" / key[:32]
+    parts = [(start, folder / f"part-{start // PART:05d}.safetensors") for start in range(0, total, PART)]
+    with locked(folder):
+        missing = [(start, path) for start, path in parts if _read_part(path) is None]
+        if missing:
+            log.info("encoding %d images (%d of %d parts to do)", total, len(missing), len(parts))
+            encode = _encoder(codec, mode, data.image_shape)
+            with tqdm(total=len(missing) * PART, unit="img", desc="encode", disable=not progress) as bar:
+                for start, path in missing:
+                    codes = encode_batches(encode, data.train.pixels[start : start + PART], mode.device, bar)
+                    with atomic_write(path) as temporary:
+                        save_file({"codes": codes}, temporary)
+        codes = [_read_part(path) for _, path in parts]
+    return torch.cat([part for part in codes if part is not None])
+
+
+class _Encoder(torch.nn.Module):
+    def __init__(self, codec: SizedCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.codec.encode(images)
+
+
+def _encoder(codec: SizedCodec, mode: Mode, shape: Shape) -> Any:
+    def encode(pixels: Tensor) -> Tensor:
+        with mode.autocast():
+            images = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+            return codec.encode(images).float()
+
+    example = torch.zeros((ENCODE_BATCH, *shape), dtype=torch.uint8, device=mode.device)
+    with torch.no_grad():
+        return try_compiled(mode, encode, example)[0]
+
+
+def encode_batches(encode: Any, pixels: Tensor, device: str, bar: tqdm[Any] | None = None) -> Tensor:
+    """Raw codes float32 (n, c, h, w) on the CPU of pixels uint8 (n, C, H, W); every call has the same shape."""
+    codes = []
+    with torch.no_grad():
+        for part in pixels.split(ENCODE_BATCH):
+            padded = part.to(device)
+            if len(part) < ENCODE_BATCH:
+                padded = torch.cat([padded, padded[-1:].expand(ENCODE_BATCH - len(part), -1, -1, -1)])
+            codes.append(encode(padded)[: len(part)].cpu())
+            if bar is not None:
+                bar.update(len(part))
+    return torch.cat(codes).contiguous()
+
+
+def _read_part(path: Path) -> Tensor | None:
+    try:
+        return load_file(path)["codes"]
+    except (OSError, SafetensorError, KeyError):
+        return None
