@@ -57,8 +57,8 @@ class Artifact:
         """The code space its codes live in.
 
         Args:
-            codec: a codec built by the caller (for local weights); its fingerprint must match. None builds the named one.
-                resolving: passed to `plugins.resolve`; by default only this package's own entries are taken.
+            codec: a codec built by the caller (for local weights), whose fingerprint must match; None builds the named.
+            **resolving: passed to `plugins.resolve`; by default only this package's own entries are taken.
         """
         spec, shape = self.header["codec"], tuple(self.header["image_shape"])
         if codec is None:
@@ -208,7 +208,8 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
 def _check_codes(packed: Packed) -> None:
     bits = PRECISIONS[packed.precision]
     if bits >= 16:
-        dtype, shape = (torch.float32 if bits == 32 else torch.float16), packed.shape
+        dtype: torch.dtype = torch.float32 if bits == 32 else torch.float16
+        shape: tuple[int, ...] = packed.shape
     else:
         dtype, shape = torch.uint8, (math.ceil(math.prod(packed.shape) * bits / 8),)
         scale = packed.scale

@@ -47,7 +47,7 @@ class Augment:
 
 
 def operations_for(*, colour: bool, spatial: bool, flip: bool) -> tuple[str, ...]:
-    """The operations that mean something: colour ones on RGB-like values, spatial ones on maps, flips where labels stay."""
+    """The operations that mean something: colour ones on RGB, spatial ones on maps, flips where labels stay."""
     return tuple(
         op for op in OPERATIONS if (op == "color" and colour) or (op in SPATIAL and spatial and (op != "flip" or flip))
     )

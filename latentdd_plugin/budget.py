@@ -105,7 +105,8 @@ def unpack(packed: Packed) -> Tensor:
     bits = PRECISIONS[packed.precision]
     steps = _from_bits(packed.data, bits, math.prod(packed.shape)).view(packed.shape).float()
     low, high = (side.view(1, -1, 1, 1) for side in packed.scale)
-    return low + steps * ((high - low) / (2**bits - 1))
+    codes: Tensor = low + steps * ((high - low) / (2**bits - 1))
+    return codes
 
 
 def _to_bits(values: Tensor, bits: int) -> Tensor:

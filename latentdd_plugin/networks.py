@@ -19,7 +19,7 @@ MAX_DEPTH = 6
 
 
 def convnet_depth(height: int, width: int) -> int:
-    """Blocks for an input of this size: 3 at 32 px, 4 at 64, 5 at 128, 6 at 256; at least one, as many as 1 px allows."""
+    """Blocks for an input of this size: 3 at 32 px, 4 at 64, 5 at 128, 6 at 256; at least one."""
     log = int(math.log2(max(1, min(height, width))))
     return max(1, min(log, max(3, log - 2), MAX_DEPTH))
 
@@ -35,7 +35,8 @@ class MatchingNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Inputs (N, c, h, w) to logits (N, classes)."""
-        return self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x))
+        return logits
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw all weights anew, as torch's default initialisation does: uniform in +-1/sqrt(fan in)."""

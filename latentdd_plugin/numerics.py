@@ -1,4 +1,4 @@
-"""How numbers are computed: device, threads, mixed precision, compilation. Decided from the configuration, never from a clock."""
+"""How numbers are computed: device, threads, mixed precision, compilation. Decided by the work, never by a clock."""
 
 from __future__ import annotations
 

@@ -169,28 +169,27 @@ def _table(data: Mapping[str, Json]) -> list[str]:
     budget, spent, cost = data["budget"], data["budget"]["bytes"], data["cost"]
     names = list(data["summary"])
     method = f"{data['codec']['name']} + {data['distiller']['name']}"
-    header = ["", *names, "codes/class", "bytes", *(f"gain over it ({n})" for n in names)]
+    gains = [f"gain over it ({n})" for n in names] if data["controls"] else []
+    header = ["", *names, "codes/class", "bytes", *gains]
     rows = [
         [method, *(_cell(data["summary"][n]) for n in names), str(budget["codes_per_class"]), f"{spent['total']:,}"]
     ]
-    rows[0] += [""] * len(names)
+    rows[0] += [""] * len(gains)
     for control, entry in data["controls"].items():
         if "skipped" in entry:
             rows.append([control, f"not run: {entry['skipped']}"])
             continue
         cells = [_cell(entry["summary"].get(n)) for n in names]
-        gains = [_gain(entry["gain"].get(n)) for n in names]
-        held = entry["budget"]
-        rows.append([control, *cells, str(held["codes_per_class"]), f"{held['bytes']['total']:,}", *gains])
+        held = [str(entry["budget"]["codes_per_class"]), f"{entry['budget']['bytes']['total']:,}"]
+        rows.append([control, *cells, *held, *(_gain(entry["gain"].get(n)) for n in names)])
     width = [max(len(r[i]) for r in [header, *rows] if len(r) > max(i, 2)) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width[i]) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]]
     lines.insert(1, "-" * max(len(line) for line in lines))
     lines += [f"skipped: {row['evaluator']}: {row['reason']}" for row in data["skipped"]]
-    lines.append(
-        f"{data['dataset']['name']}, {data['protocol']['name']}, accuracy on {data['scored_on']} (mean ± std over seeds); "
-        f"bytes at {budget['precision']}: codes {spent['codes']:,}, labels {spent['labels']:,}, side {spent['side']:,}, "
-        f"decoder {spent['decoder']:,}, file {spent['file']:,}"
-    )
+    where = f"{data['dataset']['name']}, {data['protocol']['name']}, accuracy on {data['scored_on']}"
+    lines.append(f"{where} (mean ± std over seeds)")
+    parts = ", ".join(f"{part} {spent[part]:,}" for part in ("codes", "labels", "side", "decoder", "file"))
+    lines.append(f"bytes at {budget['precision']}: {parts}")
     if budget.get("shortfall"):
         lines.append(f"shortfall: {budget['shortfall']}")
     lines.append(

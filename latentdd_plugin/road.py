@@ -1,4 +1,4 @@
-"""The road: load -> fit, encode -> distil -> store at a precision -> decode -> train evaluators -> test once -> record."""
+"""The road: load -> fit, encode -> distil -> store at a precision -> decode -> train -> test once -> record."""
 
 from __future__ import annotations
 

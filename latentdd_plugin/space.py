@@ -207,7 +207,7 @@ class CodeSpace:
     def decode(self, codes: Tensor) -> Tensor:
         """Standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
 
-        Differentiable; in the backward pass one chunk at a time is decoded again, so that memory is bounded by the chunk.
+        Differentiable; the backward pass decodes one chunk at a time again, so that memory is bounded by the chunk.
         """
         pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
         chunks = codes.split(max(1, PIXELS_A_CHUNK // pixels))
@@ -305,8 +305,8 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
                     codes = encode_batches(encode, data.train.pixels[start : start + PART], mode.device, bar)
                     with atomic_write(path) as temporary:
                         save_file({"codes": codes}, temporary)
-        codes = [_read_part(path) for _, path in parts]
-    return torch.cat([part for part in codes if part is not None])
+        read = [_read_part(path) for _, path in parts]
+    return torch.cat([part for part in read if part is not None])
 
 
 class _Encoder(torch.nn.Module):
@@ -345,6 +345,7 @@ def encode_batches(encode: Any, pixels: Tensor, device: str, bar: tqdm[Any] | No
 
 def _read_part(path: Path) -> Tensor | None:
     try:
-        return load_file(path)["codes"]
+        codes: Tensor = load_file(path)["codes"]
     except (OSError, SafetensorError, KeyError):
         return None
+    return codes

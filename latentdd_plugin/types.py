@@ -71,7 +71,7 @@ class DatasetConfig:
         name: a `dd_bench.datasets` entry, a local folder or file, or a Hugging Face id.
         subset: the Hugging Face configuration name of a data set that has several.
         revision: hub revision (commit, tag or branch); None means `main`.
-        image_size: side in pixels every image is resized to (antialiased bicubic, aspect not kept); None keeps the size.
+        image_size: side in pixels every image is resized to (antialiased bicubic, squashed); None keeps the size.
         image_column, label_column: None finds the only Image / ClassLabel column.
         classes: keep only these class names (or label numbers), in this order; None keeps all.
         per_class: at most so many training images a class (the first drawn with seed 0); None keeps all.

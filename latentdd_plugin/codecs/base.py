@@ -33,8 +33,7 @@ class Codec(torch.nn.Module, ABC):
         multiple: image sides must be a multiple of it; other sizes are padded by reflection and cropped back.
         costly: `encode` runs a network, so that codes of a data set are worth keeping on disk.
         trained_on: names of the data sets the weights have seen; empty for a fixed transform.
-        locations: constructor parameters that say where the weights are or come from, not what they compute; not part of
-            `config`.
+        locations: constructor parameters that say where the weights are from, not what they compute; not in `config`.
     """
 
     contract: ClassVar[int] = 1
@@ -59,8 +58,9 @@ class Codec(torch.nn.Module, ABC):
 
     def config(self) -> dict[str, Json]:
         """The constructor's arguments as JSON, without locations: the same object comes back from them."""
-        names = [n for n in inspect.signature(type(self)).parameters if n not in self.locations]
-        return {n: _plain(getattr(self, n)) for n in names}
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        return {n: _plain(getattr(self, n)) for n in named if n not in self.locations}
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that makes this codec, named `encoder.*`, `decoder.*` or `shared.*`."""

@@ -111,7 +111,7 @@ class Task:
         return (self.space.decode(codes) - self.real.mean) / self.real.std
 
     def network(self, purpose: str, step: int) -> MatchingNetwork:
-        """A fresh random network for the match space. The same object each time, drawn anew from (seed, purpose, step)."""
+        """A fresh random network for the match space. One object, drawn anew from (seed, purpose, step)."""
         self._network.reset(self.generator(purpose, step))
         return self._network
 

@@ -92,7 +92,7 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
                 raise KeyboardInterrupt
             for loss in method.iteration(task, variables, step):
                 variables.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 variables.optimizer.step()
             if step % every == 0 or step == method.iterations - 1:
                 losses.append((step, _finite(float(loss.detach()), variables, step)))

@@ -62,7 +62,8 @@ class TrainScratch(Evaluator):
 
         def logits_of(x: Tensor) -> Tensor:
             with mode.autocast():
-                return network(x)
+                logits: Tensor = network(x)
+                return logits
 
         start = {k: t.clone() for k, t in network.state_dict().items()}
         rows = torch.arange(max(_lengths(trial))) % len(trial.inputs)
