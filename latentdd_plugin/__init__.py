@@ -13,16 +13,33 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from latentdd_plugin.artifact import Artifact
     from latentdd_plugin.artifact import load as load_artifact
+    from latentdd_plugin.assess import evaluate_artifact as evaluate
+    from latentdd_plugin.evaluation import Evaluation, EvaluationConfig
     from latentdd_plugin.plugins import Preset
     from latentdd_plugin.record import Record
     from latentdd_plugin.road import run, run_precisions
     from latentdd_plugin.types import DatasetConfig, RunConfig
 
-__all__ = ["Artifact", "DatasetConfig", "Preset", "Record", "RunConfig", "load_artifact", "run", "run_precisions"]
+__all__ = [
+    "Artifact",
+    "DatasetConfig",
+    "Evaluation",
+    "EvaluationConfig",
+    "Preset",
+    "Record",
+    "RunConfig",
+    "evaluate",
+    "load_artifact",
+    "run",
+    "run_precisions",
+]
 
 _WHERE = {
     "Artifact": ("artifact", "Artifact"),
     "load_artifact": ("artifact", "load"),
+    "evaluate": ("assess", "evaluate_artifact"),
+    "Evaluation": ("evaluation", "Evaluation"),
+    "EvaluationConfig": ("evaluation", "EvaluationConfig"),
     "Preset": ("plugins", "Preset"),
     "Record": ("record", "Record"),
     "run": ("road", "run"),

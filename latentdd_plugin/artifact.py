@@ -31,6 +31,7 @@ SCHEMA = "dd-bench/artifact.v1"
 KEY = "dd-bench"
 CODEC = "codec."
 LABEL_KINDS = ("hard", "probabilities", "logits")
+LARGEST = 2**31  # values of one tensor: no header makes a reader allocate more
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ class Artifact:
             options = {"name": spec["name"], "upsample": spec["upsample"], **spec["config"]}
             codec = build_codec(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
         if self.codec_state:
-            codec.codec.load_state_dict(
-                {k.removeprefix("shared."): t for k, t in self.codec_state.items()}, strict=False
-            )
+            self._restore(codec)
         elif codec.fingerprint != spec["fingerprint"]:
             raise ArtifactError(
                 f"codec {spec['name']!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
@@ -75,6 +74,16 @@ class Artifact:
             )
         mean, std = (torch.tensor(self.header["space"][k]).view(-1, 1, 1) for k in ("mean", "std"))
         return CodeSpace(codec, mean, std)
+
+    def _restore(self, codec: SizedCodec) -> None:
+        """Give a codec that was fitted on the run's data the decoder that travels in the file."""
+        there = {name: tuple(tensor.shape) for name, tensor in self.codec_state.items()}
+        wanted = {name: tuple(tensor.shape) for name, tensor in decoder_state(codec.codec).items()}
+        if there != wanted:
+            name = self.header["codec"]["name"]
+            raise ArtifactError(f"codec {name!r} has the tensors {wanted}, the artifact brings {there}")
+        state = {name.removeprefix("shared."): tensor for name, tensor in self.codec_state.items()}
+        codec.codec.load_state_dict(state, strict=False)
 
     def decode(self, codec: SizedCodec | None = None, **resolving: Any) -> Tensor:
         """Images float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
@@ -145,16 +154,26 @@ def load(path: Path | str) -> Artifact:
         raise ArtifactError(f"{path}: no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
+    text = metadata.get(KEY, "")
     try:
-        header = json.loads(metadata.get(KEY, ""))
+        header = json.loads(text)
     except ValueError:
         raise ArtifactError(f"{path}: no `{KEY}` header; this is not an artifact of this package") from None
     try:
+        if list(metadata) != [KEY] or canonical_json(header) != text or not _ends_at_once(path):
+            raise ArtifactError("its header is not as it was written: the file was changed or damaged")
         return _checked(header, tensors)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"{path}: malformed header ({type(error).__name__}: {error})") from None
+
+
+def _ends_at_once(path: Path) -> bool:
+    """Whether nothing but the padding of safetensors, spaces, follows the header's last bracket."""
+    with path.open("rb") as handle:
+        size = int.from_bytes(handle.read(8), "little")
+        return handle.read(size).rstrip(b" ").endswith(b"}")
 
 
 def file_sha256(path: Path) -> str:
@@ -180,7 +199,7 @@ def _content_hash(fields: Mapping[str, Json], tensors: Mapping[str, Tensor]) -> 
     digest = hashlib.sha256(canonical_json(dict(fields)).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()
 
 
@@ -193,16 +212,29 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     unknown = [n for n in tensors if n not in ("codes", "codes.scale", "labels", "lr") and not n.startswith(CODEC)]
     if unknown or not {"codes", "labels"} <= set(tensors):
         raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
-    m, c, h, w = (int(n) for n in header["codes_shape"])
-    if min(m, c, h, w) < 1 or header["precision"] not in PRECISIONS or header["label_kind"] not in LABEL_KINDS:
+    m, c, h, w = header["codes_shape"]
+    if not _sizes([m, c, h, w]) or header["precision"] not in PRECISIONS or header["label_kind"] not in LABEL_KINDS:
         raise ArtifactError(f"codes_shape {header['codes_shape']}, precision {header['precision']!r}: not possible")
     packed = Packed(tensors["codes"], tensors.get("codes.scale"), header["precision"], (m, c, h, w))
     _check_codes(packed)
     _check_labels(tensors["labels"], header["label_kind"], m, len(header["classes"]))
     _check_space(header, c)
-    lr = float(tensors["lr"][0]) if "lr" in tensors else None
-    state = {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
-    return Artifact(packed, tensors["labels"], lr, state, dict(header))
+    lr, state = tensors.get("lr"), {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
+    if lr is not None and (tuple(lr.shape) != (1,) or lr.dtype != torch.float32):
+        raise ArtifactError(f"lr is {lr.dtype} {tuple(lr.shape)}; float32 (1,) is needed")
+    broken = [n for n in ("lr", *(CODEC + n for n in state)) if n in tensors and not _finite(tensors[n])]
+    if broken:
+        raise ArtifactError(f"{', '.join(broken)} holds values that are not finite")
+    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, dict(header))
+
+
+def _sizes(values: list[Json]) -> bool:
+    """Whether these are lengths of a tensor's sides that a machine could hold."""
+    return all(type(n) is int and n > 0 for n in values) and math.prod(values) <= LARGEST
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 def _check_codes(packed: Packed) -> None:
@@ -215,14 +247,14 @@ def _check_codes(packed: Packed) -> None:
         scale = packed.scale
         if scale is None or scale.dtype != torch.float32 or tuple(scale.shape) != (2, packed.shape[1]):
             raise ArtifactError("codes.scale: float32 (2, channels) is needed with integer codes")
-        if not bool(torch.isfinite(scale).all()):
+        if not _finite(scale):
             raise ArtifactError("codes.scale holds values that are not finite")
     if packed.data.dtype != dtype or tuple(packed.data.shape) != tuple(shape):
         raise ArtifactError(
             f"codes are {packed.data.dtype} {tuple(packed.data.shape)}; {packed.precision} of {packed.shape} "
             f"needs {dtype} {tuple(shape)}"
         )
-    if bits >= 16 and not bool(torch.isfinite(packed.data).all()):
+    if bits >= 16 and not _finite(packed.data):
         raise ArtifactError("codes hold values that are not finite")
 
 
@@ -232,14 +264,14 @@ def _check_labels(labels: Tensor, kind: str, m: int, classes: int) -> None:
         raise ArtifactError(f"labels are {labels.dtype} {tuple(labels.shape)}; {kind} labels need {dtype} {shape}")
     if kind == "hard" and not bool(((labels >= 0) & (labels < classes)).all()):
         raise ArtifactError(f"labels outside 0 … {classes - 1}")
-    if kind != "hard" and not bool(torch.isfinite(labels).all()):
+    if kind != "hard" and not _finite(labels):
         raise ArtifactError("labels hold values that are not finite")
 
 
 def _check_space(header: Mapping[str, Json], channels: int) -> None:
     space = header["space"]
     sides = [space["mean"], space["std"]]
-    if any(len(s) != channels or not all(math.isfinite(v) for v in s) for s in sides):
-        raise ArtifactError(f"space: finite mean and std of {channels} channels are needed")
-    if len(header["image_shape"]) != 3 or min(header["image_shape"]) < 1:
-        raise ArtifactError(f"image_shape {header['image_shape']}: (C, H, W) is needed")
+    if any(len(s) != channels or not all(math.isfinite(v) for v in s) for s in sides) or min(space["std"]) <= 0:
+        raise ArtifactError(f"space: finite mean and positive std of {channels} channels are needed")
+    if len(header["image_shape"]) != 3 or not _sizes(header["image_shape"]):
+        raise ArtifactError(f"image_shape {header['image_shape']}: (C, H, W) of a possible size is needed")

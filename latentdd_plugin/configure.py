@@ -32,7 +32,7 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Parts]:
         UsageError: with all faults found.
     """
     faults = config.faults()
-    distiller, evaluators, protocol = None, {}, None
+    distiller = None
     try:
         distiller = build_distiller(config.algo, config.match, str(config.codec["name"]))
     except UsageError as error:
@@ -41,15 +41,8 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Parts]:
         _check_codec(config.codec)
     except UsageError as error:
         faults += error.faults
-    try:
-        protocol = protocols.get(config.protocol)
-    except UsageError as error:
-        faults += error.faults
-    for name in config.evaluators:
-        try:
-            evaluators[name] = build_evaluator(name)
-        except UsageError as error:
-            faults += error.faults
+    evaluators, protocol, more = build_judges(config)
+    faults += more
     if faults or distiller is None or protocol is None:
         raise UsageError(faults)
     preset = {"preset": config.algo["preset"]} if "preset" in config.algo else {}
@@ -89,6 +82,22 @@ def _check_codec(spec: Mapping[str, Json]) -> None:
     faults = plugins.check_arguments(preset.cls, {**preset.config, **options})
     if faults:
         raise UsageError([f"codec.{spec['name']}: {fault}" for fault in faults])
+
+
+def build_judges(config: RunConfig) -> tuple[dict[str, Evaluator], Protocol | None, list[str]]:
+    """Fresh evaluators by the name that was asked for, the protocol they follow, and what is wrong with the names."""
+    evaluators: dict[str, Evaluator] = {}
+    protocol, faults = None, list[str]()
+    try:
+        protocol = protocols.get(config.protocol)
+    except UsageError as error:
+        faults += error.faults
+    for name in config.evaluators:
+        try:
+            evaluators[name] = build_evaluator(name)
+        except UsageError as error:
+            faults += error.faults
+    return evaluators, protocol, faults
 
 
 def build_evaluator(name: str) -> Evaluator:

@@ -34,6 +34,11 @@ def control_configs(config: RunConfig, budget: Budget, image_shape: Shape) -> di
     return configs
 
 
+def is_control(config: RunConfig) -> bool:
+    """Whether a run of this configuration is what methods are compared with, so that they need not make it again."""
+    return not config.controls and config.match == "code" and dict(config.algo) == {"name": "random"}
+
+
 def _images_at(bytes_per_class: int, precision: str, image_shape: Shape) -> int:
     c, h, w = image_shape
     return 8 * bytes_per_class // (PRECISIONS[precision] * c * h * w)

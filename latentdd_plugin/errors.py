@@ -39,3 +39,16 @@ class PluginError(UsageError):
 
 class RunFailed(DDBenchError):
     """A run began and could not be finished (exit code 1): a full disk, a non-finite loss."""
+
+
+class TooLong(RunFailed):
+    """A distillation that was given a time limit and, by its first steps, would exceed it.
+
+    Args:
+        message: what to say.
+        estimate_s: seconds it would take in all.
+    """
+
+    def __init__(self, message: str, estimate_s: float) -> None:
+        self.estimate_s = estimate_s
+        super().__init__(message)

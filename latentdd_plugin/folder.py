@@ -8,9 +8,8 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import yaml
@@ -19,7 +18,8 @@ from latentdd_plugin.cache import atomic_write, locked
 from latentdd_plugin.distillers.base import Checkpoint
 from latentdd_plugin.errors import UsageError
 from latentdd_plugin.record import Record
-from latentdd_plugin.types import Json, RunConfig, Score, SyntheticSet
+from latentdd_plugin.scoring import ScoreFile
+from latentdd_plugin.types import Json, SyntheticSet
 
 SAVE_EVERY_S = 20.0  # seconds between checkpoints; they change nothing in the numbers
 
@@ -36,15 +36,29 @@ def differing(a: Mapping[str, Json], b: Mapping[str, Json], prefix: str = "") ->
     return found
 
 
-class RunFolder:
-    """The folder of one run. Nothing is written before `open`."""
+class Described(Protocol):
+    """What a folder can belong to."""
 
-    def __init__(self, path: Path) -> None:
+    def to_json(self) -> dict[str, Json]:
+        """Everything that decides what the folder will hold."""
+
+
+class RunFolder:
+    """The folder of one run. Nothing is written before `open`.
+
+    Args:
+        path: where it is, or will be.
+        kind: what it holds in the end: the record of a run, or another kind of record.
+    """
+
+    def __init__(self, path: Path, kind: type[Record] = Record) -> None:
         self.path = path
         self.artifact = path / "distilled.safetensors"
         self.checkpoints = path / "checkpoint"
+        self.scores = ScoreFile(self.checkpoints / "scores.json")  # of an interrupted run
+        self._kind = kind
 
-    def finished(self, config: RunConfig) -> Record | None:
+    def finished(self, config: Described) -> Record | None:
         """The record of a finished run of this configuration, or None where there is work to do.
 
         Raises:
@@ -52,7 +66,7 @@ class RunFolder:
         """
         there = self.path / "config.yaml"
         if not there.exists():
-            if (self.path / "result.json").exists():
+            if (self.path / self._kind.file).exists():
                 raise UsageError(f"{self.path} holds a result but no config.yaml; choose another --out")
             return None
         try:
@@ -65,10 +79,10 @@ class RunFolder:
                 f"{self.path} belongs to another configuration; choose another --out. It differs in:\n  "
                 + "\n  ".join(differences)
             )
-        return Record.load(self.path) if (self.path / "result.json").exists() else None
+        return self._kind.load(self.path) if (self.path / self._kind.file).exists() else None
 
     @contextmanager
-    def open(self, config: RunConfig, *, wait: bool = False) -> Iterator[None]:
+    def open(self, config: Described, *, wait: bool = False) -> Iterator[None]:
         """Hold the folder, note the configuration, write the log beside it."""
         with locked(self.path, wait=wait):
             with atomic_write(self.path / "config.yaml") as temporary:
@@ -87,6 +101,16 @@ class RunFolder:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def copy(self, other: RunFolder) -> None:
+        """Copy a finished run into another folder that holds none; the record goes last, as when a run is made."""
+        if other.path == self.path:
+            return
+        with locked(other.path):
+            if not (other.path / other._kind.file).exists():
+                for name in ("config.yaml", self.artifact.name, self._kind.file):
+                    with atomic_write(other.path / name) as temporary:
+                        shutil.copyfile(self.path / name, temporary)
+
     def synthetic(self) -> SyntheticSet | None:
         """The finished distillation of an interrupted run."""
         path = self.checkpoints / "synthetic.pt"
@@ -100,16 +124,6 @@ class RunFolder:
         payload = {**vars(synthetic), "codes": synthetic.codes.cpu(), "labels": synthetic.labels.cpu()}
         with atomic_write(self.checkpoints / "synthetic.pt") as temporary:
             torch.save(payload, temporary)
-
-    def scores(self) -> list[Score]:
-        """Scores of networks already trained and tested: they are not trained again."""
-        path = self.checkpoints / "scores.json"
-        return [Score(**row) for row in json.loads(path.read_text())] if path.exists() else []
-
-    def keep_scores(self, scores: list[Score]) -> None:
-        """Keep the scores so far."""
-        with atomic_write(self.checkpoints / "scores.json") as temporary:
-            temporary.write_text(json.dumps([asdict(score) for score in scores]))
 
 
 class DiskCheckpoint(Checkpoint):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from latentdd_plugin.artifact import Artifact
 from latentdd_plugin.budget import Budget
-from latentdd_plugin.clock import Clock
+from latentdd_plugin.clock import Clock, peak_mb
 from latentdd_plugin.errors import RunFailed
 from latentdd_plugin.grid import write_grid
 from latentdd_plugin.record import Record
@@ -59,14 +57,17 @@ def budget_entry(budget: Budget, stored: Artifact, spent: Mapping[str, int]) -> 
 
 
 def cost_entry(clock: Clock) -> dict[str, Json]:
-    """The record's `cost`: seconds a stage, and the process's peak memory."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    stages = ("load_s", "encode_s", "distill_s", "evaluate_s", "controls_s")
+    """The record's `cost`: seconds a stage, and the peak memory, to the end of the distillation and in all."""
+    stages = ("load_s", "fit_s", "encode_s", "distill_s", "evaluate_s", "controls_s")
+    rss, device = peak_mb()
+    distill_rss, distill_device = clock.peaks.get("distill_s", (None, None))
     return {
         **{stage: round(clock.seconds.get(stage, 0.0), 3) for stage in stages},
         "step_ms_median": clock.step_ms(),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1),
-        "peak_device_mb": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None,
+        "distill_peak_rss_mb": distill_rss,
+        "distill_peak_device_mb": distill_device,
+        "peak_rss_mb": rss,
+        "peak_device_mb": device,
     }
 
 

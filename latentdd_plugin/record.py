@@ -12,12 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from latentdd_plugin.cache import atomic_write
 from latentdd_plugin.errors import ArtifactError
 from latentdd_plugin.types import Json, Score
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SCHEMA = "dd-bench/result.v1"
 PACKAGES = ("latentdd-plugin", "torch", "timm", "diffusers", "datasets", "numpy", "scikit-learn", "safetensors")
@@ -27,24 +31,27 @@ PACKAGES = ("latentdd-plugin", "torch", "timm", "diffusers", "datasets", "numpy"
 class Record:
     """A finished run: the content of its `result.json`, and where it lies."""
 
+    schema: ClassVar[str] = SCHEMA
+    file: ClassVar[str] = "result.json"
+
     data: Mapping[str, Json]
     folder: Path
 
     @classmethod
-    def load(cls, folder: Path) -> Record:
-        """Read a run folder's record; ArtifactError where it is damaged or of another schema."""
-        path = folder / "result.json"
+    def load(cls, folder: Path) -> Self:
+        """Read a folder's record; ArtifactError where it is damaged or of another schema."""
+        path = folder / cls.file
         try:
             data = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{path}: not a readable record ({error})") from None
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise ArtifactError(f"{path}: not a record of schema {SCHEMA!r}")
+        if not isinstance(data, dict) or data.get("schema") != cls.schema:
+            raise ArtifactError(f"{path}: not a record of schema {cls.schema!r}")
         return cls(data, folder)
 
     def save(self) -> None:
-        """Write `result.json`, all or nothing."""
-        with atomic_write(self.folder / "result.json") as temporary:
+        """Write the file, all or nothing."""
+        with atomic_write(self.folder / self.file) as temporary:
             temporary.write_text(json.dumps(self.data, indent=2, allow_nan=False) + "\n")
 
     def table(self) -> str:
@@ -152,13 +159,15 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}%"
 
 
-def _cell(stats: Mapping[str, Json] | None) -> str:
+def mean_std(stats: Mapping[str, Json] | None) -> str:
+    """A summary for a person: `44.2% ± 0.8`."""
     if stats is None:
         return "-"
     return percent(stats["mean"]) + (f" ± {100 * stats['std']:.1f}" if stats["std"] is not None else "")
 
 
-def _gain(stats: Mapping[str, Json] | None) -> str:
+def points(stats: Mapping[str, Json] | None) -> str:
+    """A summary of differences for a person, in percentage points: `+2.1 [+0.4, +3.8]`."""
     if stats is None:
         return "-"
     text = f"{100 * stats['mean']:+.1f}"
@@ -172,16 +181,16 @@ def _table(data: Mapping[str, Json]) -> list[str]:
     gains = [f"gain over it ({n})" for n in names] if data["controls"] else []
     header = ["", *names, "codes/class", "bytes", *gains]
     rows = [
-        [method, *(_cell(data["summary"][n]) for n in names), str(budget["codes_per_class"]), f"{spent['total']:,}"]
+        [method, *(mean_std(data["summary"][n]) for n in names), str(budget["codes_per_class"]), f"{spent['total']:,}"]
     ]
     rows[0] += [""] * len(gains)
     for control, entry in data["controls"].items():
         if "skipped" in entry:
             rows.append([control, f"not run: {entry['skipped']}"])
             continue
-        cells = [_cell(entry["summary"].get(n)) for n in names]
+        cells = [mean_std(entry["summary"].get(n)) for n in names]
         held = [str(entry["budget"]["codes_per_class"]), f"{entry['budget']['bytes']['total']:,}"]
-        rows.append([control, *cells, *held, *(_gain(entry["gain"].get(n)) for n in names)])
+        rows.append([control, *cells, *held, *(points(entry["gain"].get(n)) for n in names)])
     width = [max(len(r[i]) for r in [header, *rows] if len(r) > max(i, 2)) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(width[i]) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]]
     lines.insert(1, "-" * max(len(line) for line in lines))

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentdd_plugin.clock import duration
 from latentdd_plugin.grid import ROWS, write_file, write_grid
+from latentdd_plugin.pages import count, percent, points, render, spread, ticks
 from latentdd_plugin.types import Json, canonical_json
 
 __all__ = ["Curve", "curve", "write_grid", "write_report"]
@@ -27,18 +29,8 @@ def write_report(path: Path, record: Mapping[str, Json], losses: Sequence[tuple[
     Raises:
         RunFailed: the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("latentdd_plugin"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters["count"] = lambda n: f"{n:,}"
     picture = base64.b64encode(grid.read_bytes()).decode()
-    page = pages.get_template("report.html.j2").render(**_view(record), curve=curve(losses), grid=picture)
+    page = render("report.html.j2", **_view(record), curve=curve(losses), grid=picture)
     write_file(path, page.encode())
 
 
@@ -64,7 +56,7 @@ def curve(losses: Sequence[tuple[int, float]]) -> Curve | None:
         return None
     low, high = min(loss for _, loss in found), max(loss for _, loss in found)
     log = low > 0 and high > 30 * low
-    y_ticks = _powers(low, high) if log else _ticks(low, high)
+    y_ticks = _powers(low, high) if log else ticks(low, high)
     bottom, top = (math.log(v) if log else v for v in (min(low, *y_ticks), max(high, *y_ticks)))
     start, end = found[0][0], found[-1][0]
 
@@ -76,22 +68,12 @@ def curve(losses: Sequence[tuple[int, float]]) -> Curve | None:
 
     return Curve(
         points=" ".join(f"{x(step)},{y(loss)}" for step, loss in found),
-        x=tuple((x(v), f"{v:,.0f}") for v in _ticks(start, end, 6) if start <= v <= end),
+        x=tuple((x(v), f"{v:,.0f}") for v in ticks(start, end, 6) if start <= v <= end),
         y=tuple((y(v), f"{v:.4g}") for v in y_ticks),
         first=f"{found[0][1]:.4g}",
         last=f"{found[-1][1]:.4g}",
         log=log,
     )
-
-
-def _ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers from at most `low` to at least `high`."""
-    rough = (high - low) / about or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
-    first = math.floor(low / step)
-    last = max(first + 1, math.ceil(high / step))
-    return [i * step for i in range(first, last + 1)]
 
 
 def _powers(low: float, high: float) -> list[float]:
@@ -131,7 +113,7 @@ def _view(record: Mapping[str, Json]) -> dict[str, Any]:
         "scored_on": record.get("scored_on", "test"),
         "protocol": record["protocol"]["name"],
         "scores": [(name, _rows(record, method, name, scale)) for name in evaluators],
-        "scale": tuple(_percent(v) for v in scale),
+        "scale": tuple(percent(v) for v in scale),
         "budget": budget,
         "byte_rows": _byte_rows(record),
         "cost": _cost(record.get("cost", {})),
@@ -146,13 +128,13 @@ def _view(record: Mapping[str, Json]) -> dict[str, Any]:
 def _headline(record: Mapping[str, Json]) -> str:
     budget, control = record["budget"], record.get("controls", {}).get("random-codes", {})
     size = (
-        f"{_count(budget['codes_per_class'], 'code')} a class, {budget['bytes_per_class']:,} bytes a class "
+        f"{count(budget['codes_per_class'], 'code')} a class, {budget['bytes_per_class']:,} bytes a class "
         f"at {budget['precision']}"
     )
     if not record["summary"]:
         return f"{size}. No evaluator could be run."
     evaluator, stats = next(iter(record["summary"].items()))
-    text = f"{evaluator} reaches {_spread(stats)} on {record['dataset']['name']} with {size}"
+    text = f"{evaluator} reaches {spread(stats)} on {record['dataset']['name']} with {size}"
     gained = control.get("gain", {}).get(evaluator)
     if gained is None:
         return f"{text}."
@@ -181,8 +163,8 @@ def _scale(record: Mapping[str, Json]) -> tuple[float, float]:
         values += [score["accuracy"] for score in entry.get("scores", [])]
         for stats in entry.get("summary", {}).values():
             values += [stats["mean"], *(stats.get("ci95") or ())]
-    ticks = _ticks(max(0.0, min(values, default=0.0)), min(1.0, max(values, default=1.0)))
-    return ticks[0], ticks[-1]
+    found = ticks(max(0.0, min(values, default=0.0)), min(1.0, max(values, default=1.0)))
+    return found[0], found[-1]
 
 
 def _entries(record: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
@@ -208,12 +190,12 @@ def _row(name: str, entry: Mapping[str, Json], evaluator: str, scale: tuple[floa
     return Row(
         name=name,
         note=_held(entry.get("budget", {})),
-        accuracy=_spread(stats),
+        accuracy=spread(stats),
         interval=f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
         if interval
-        else f"{_count(stats['n'], 'seed')}, no interval",
-        gain=_points(gain["mean"]) if gain else "",
-        gain_interval=f"{_points(sure[0])} to {_points(sure[1])}" if sure else "",
+        else f"{count(stats['n'], 'seed')}, no interval",
+        gain=points(gain["mean"]) if gain else "",
+        gain_interval=f"{points(sure[0])} to {points(sure[1])}" if sure else "",
         clear="" if not sure or sure[0] <= 0 <= sure[1] else ("up" if sure[0] > 0 else "down"),
         mean=at(stats["mean"]),
         span=(at(interval[0]), round(at(interval[1]) - at(interval[0]), 2)) if interval else None,
@@ -224,7 +206,7 @@ def _row(name: str, entry: Mapping[str, Json], evaluator: str, scale: tuple[floa
 def _held(budget: Mapping[str, Json]) -> str:
     parts = []
     if "codes_per_class" in budget:
-        parts.append(f"{_count(budget['codes_per_class'], 'code')} a class")
+        parts.append(f"{count(budget['codes_per_class'], 'code')} a class")
     if "precision" in budget:
         parts.append(str(budget["precision"]))
     if "total" in budget.get("bytes", {}):
@@ -250,9 +232,10 @@ def _byte_rows(record: Mapping[str, Json]) -> list[tuple[str, str, int, bool]]:
 
 def _cost(cost: Mapping[str, Json]) -> list[tuple[str, str]]:
     stages = [(key, cost[key]) for key in cost if key.endswith("_s")]
-    found = [(key[:-2].replace("distill", "distil"), _seconds(value)) for key, value in stages if value is not None]
+    found = [(key[:-2].replace("distill", "distil"), duration(value)) for key, value in stages if value is not None]
     units = [
         ("step_ms_median", "one step", "ms"),
+        ("distill_peak_rss_mb", "peak memory, distilled", "MB"),
         ("peak_rss_mb", "peak memory", "MB"),
         ("peak_device_mb", "peak on device", "MB"),
     ]
@@ -273,26 +256,3 @@ def _plain(value: Json) -> str:
     if value is None:
         return "none"
     return canonical_json(value).replace('"', "") if isinstance(value, dict) else str(value)
-
-
-def _spread(stats: Mapping[str, Json]) -> str:
-    spread = f" ± {100 * stats['std']:.1f}" if stats.get("std") is not None else ""
-    return f"{100 * stats['mean']:.1f}{spread}%"
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}".replace("-", "−")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g}%"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _seconds(value: float) -> str:
-    if value < 120:
-        return f"{value:.1f} s"
-    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"

@@ -9,8 +9,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from latentdd_plugin import __version__, artifact, controls, data, numerics, outcome
 from latentdd_plugin.augment import Augment, operations_for
@@ -19,13 +17,13 @@ from latentdd_plugin.cache import cache_dir
 from latentdd_plugin.clock import Clock
 from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.configure import Parts, resolve
-from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.distillers.base import Task, checked
 from latentdd_plugin.errors import UsageError
-from latentdd_plugin.evaluators.base import Trial, Unsuitable
 from latentdd_plugin.folder import DiskCheckpoint, RunFolder
 from latentdd_plugin.record import SCHEMA, Record, command_line, environment, gain, summary
+from latentdd_plugin.scoring import score, trial_of
 from latentdd_plugin.space import CodeSpace, Real, SizedCodec, build_codec, code_set, pixel_set
-from latentdd_plugin.types import ImageData, Images, Json, RunConfig, Score, Skipped, SyntheticSet, hash_json
+from latentdd_plugin.types import ImageData, Json, RunConfig, Score, SyntheticSet, hash_json
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +38,7 @@ class Job:
     command: str
     progress: bool
     clock: Clock
+    limit_s: float | None = None  # refuse a distillation that would take longer
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,18 @@ class Prepared:
     codes: Real
     numerics: numerics.Numerics
 
-    def budget(self, config: RunConfig) -> Budget:
+    def budget(self, config: RunConfig, parts: Parts) -> Budget:
         """What this configuration may spend."""
-        shapes = self.data.image_shape, self.codec.code_shape
-        return budget_for(*shapes, config.precision, ipc=config.ipc, lpc=config.lpc)
+        return _budget(config, parts, self.data, self.codec)
 
 
 def run(
-    config: RunConfig, *, out: Path | str | None = None, progress: bool = False, command: str | None = None
+    config: RunConfig,
+    *,
+    out: Path | str | None = None,
+    progress: bool = False,
+    command: str | None = None,
+    limit_s: float | None = None,
 ) -> Record:
     """Distil, store, decode, evaluate, beside the controls; leaves a run folder.
 
@@ -70,15 +73,17 @@ def run(
             finished one is returned as it is.
         progress: show progress bars on stderr.
         command: what to record as the command; None takes this process's.
+        limit_s: seconds that the distillation may take, estimated from its first steps; None takes any time.
 
     Returns:
         The record, also in `out/result.json`.
 
     Raises:
         UsageError: the configuration cannot be carried out; all faults that could be seen at once.
-        RunFailed: the run began and could not be finished; what was done is kept.
+        RunFailed: the run began and could not be finished; what was done is kept. TooLong: it would exceed `limit_s`.
     """
-    return run_precisions(config, [config.precision], out=out, progress=progress, command=command)[0]
+    one = [config.precision]
+    return run_precisions(config, one, out=out, progress=progress, command=command, limit_s=limit_s)[0]
 
 
 def run_precisions(
@@ -88,6 +93,7 @@ def run_precisions(
     out: Path | str | None = None,
     progress: bool = False,
     command: str | None = None,
+    limit_s: float | None = None,
 ) -> list[Record]:
     """One distillation at a fixed `lpc`, stored and scored at several precisions: a run folder each, under `out`.
 
@@ -106,8 +112,8 @@ def run_precisions(
         folder = RunFolder(base / each.precision if len(precisions) > 1 else base)
         done = folder.finished(each)
         if done is None:
-            prepared = prepared or prepare(each, progress, clock)
-            job = Job(each, parts, folder, command or command_line(), progress, clock)
+            prepared = prepared or prepare(each, parts, progress, clock)
+            job = Job(each, parts, folder, command or command_line(), progress, clock, limit_s)
             done, synthetic = finish(job, prepared, synthetic)
         else:
             log.info("%s is finished", folder.path)
@@ -122,13 +128,15 @@ def default_out(config: RunConfig) -> Path:
     return Path("runs") / "-".join([*short, config.hash8])
 
 
-def prepare(config: RunConfig, progress: bool, clock: Clock) -> Prepared:
+def prepare(config: RunConfig, parts: Parts, progress: bool, clock: Clock) -> Prepared:
     """Load the data, build and fit the codec, encode the training set."""
     how = numerics.resolve(config)
     images = data.load(config.dataset, progress=progress)
     clock.lap("load_s")
     codec = build_codec(config.codec, images.image_shape)
-    budget_for(images.image_shape, codec.code_shape, config.precision, ipc=config.ipc, lpc=config.lpc)
+    codec.fit(images.train, how.device)
+    clock.lap("fit_s")
+    _budget(config, parts, images, codec)
     log.info("%s: %d images %s, %d classes", images.name, len(images.train), images.image_shape, len(images.classes))
     pixels = pixel_set(images, how.device)
     space, codes = code_set(images, codec, how, progress=progress)
@@ -148,7 +156,9 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
         with torch.no_grad():
             images = prepared.space.decode(stored.codes.to(prepared.numerics.device))
         held_out = prepared.data.held_out(config.split)  # the artifact is final: only now are these images read
-        scores, skipped = evaluate(job, trial_of(job, prepared, images, stored, held_out))
+        judged_on = prepared.data, prepared.pixels, held_out, job.parts.protocol, prepared.numerics
+        trial = trial_of(stored, images, *judged_on)
+        scores, skipped = score(job.parts.evaluators, trial, config.seed, folder.scores, progress=job.progress)
         clock.lap("evaluate_s")
         beside = run_controls(job, prepared, scores) if config.controls else {}
         clock.lap("controls_s")
@@ -182,87 +192,50 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
         outcome.write_pictures(record, synthetic, images, prepared.pixels)
         record.save()
         folder.close()
+        if controls.is_control(config):
+            folder.copy(_control_folder(config, job.parts, prepared))
     return record, synthetic
 
 
 def distil(job: Job, prepared: Prepared) -> SyntheticSet:
     """The synthetic set: a task in the match space, and the method."""
     config = job.config
-    in_pixels = config.match == "pixel" or prepared.codec.codec.pixels
+    in_pixels = config.match == "pixel" or prepared.codec.pixels
     operations = operations_for(
         colour=in_pixels and prepared.data.image_shape[0] == 3,
         spatial=in_pixels or prepared.codec.spatial,
         flip=prepared.data.flip,
     )
-    with job.clock.watch_steps(job.progress) as progress:
+    with job.clock.watch_steps(job.progress, job.limit_s) as progress:
         task = Task(
             real=prepared.pixels if in_pixels else prepared.codes,
             codes=prepared.codes,
             space=prepared.space,
             match=config.match,
-            codes_per_class=prepared.budget(config).codes_per_class,
+            codes_per_class=prepared.budget(config, job.parts).codes_per_class,
             num_classes=len(prepared.data.classes),
             seed=config.seed,
             numerics=prepared.numerics,
             augment=Augment(operations),
             checkpoint=DiskCheckpoint(job.folder, prepared.numerics.to_json()),
             progress=progress,
+            real_id=hash_json([prepared.data.fingerprint, "pixels" if in_pixels else prepared.codec.fingerprint]),
         )
-        return job.parts.distiller.distill(task)
-
-
-def trial_of(job: Job, prepared: Prepared, images: Tensor, stored: artifact.Artifact, held_out: Images) -> Trial:
-    """A decoded distilled set (M, C, H, W), ready to be judged."""
-    return Trial(
-        images=images,
-        labels=stored.labels,
-        label_kind=stored.header["label_kind"],
-        lr=stored.lr,
-        held_out=held_out,
-        num_classes=len(prepared.data.classes),
-        mean=prepared.pixels.mean,
-        std=prepared.pixels.std,
-        flip=prepared.data.flip,
-        protocol=job.parts.protocol,
-        numerics=prepared.numerics,
-    )
-
-
-def evaluate(job: Job, trial: Trial) -> tuple[list[Score], list[Skipped]]:
-    """Train and test every evaluator under every seed; scores that the folder holds already are not made again."""
-    seeds = [1000 * job.config.seed + i for i in range(trial.protocol.seeds)]
-    kept = {(score.evaluator, score.seed): score for score in job.folder.scores()}
-    skipped = []
-    total = len(seeds) * len(job.parts.evaluators)
-    with tqdm(total=total, unit="net", desc="evaluate", disable=not job.progress, leave=False) as bar:
-        for name, evaluator in job.parts.evaluators.items():
-            try:
-                for seed in seeds:
-                    if (name, seed) not in kept:
-                        kept[name, seed] = replace(evaluator.evaluate(trial, seed), evaluator=name)
-                        job.folder.keep_scores(list(kept.values()))
-                        log.info("%s, seed %d: accuracy %.4f", name, seed, kept[name, seed].accuracy)
-                    bar.update()
-            except Unsuitable as reason:
-                skipped.append(Skipped(name, str(reason)))
-                log.info("%s skipped: %s", name, reason)
-    return [kept[name, seed] for name in job.parts.evaluators for seed in seeds if (name, seed) in kept], skipped
+        return checked(job.parts.distiller.distill(task), task)
 
 
 def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, Json]:
     """The controls' entries in the record: ordinary runs, made once for configuration, data, codec and numerics."""
     entries: dict[str, Json] = {}
     for name, config in controls.control_configs(
-        job.config, method.budget(job.config), method.data.image_shape
+        job.config, method.budget(job.config, job.parts), method.data.image_shape
     ).items():
         if isinstance(config, str):
             entries[name] = {"skipped": config}
             continue
         prepared = _in_pixels(method) if name.startswith("random-pixels") else method
         resolved, parts = resolve(config)
-        key = [resolved.to_json(), prepared.data.fingerprint, prepared.codec.fingerprint, parts.protocol.sha256]
-        key += [prepared.numerics.to_json(), __version__]
-        folder = RunFolder(cache_dir() / "controls" / hash_json(key)[:32])
+        folder = _control_folder(resolved, parts, prepared)
         record = folder.finished(resolved)
         if record is None:
             log.info("control %s", name)
@@ -277,6 +250,11 @@ def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, J
     return entries
 
 
+def _control_folder(config: RunConfig, parts: Parts, prepared: Prepared) -> RunFolder:
+    key = [config.to_json(), prepared.data.fingerprint, prepared.codec.fingerprint, parts.protocol.sha256]
+    return RunFolder(cache_dir() / "controls" / hash_json([*key, prepared.numerics.to_json(), __version__])[:32])
+
+
 def _in_pixels(method: Prepared) -> Prepared:
     """The same data under the `identity` codec."""
     codec = build_codec({"name": "identity"}, method.data.image_shape)
@@ -284,11 +262,17 @@ def _in_pixels(method: Prepared) -> Prepared:
     return replace(method, codec=codec, space=space, codes=codes)
 
 
+def _budget(config: RunConfig, parts: Parts, images: ImageData, codec: SizedCodec) -> Budget:
+    label_bits = parts.distiller.label_bits(len(images.classes))
+    shapes = images.image_shape, codec.code_shape
+    return budget_for(*shapes, config.precision, ipc=config.ipc, lpc=config.lpc, label_bits=label_bits)
+
+
 def _ledger(job: Job, prepared: Prepared, stored: artifact.Artifact, sha256: str) -> dict[str, Json]:
     """The record's `budget` and `artifact`."""
     size = job.folder.artifact.stat().st_size
     spent = stored.bytes(size, decoder_bytes(prepared.codec.codec))
     return {
-        "budget": outcome.budget_entry(prepared.budget(job.config), stored, spent),
+        "budget": outcome.budget_entry(prepared.budget(job.config, job.parts), stored, spent),
         "artifact": {"path": job.folder.artifact.name, "sha256": sha256, "bytes": size},
     }

@@ -6,6 +6,7 @@ the original DC, DM and MTT.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 import math
@@ -17,8 +18,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
@@ -50,16 +51,33 @@ class SizedCodec:
         self._to_rgb = codec.channels == 3 and c == 1
         self._size = (h * upsample, w * upsample)
         self._pad = tuple(-s % codec.multiple for s in self._size)
+        self._to_fit = is_fitted(codec)
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the codes are the images' own pixels."""
+        return self.codec.pixels and self.upsample == 1
+
+    def fit(self, images: Images, device: str) -> None:
+        """Let a codec that learns see the training images as `encode` gives them to it, once; others need nothing."""
+        self.to(device)
+        if self._to_fit:
+            self.codec.fit(lambda: (self._sized(part) for part in _float_batches(images, device)))
+            self._to_fit = False
 
     def encode(self, images: Tensor) -> Tensor:
         """Images float32 (N, C, H, W) in [0, 1] to codes (N, c, h, w)."""
+        return self.codec.encode(self._sized(images))
+
+    def _sized(self, images: Tensor) -> Tensor:
+        """Images as the codec takes them."""
         if self._to_rgb:
             images = images.expand(-1, 3, -1, -1)
         if self.upsample != 1:
             images = F.interpolate(images, self._size, mode="bicubic", antialias=True).clamp(0, 1)
         if any(self._pad):
             images = F.pad(images, (0, self._pad[1], 0, self._pad[0]), mode=_padding_mode(self._size, self._pad))
-        return self.codec.encode(images)
+        return images
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped."""
@@ -255,10 +273,8 @@ def code_set(
 
     Codes of a codec that runs a network are kept on disk and found again by data, codec, shape and arithmetic.
     """
-    codec.to(numerics.device)
-    if is_fitted(codec.codec):
-        codec.codec.fit(lambda: _float_batches(data.train, numerics.device))
-    if codec.codec.pixels and codec.upsample == 1:
+    codec.fit(data.train, numerics.device)
+    if codec.pixels:
         real = pixel_set(data, numerics.device)
         return CodeSpace(codec, real.mean, real.std), real
     encode = _encode_cached if codec.codec.costly else _encode_all
@@ -296,17 +312,17 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
     folder = cache_dir() / "codes" / key[:32]
     parts = [(start, folder / f"part-{start // PART:05d}.safetensors") for start in range(0, total, PART)]
     with locked(folder):
-        missing = [(start, path) for start, path in parts if _read_part(path) is None]
+        kept = {start: codes for start, path in parts if (codes := _read_part(path)) is not None}
+        missing = [(start, path) for start, path in parts if start not in kept]
         if missing:
             log.info("encoding %d images (%d of %d parts to do)", total, len(missing), len(parts))
             encode = _encoder(codec, mode, data.image_shape)
             with tqdm(total=len(missing) * PART, unit="img", desc="encode", disable=not progress) as bar:
                 for start, path in missing:
-                    codes = encode_batches(encode, data.train.pixels[start : start + PART], mode.device, bar)
-                    with atomic_write(path) as temporary:
-                        save_file({"codes": codes}, temporary)
-        read = [_read_part(path) for _, path in parts]
-    return torch.cat([part for part in read if part is not None])
+                    pixels = data.train.pixels[start : start + PART]
+                    kept[start] = encode_batches(encode, pixels, mode.device, bar)
+                    _write_part(path, kept[start])
+    return torch.cat([kept[start] for start, _ in parts])
 
 
 class _Encoder(torch.nn.Module):
@@ -343,9 +359,21 @@ def encode_batches(encode: Any, pixels: Tensor, device: str, bar: tqdm[Any] | No
     return torch.cat(codes).contiguous()
 
 
+def _write_part(path: Path, codes: Tensor) -> None:
+    with atomic_write(path) as temporary:
+        save_file({"codes": codes}, temporary, metadata={"sha256": _sha256(codes)})
+
+
 def _read_part(path: Path) -> Tensor | None:
+    """The codes of a finished part; None where it is missing or damaged."""
     try:
-        codes: Tensor = load_file(path)["codes"]
-    except (OSError, SafetensorError, KeyError):
+        with safe_open(path, framework="pt") as file:
+            sha256 = (file.metadata() or {}).get("sha256")
+            codes: Tensor = file.get_tensor("codes")
+    except (OSError, SafetensorError):
         return None
-    return codes
+    return codes if _sha256(codes) == sha256 else None
+
+
+def _sha256(codes: Tensor) -> str:
+    return hashlib.sha256(codes.numpy().data).hexdigest()

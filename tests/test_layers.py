@@ -10,7 +10,7 @@ NAME = PACKAGE.name
 
 # Left to right. A part is a module or a folder; parts of one group may use each other unless they are in SEPARATE.
 ORDER = [
-    {"errors"},
+    {"errors", "clock"},
     {"types", "entries"},
     {"cache", "plugins", "randomness"},
     {"numerics"},
@@ -18,15 +18,16 @@ ORDER = [
     {"space"},
     {"distillers"},
     {"evaluators", "protocols"},
-    {"artifact", "record", "report", "grid", "folder", "configure"},
-    {"road"},
+    {"artifact", "record", "report", "pages", "grid", "folder", "configure", "controls", "outcome", "scoring"},
+    {"road", "evaluation", "reference", "assess"},
+    {"compare"},
     {"bridges", "leaderboard", "testing"},
     {"cli"},
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 SEPARATE = {"augment", "networks", "budget", "codecs"}  # never use each other, nor the reading of data
 READING = {"data", "columns", "decode", "sources"}
-SHARED = {"codecs": {"base"}, "distillers": {"base", "loop"}}  # what files of these folders may import of their own
+SHARED = {"codecs": {"base"}, "distillers": {"base", "loop", "gradients", "experts", "selection"}}  # what files of these folders may import of their own
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

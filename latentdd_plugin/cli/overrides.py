@@ -54,10 +54,10 @@ def split_commas(text: str) -> list[str]:
 def from_flags(args: argparse.Namespace, *, sweep: bool) -> list[str]:
     """The flags as overrides, before those that were typed, which therefore win. In a sweep commas separate jobs."""
     typed = list(args.overrides)
-    fixed_lpc = args.lpc is not None or any(word.lstrip("+").startswith("lpc=") for word in typed)
+    fixed_lpc = getattr(args, "lpc", None) is not None or any(word.lstrip("+").startswith("lpc=") for word in typed)
     found = []
     for flag, key in FLAGS.items():
-        value = getattr(args, flag)
+        value = getattr(args, flag, None)  # a command has some of them
         if value is None:
             continue
         if flag == "evaluator" or (flag == "precision" and "," in value and (fixed_lpc or not sweep)):
@@ -67,6 +67,11 @@ def from_flags(args: argparse.Namespace, *, sweep: bool) -> list[str]:
         else:
             found.append(f"{key}={_literal(value)}")
     return found + typed
+
+
+def key_of(word: str) -> str:
+    """The key that a checked override sets."""
+    return word.lstrip("+").partition("=")[0]
 
 
 def _literal(value: str) -> str:

@@ -50,17 +50,11 @@ def inspect(tree: Mapping[str, Json]) -> tuple[Request | None, list[str]]:
     """The request, where one can be made, and every fault that can be seen without data."""
     from latentdd_plugin.numerics import resolve_device
 
-    values, faults = _typed({k: v for k, v in tree.items() if k not in ("out", "evaluator", "controls", "precision")})
-    precisions, found = _several("precision", tree["precision"])
-    values["evaluators"], more = _several("evaluator", tree["evaluator"])
-    values["controls"], last = _controls(tree["controls"])
-    values["precision"] = precisions[0] if precisions else "fp32"
-    faults += found + more + last
-    given = RunConfig(**values)
+    given, precisions, faults = typed(tree)
     if len(precisions) > 1 and given.lpc is None:
         faults.append("precision: several need a fixed number of codes, give --lpc; at a byte budget use -m")
     faults += [f for p in precisions[1:] for f in replace(given, precision=p).faults() if f.startswith("precision")]
-    faults += _dataset_faults(given.dataset.name)
+    faults += dataset_faults(given.dataset.name)
     config, more = _resolved(given)
     faults += more
     if config is None or faults:
@@ -72,16 +66,25 @@ def inspect(tree: Mapping[str, Json]) -> tuple[Request | None, list[str]]:
     return Request(config, precisions, Path(str(out)) if out is not None else None), []
 
 
+def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[str]]:
+    """What a tree says, its parts not looked up yet; the precisions it names; a fault for each ill-typed value."""
+    values, faults = _typed({k: v for k, v in tree.items() if k not in ("out", "evaluator", "controls", "precision")})
+    precisions, found = _several("precision", tree["precision"])
+    values["evaluators"], more = _several("evaluator", tree["evaluator"])
+    values["controls"], last = _controls(tree["controls"])
+    values["precision"] = precisions[0] if precisions else "fp32"
+    return RunConfig(**values), precisions, faults + found + more + last
+
+
 def _resolved(config: RunConfig) -> tuple[RunConfig | None, list[str]]:
     """The configuration with its method's hyper-parameters, `algo.preset=auto` by the device; and its faults."""
     from latentdd_plugin.configure import resolve
-    from latentdd_plugin.numerics import resolve_device
 
     faults: list[str] = []
     preset = config.algo.get("preset", AUTO)
     if preset == AUTO:
         try:
-            preset = "quick" if resolve_device(config.device) == "cpu" else "paper"
+            preset = auto_preset(config.device)
         except UsageError as error:
             faults += error.faults
             preset = "quick"
@@ -91,7 +94,14 @@ def _resolved(config: RunConfig) -> tuple[RunConfig | None, list[str]]:
         return None, [*error.faults, *faults]
 
 
-def _dataset_faults(name: str) -> list[str]:
+def auto_preset(device: str) -> str:
+    """What `algo.preset=auto` stands for on this device; UsageError where it is not usable."""
+    from latentdd_plugin.numerics import resolve_device
+
+    return "quick" if resolve_device(device) == "cpu" else "paper"
+
+
+def dataset_faults(name: str) -> list[str]:
     """A misspelt entry. Any other word may be a path or a hub id, which only loading can tell."""
     known = plugins.entries("datasets")
     hint = plugins.near(name, known)

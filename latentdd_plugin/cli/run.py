@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     }
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument("--limit-hours", metavar="X", type=float, help="refuse a distillation estimated to take longer")
     parser.add_argument("--resume", action="store_true", help="continue in --out; that happens without it too")
     parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the table at the end only")
     parser.add_argument("-m", "--multirun", action="store_true", help="a job for each combination of values")
@@ -58,23 +59,26 @@ def execute(args: argparse.Namespace) -> int:
     words, faults = overrides.checked(overrides.from_flags(args, sweep=args.multirun), sweep=args.multirun)
     if args.out is not None:
         words.append(f"out={overrides.quoted(args.out)}")
+    limit_s = None if args.limit_hours is None else 3600 * args.limit_hours
     if args.multirun:
-        return sweep.execute(words, faults, quiet=args.quiet, command=args.command_line)
+        return sweep.execute(words, faults, quiet=args.quiet, command=args.command_line, limit_s=limit_s)
     wanted, more = request.inspect(overrides.composed(words))
     if faults or more or wanted is None:
         raise UsageError([*faults, *more])
-    for record in perform(wanted, progress=not args.quiet and sys.stderr.isatty(), command=args.command_line):
+    progress = not args.quiet and sys.stderr.isatty()
+    for record in perform(wanted, progress=progress, command=args.command_line, limit_s=limit_s):
         sys.stdout.write(f"{record.table()}\n{paths(record)}\n")
     return 0
 
 
-def perform(wanted: Request, *, progress: bool, command: str | None) -> list[Record]:
+def perform(wanted: Request, *, progress: bool, command: str | None, limit_s: float | None) -> list[Record]:
     """Run what was asked for: one record, or one for each precision."""
     from latentdd_plugin.road import run, run_precisions
 
-    if len(wanted.precisions) > 1:
-        return run_precisions(wanted.config, wanted.precisions, out=wanted.out, progress=progress, command=command)
-    return [run(wanted.config, out=wanted.out, progress=progress, command=command)]
+    config, precisions = wanted.config, wanted.precisions
+    if len(precisions) > 1:
+        return run_precisions(config, precisions, out=wanted.out, progress=progress, command=command, limit_s=limit_s)
+    return [run(config, out=wanted.out, progress=progress, command=command, limit_s=limit_s)]
 
 
 def paths(record: Record) -> str:

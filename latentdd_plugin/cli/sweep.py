@@ -39,13 +39,13 @@ class Outcome:
     error: str | None = None
 
 
-def execute(words: Sequence[str], faults: Sequence[str], *, quiet: bool, command: str) -> int:
+def execute(words: Sequence[str], faults: Sequence[str], *, quiet: bool, command: str, limit_s: float | None) -> int:
     """Check every job, run them all, print one table; 1 if any of them failed."""
     found = [*faults, *_job_faults(words)]
     if found:
         raise UsageError(list(dict.fromkeys(found)))
     base = words_of.composed([w for w in words if w.startswith("out=")])["out"] or DEFAULT_OUT
-    task = functools.partial(job, quiet=quiet, command=command)
+    task = functools.partial(job, quiet=quiet, command=command, limit_s=limit_s)
     arguments = [*words, f"hydra.sweep.dir={words_of.quoted(str(base))}"]
     try:
         with initialize_config_dir(str(words_of.CONF), job_name="dd-bench", version_base="1.3"):
@@ -72,7 +72,7 @@ def _job_faults(words: Sequence[str]) -> Iterable[str]:
         log.setLevel(level)
 
 
-def job(cfg: DictConfig, *, quiet: bool, command: str) -> Outcome:
+def job(cfg: DictConfig, *, quiet: bool, command: str, limit_s: float | None) -> Outcome:
     """One job of a sweep, in whatever process the launcher chose. Its failure is a row, not the end of the others."""
     from latentdd_plugin import road
 
@@ -85,7 +85,8 @@ def job(cfg: DictConfig, *, quiet: bool, command: str) -> Outcome:
         wanted = request.read(tree)
         folder = (wanted.out or Path(DEFAULT_OUT)) / road.default_out(wanted.config).name
         wanted = replace(wanted, out=folder)
-        records = perform(wanted, progress=one_by_one and not quiet and sys.stderr.isatty(), command=command)
+        progress = one_by_one and not quiet and sys.stderr.isatty()
+        records = perform(wanted, progress=progress, command=command, limit_s=limit_s)
     except DDBenchError as error:
         return Outcome(names, (), " ".join(str(error).split()))
     except Exception as error:

@@ -99,5 +99,5 @@ def fingerprint(codec: Codec) -> str:
     digest = hashlib.sha256(f"{kind.__module__}:{kind.__qualname__}\n{canonical_json(codec.config())}".encode())
     for name, tensor in sorted(codec.state().items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.augment import Augment
+from latentdd_plugin.distillers.gradients import Gradients
+from latentdd_plugin.errors import RunFailed
 from latentdd_plugin.networks import MatchingNetwork, matching_network
 from latentdd_plugin.numerics import Mode, Numerics, forward_flops, try_compiled
-from latentdd_plugin.randomness import generator
+from latentdd_plugin.randomness import generator, seeded
 from latentdd_plugin.space import CodeSpace, Real
 from latentdd_plugin.types import Json, Shape, SyntheticSet
 
@@ -60,7 +63,8 @@ class Task:
     augment: Augment
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Progress = silent
-    _embeddings: dict[Mode, Embedding] = field(default_factory=dict)
+    real_id: str = ""  # names the real samples of the match space, for what is kept on disk
+    _kept: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def code_shape(self) -> Shape:
@@ -106,7 +110,7 @@ class Task:
 
     def view(self, codes: Tensor) -> Tensor:
         """Codes (M, c, h, w) in the match space, differentiable: themselves, or decoded and standardised as pixels."""
-        if self.match == "code" or self.space.codec.codec.pixels:
+        if self.match == "code" or self.space.codec.pixels:
             return codes
         return (self.space.decode(codes) - self.real.mean) / self.real.std
 
@@ -117,17 +121,53 @@ class Task:
 
     @cached_property
     def _network(self) -> MatchingNetwork:
-        return matching_network(self.match_shape, self.num_classes).to(self.device).requires_grad_(False)
+        with seeded(self.seed, "task/network"):  # torch's own first draw, which `reset` replaces
+            network = matching_network(self.match_shape, self.num_classes)
+        return network.to(self.device).requires_grad_(False)
 
     def embedding(self, mode: Mode) -> Embedding:
         """Feature extraction with the network that `network` draws anew, in this arithmetic."""
-        if mode not in self._embeddings:
-            self._embeddings[mode] = Embedding(self._network, mode, self.match_shape)
-        return self._embeddings[mode]
+        embedding: Embedding = self.once(("embedding", mode), lambda: Embedding(self._network, mode, self.match_shape))
+        return embedding
+
+    def gradients(self, mode: Mode) -> Gradients:
+        """Gradients of the matching network's cross-entropy at any weights, in this arithmetic."""
+        build = functools.partial(Gradients, self._network, mode, self.match_shape, self.num_classes)
+        gradients: Gradients = self.once(("gradients", mode), build)
+        return gradients
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made at the first call with this key and kept: things to compute with, never results."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def flops(self, samples: float) -> float:
         """Floating-point operations of one forward pass of the matching network over so many samples."""
         return samples * forward_flops(self._network, self.match_shape, self.device)
+
+
+def checked(found: SyntheticSet, task: Task) -> SyntheticSet:
+    """What a method returned, as float32 codes and int64 or float32 labels.
+
+    Raises:
+        RunFailed: it is no synthetic set of this task: another shape, too many codes, labels that do not fit, a value
+            that is not finite.
+    """
+    if not isinstance(found, SyntheticSet):
+        raise RunFailed(f"the method returned a {type(found).__name__}, a SyntheticSet is wanted")
+    hard, m, most = found.label_kind == "hard", len(found.codes), task.codes_per_class * task.num_classes
+    codes, labels = found.codes.detach().float(), found.labels.detach()
+    labels = labels.long() if hard else labels.float()
+    if tuple(codes.shape[1:]) != task.code_shape or not 1 <= m <= most:
+        raise RunFailed(f"the method returned codes {tuple(codes.shape)}, wanted (1 … {most}, *{task.code_shape})")
+    if tuple(labels.shape) != ((m,) if hard else (m, task.num_classes)):
+        raise RunFailed(f"the method returned {found.label_kind} labels {tuple(labels.shape)} for {m} codes")
+    if hard and not bool(((labels >= 0) & (labels < task.num_classes)).all()):
+        raise RunFailed(f"the method returned labels outside 0 … {task.num_classes - 1}")
+    if not bool(torch.isfinite(codes).all() and torch.isfinite(labels).all()):
+        raise RunFailed("the method returned codes or labels that are not finite")
+    return replace(found, codes=codes, labels=labels)
 
 
 class Embedding:
@@ -173,6 +213,10 @@ class Distiller(ABC):
     @abstractmethod
     def distill(self, task: Task) -> SyntheticSet:
         """The synthetic set for this task."""
+
+    def label_bits(self, num_classes: int) -> int:
+        """Bits of one code's label that the budget counts: none for hard labels."""
+        return 0
 
     def config(self) -> dict[str, Json]:
         """The constructor's arguments as JSON: the same object comes back from them."""

@@ -28,12 +28,12 @@ class DM(Matching):
         momentum: of the SGD on the codes (paper: 0.5).
         batch_real: real samples a class and step (paper: 256).
         init: `real` or `noise` (paper: real).
-        lr_scale: `auto` scales lr with the number of codes a class, `none` takes it as it is.
+        lr_scale: `auto` scales lr with the number of codes a class and their dimension, `none` takes it as it is.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
-        "quick": {"iterations": 200, "batch_real": 64, "lr": 1.0, "lr_scale": "auto"},
+        "quick": {"iterations": 200, "batch_real": 64, "lr_scale": "auto"},
     }
 
     def __init__(

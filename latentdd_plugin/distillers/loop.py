@@ -19,6 +19,7 @@ from latentdd_plugin.errors import RunFailed
 from latentdd_plugin.types import Shape, SyntheticSet
 
 CURVE_POINTS = 200  # losses kept for the report
+PUBLISHED_DIMENSION = 3 * 32 * 32  # values of a CIFAR image, for which the papers chose their step sizes
 
 
 @dataclass
@@ -68,9 +69,12 @@ class Matching(Distiller):
 def step_scale(codes_per_class: int, code_shape: Shape) -> float:
     """How a published learning rate, made for few samples of pixels, carries over to many codes of another size.
 
-    A class mean's gradient falls on each of its L samples as 1/L, so the step grows with L to move them as far.
+    A class mean's gradient falls on each of its L samples as 1/L, so the step grows with L. A loss answers to relative
+    changes: for standardised codes of D values, |x| grows as sqrt(D) and the gradient as 1/sqrt(D), so the step grows
+    with D; the published rates belong to D = 3 * 32 * 32. On validation data of CIFAR-10 (`dct`, int4, 32 codes a class,
+    D = 768) DM was best at 0.3 L of 0.1, 0.3, 1, 3, 10 L; this rule gives 0.25 L.
     """
-    return float(max(1, codes_per_class))
+    return codes_per_class * math.prod(code_shape) / PUBLISHED_DIMENSION
 
 
 def optimise(method: Matching, task: Task) -> SyntheticSet:
@@ -86,9 +90,10 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
     loss = torch.zeros(())
     with held_interrupt() as interrupted:
         for step in range(start, method.iterations):
-            if interrupted() or task.checkpoint.due():
+            stop = interrupted()
+            if stop or task.checkpoint.due():
                 _save(task, variables, losses, step)
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
             for loss in method.iteration(task, variables, step):
                 variables.optimizer.zero_grad(set_to_none=True)
@@ -97,7 +102,9 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
             if step % every == 0 or step == method.iterations - 1:
                 losses.append((step, _finite(float(loss.detach()), variables, step)))
             task.progress(step + 1, method.iterations, losses[-1][1])
-    _save(task, variables, losses, method.iterations)
+        _save(task, variables, losses, method.iterations)
+        if interrupted():
+            raise KeyboardInterrupt
     lr = None if variables.lr is None else float(variables.lr.detach())
     return SyntheticSet(variables.codes.detach(), variables.labels.detach(), variables.label_kind, lr, tuple(losses))
 

@@ -50,9 +50,9 @@ class TrainScratch(Evaluator):
             kept = self._compiled[self.arch]
             kept[0].load_state_dict(network.state_dict())
             return kept
-        steps, batch = len(list(_lengths(trial))), min(trial.protocol.batch, len(trial.images))
+        trained = sum(_lengths(trial))
         forward = forward_flops(network.eval(), trial.shape, trial.numerics.device)
-        mode = trial.numerics.mode(forward * (3 * steps * batch + len(trial.held_out)))
+        mode = trial.numerics.mode(forward * (3 * trained + len(trial.held_out)))
         if mode.compile:
             network = network.to(memory_format=torch.channels_last)
 

@@ -35,7 +35,7 @@ def fake_run(tmp_path, monkeypatch):
     """The road's entrance, which only records its calls and fails for seed 13."""
     module = types.SimpleNamespace(calls=[])
 
-    def run(config, *, out=None, progress=False, command=None):
+    def run(config, *, out=None, progress=False, command=None, limit_s=None):
         module.calls.append((config, out, progress, command))
         if config.seed == 13:
             raise RunFailed("seed 13:\nnon-finite loss")
@@ -43,7 +43,7 @@ def fake_run(tmp_path, monkeypatch):
             raise ZeroDivisionError("a bug")
         return FakeRecord(config, out or tmp_path / "default", config.precision)
 
-    def run_precisions(config, precisions, *, out=None, progress=False, command=None):
+    def run_precisions(config, precisions, *, out=None, progress=False, command=None, limit_s=None):
         module.calls.append((config, out, progress, command))
         return [FakeRecord(config, (out or tmp_path) / p, p) for p in precisions]
 

@@ -1,0 +1,124 @@
+"""Rates and memory, each part in a process of its own, parts in turn, medians of several rounds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from latentdd_plugin.augment import Augment, operations_for
+from latentdd_plugin.clock import Clock
+from latentdd_plugin.configure import resolve
+from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.road import Prepared, prepare
+from latentdd_plugin.types import DatasetConfig, RunConfig
+
+Figures = dict[str, Any]
+
+
+def peak_mb() -> float:
+    """This process's peak resident memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def resident_mb() -> float:
+    """This process's resident memory now."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def prepared(data: str, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Prepared, Any]:
+    """A configuration, what its first half of the road gives, and its parts."""
+    config, parts = resolve(RunConfig(dataset=DatasetConfig(data), codec=codec, controls=False, **options))
+    return config, prepare(config, parts, False, Clock()), parts
+
+
+def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
+    """A distillation task as the road would make it."""
+    in_pixels = config.match == "pixel" or ready.codec.codec.pixels
+    operations = operations_for(
+        colour=in_pixels and ready.data.image_shape[0] == 3,
+        spatial=in_pixels or ready.codec.spatial,
+        flip=ready.data.flip,
+    )
+    return Task(
+        real=ready.pixels if in_pixels else ready.codes,
+        codes=ready.codes,
+        space=ready.space,
+        match=config.match,
+        codes_per_class=codes_per_class,
+        num_classes=len(ready.data.classes),
+        seed=config.seed,
+        numerics=ready.numerics,
+        augment=Augment(operations),
+        real_id=ready.data.fingerprint + ready.codec.fingerprint + config.match,
+    )
+
+
+def distil_steps(task: Task, distiller: Any, steps: int) -> Figures:
+    """Median seconds of a step of our loop after a warm-up, and the peak memory above what was there before."""
+    distiller.iterations = steps + 2
+    clock, before = Clock(), resident_mb()
+    with clock.watch_steps(show=False) as watch:
+        distiller.distill(replace(task, progress=watch))
+    gaps = [b - a for a, b in zip(clock.steps[1:], clock.steps[2:], strict=False)]
+    return {"seconds": median(gaps), "above_mb": peak_mb() - before, "peak_mb": peak_mb()}
+
+
+def main(
+    parts: dict[str, Callable[[argparse.Namespace], Figures]],
+    arguments: Callable[[argparse.ArgumentParser], None],
+    report: Callable[[dict[str, Figures]], list[str]],
+) -> None:
+    """Run every part in turn for so many rounds, print medians and ratios, write them as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--part", help="run one part in this process and print its figures")
+    parser.add_argument("--only", help="parts to run, with commas")
+    arguments(parser)
+    args = parser.parse_args()
+    if args.part:
+        sys.stdout.write("\n" + json.dumps(parts[args.part](args)) + "\n")
+        return
+    wanted = args.only.split(",") if args.only else list(parts)
+    rounds: dict[str, list[Figures]] = {name: [] for name in wanted}
+    for _ in range(args.rounds):
+        for name in wanted:
+            done = subprocess.run(
+                [sys.executable, *sys.argv, "--part", name], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                sys.stderr.write(f"{name}: failed\n{done.stderr[-2000:]}\n")
+                continue
+            figures = json.loads(done.stdout.strip().splitlines()[-1])
+            rounds[name].append(figures)
+            sys.stderr.write(f"{name}: {figures}\n")
+    medians = {name: {k: median(r[k] for r in rows) for k in rows[0]} for name, rows in rounds.items() if rows}
+    lines = [
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    ]
+    lines += [
+        f"{name:28s} " + "  ".join(f"{k} {v:.4g}" for k, v in figures.items()) for name, figures in medians.items()
+    ]
+    lines += report(medians)
+    print("\n".join(lines))
+    if args.out:
+        args.out.write_text(json.dumps({"medians": medians, "rounds": rounds, "report": lines}, indent=2) + "\n")
+
+
+def ratio(medians: dict[str, Figures], a: str, b: str, key: str = "seconds") -> str:
+    """`a / b` of a figure, where both were measured."""
+    return f"{medians[a][key] / medians[b][key]:.2f}" if a in medians and b in medians else "not measured"

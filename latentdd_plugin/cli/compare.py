@@ -1,0 +1,154 @@
+"""Compare codecs, algorithms, precisions and match spaces at one budget: a table, a plot and an HTML report.
+
+Every combination is run twice: at equal bytes, and with an equal number of images. Options of one codec or algorithm
+carry its name; others go to all that take them, any other key to every cell:
+
+  dd-bench compare --codec identity,dct,pca --algo dm,herding --precision fp32,int8
+  dd-bench compare --codec identity,taesd codec.taesd.path=my/taesd --algo dm,mtt algo.mtt.iterations=50
+  dd-bench compare --dataset my/folder dataset.image_size=64 --ipc 10 --out my/comparison
+
+Cells are ordinary run folders in OUT/cells. The same command again continues: finished cells are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from latentdd_plugin.errors import DDBenchError, UsageError
+
+if TYPE_CHECKING:
+    from latentdd_plugin.compare import Grid
+    from latentdd_plugin.types import Json
+
+AXES = {"codec": "identity,dct", "algo": "random,dm", "precision": "fp32", "match": "code", "ledger": "bytes,count"}
+TAKEN = ("codec.name", "algo.name", "precision", "match", "lpc", "out")  # keys that are flags here
+FILES = ("compare.json", "compare.csv", "pareto.png", "report.html")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dd-bench compare`."""
+    axes = {
+        "codec": "codecs",
+        "algo": "algorithms",
+        "precision": "fp32, fp16, int8, int4, int2",
+        "match": "code, pixel: where matching networks look",
+        "ledger": "bytes, count",
+    }
+    for flag, text in axes.items():
+        parser.add_argument(f"--{flag}", metavar="A,B", default=AXES[flag], help=f"{text} (default {AXES[flag]})")
+    flags = {
+        "ipc": "budget in images a class (default 1)",
+        "dataset": "name, folder or Hugging Face id (default digits)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
+        "protocol": "evaluation recipe (default fast.v1)",
+        "seed": "whole number (default 0)",
+        "device": "auto, cpu, cuda or cuda:N",
+        "controls": "default or none",
+        "out": "folder (default runs/compare-<dataset>-<hash>)",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument(
+        "--limit-hours", metavar="X", type=float, default=1.0,
+        help="a distillation estimated to take longer is not run (default 1.0)",
+    )  # fmt: skip
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="cells at a time (default 1)")
+    parser.add_argument("--in-process", action="store_true", help="no process a cell: faster, peak memory unknown")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the table at the end only")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the configuration of a run")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run the comparison and print the table; 1 if a cell failed."""
+    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.compare import compare
+
+    start_logging(quiet=args.quiet)
+    if args.jobs > 1 and args.in_process:
+        raise UsageError("--jobs needs a process for each cell: leave out --in-process")
+    comparison = compare(
+        grid_of(args),
+        out=args.out,
+        limit_s=3600 * args.limit_hours,
+        jobs=args.jobs,
+        in_process=args.in_process,
+        progress=not args.quiet and sys.stderr.isatty(),
+        command=args.command_line,
+    )
+    paths = [comparison.folder / name for name in FILES]
+    sys.stdout.write("\n".join([comparison.table(), *(str(path) for path in paths if path.exists())]) + "\n")
+    return 1 if comparison.failed else 0
+
+
+def grid_of(args: argparse.Namespace) -> Grid:
+    """The grid that flags and keys describe; UsageError with every fault seen in them."""
+    from latentdd_plugin.cli import overrides, request
+    from latentdd_plugin.cli.overrides import split_commas
+    from latentdd_plugin.compare import Grid
+
+    flags = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in AXES})
+    words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
+    given = [overrides.key_of(word) for word in words]
+    faults += [f"{key}: set it as a flag, --{key.partition('.')[0]}" for key in given if key in TAKEN]
+    tree = overrides.composed([word for word in words if overrides.key_of(word) not in TAKEN])
+    names = {axis: list(dict.fromkeys(split_commas(getattr(args, axis)))) for axis in AXES}
+    codecs, more = specs("codec", names["codec"], tree["codec"])
+    algos, last = specs("algo", names["algo"], tree["algo"])
+    base, _, ill = request.typed({**tree, "codec": {"name": "identity"}, "algo": {"name": "random"}})
+    faults += [*more, *last, *ill, *request.dataset_faults(base.dataset.name)]
+    if faults:
+        raise UsageError(list(dict.fromkeys(faults)))
+    for algo in algos:
+        if algo.get("preset") == request.AUTO:
+            algo["preset"] = request.auto_preset(base.device)
+    axes = {"precisions": names["precision"], "matches": names["match"], "ledgers": names["ledger"]}
+    return Grid(base, tuple(codecs), tuple(algos), **{key: tuple(value) for key, value in axes.items()})
+
+
+def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[list[dict[str, Json]], list[str]]:
+    """A specification for each name, with its own options and those for all that take them; and the faults.
+
+    Args:
+        axis: `codec` or `algo`.
+        names: what is compared.
+        node: the options: of one name as `{name: {option: value}}`, of all as `{option: value}`.
+    """
+    from latentdd_plugin.compare.grid import short
+
+    found: list[dict[str, Json]] = [{"name": name} for name in names]
+    own = {short(name): node.get(short(name)) for name in names}
+    faults: list[str] = []
+    for option, value in node.items():
+        if option == "name" or isinstance(own.get(option), Mapping):
+            continue
+        try:
+            takers = [spec for spec in found if _takes(axis)(str(spec["name"]), option)]
+        except DDBenchError as error:
+            return found, [*faults, str(error)]
+        if not takers:
+            faults.append(f"{axis}.{option}: none of {', '.join(names)} has this option; for one, {axis}.NAME.{option}")
+        for spec in takers:
+            spec[option] = value
+    for spec in found:
+        options = own[short(str(spec["name"]))]
+        spec |= options if isinstance(options, Mapping) else {}
+    return found, faults
+
+
+def _takes(axis: str) -> Callable[[str, str], bool]:
+    """Whether a codec or an algorithm of this name has an option."""
+    from latentdd_plugin import plugins
+    from latentdd_plugin.codecs.base import Codec
+    from latentdd_plugin.distillers.base import Distiller
+
+    group, base = ("codecs", Codec) if axis == "codec" else ("algos", Distiller)
+    everywhere = {"codec": ("upsample",), "algo": ("preset",)}[axis]
+
+    def takes(name: str, option: str) -> bool:
+        cls: Any = plugins.resolve(group, name, base=base).cls
+        return option in everywhere or not plugins.check_arguments(cls, {option: None})
+
+    return takes

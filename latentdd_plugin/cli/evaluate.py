@@ -1,0 +1,92 @@
+"""Score an artifact, ours or imported, under any protocol and architectures, and leave `evaluation.json`.
+
+  dd-bench evaluate runs/digits-dct-dm-0123abcd --evaluator convnet,resnet18
+  dd-bench evaluate distilled.safetensors --dataset my/folder dataset.image_size=64 codec.path=my/taesd
+  dd-bench evaluate runs/digits-dct-dm-0123abcd --protocol dc-bench.v1 --reference full
+
+What is not said of the data set comes from the run that the artifact lies in. Keys that can be set as key=value:
+dataset.*, codec.*, split, device, amp, compile, threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from latentdd_plugin.errors import UsageError
+
+KEYS = ("evaluator", "protocol", "split", "seed", "device", "amp", "compile", "threads")
+OPEN = ("dataset", "codec")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dd-bench evaluate`."""
+    parser.add_argument("artifact", help="a .safetensors file, or the folder of the run that made it")
+    flags = {
+        "protocol": "evaluation recipe (default fast.v1)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
+        "dataset": "name, folder or Hugging Face id (default: what the artifact names, if it is installed)",
+        "codec": "name, package.module:Class or ./file.py:Class to decode with (default: what the artifact names)",
+        "seed": "whole number (default 0)",
+        "device": "auto, cpu, cuda or cuda:N",
+        "reference": "none, or full: train on the whole real training set too, and give the recovery",
+        "out": "folder (default: evaluations/<protocol>-<hash> beside the artifact)",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument("--allow-other-data", action="store_true", help="score on other images than it was made from")
+    parser.add_argument(
+        "--allow-plugin", metavar="DIST", action="append", default=[], help="a distribution whose entries it may name"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the table at the end only")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the configuration")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Evaluate and print the table."""
+    from latentdd_plugin.assess import evaluate_artifact
+    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.evaluation import EvaluationConfig
+
+    start_logging(quiet=args.quiet)
+    values, dataset, codec = asked(args)
+    evaluation = evaluate_artifact(
+        args.artifact,
+        EvaluationConfig(dataset=dataset, reference=args.reference or "none", **values),
+        codec=codec,
+        allow_plugins=args.allow_plugin,
+        allow_other_data=args.allow_other_data,
+        out=args.out,
+        progress=not args.quiet and sys.stderr.isatty(),
+        command=args.command_line,
+    )
+    sys.stdout.write(f"{evaluation.table()}\n{evaluation.folder / evaluation.file}\n")
+    return 0
+
+
+def asked(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What was said, and nothing else: the evaluation's own values, options of the data set, options of the codec."""
+    from latentdd_plugin.cli import overrides, request
+
+    words, faults = overrides.checked(overrides.from_flags(args, sweep=False), sweep=False)
+    given = [overrides.key_of(word) for word in words]
+    faults += [fault for key in given if (fault := _fault(key))]
+    config, _, more = request.typed(overrides.composed(words))
+    if faults or more:
+        raise UsageError([*faults, *more])
+    values = {key: getattr(config, key) for key in KEYS if key in given and key != "evaluator"}
+    if "evaluator" in given:
+        values["evaluators"] = config.evaluators
+    options = {key.partition(".")[2] for key in given if key.startswith("dataset.")}
+    named = {key.split(".")[1] for key in given if key.startswith("codec.")}
+    codec = {key: value for key, value in config.codec.items() if key in named}
+    return values, {key: getattr(config.dataset, key) for key in options}, codec
+
+
+def _fault(key: str) -> str | None:
+    if key in OPEN:
+        return f"{key}: set its options one by one, {key}.name=…"
+    if key in KEYS or key.split(".", maxsplit=1)[0] in OPEN:
+        return None
+    return f"{key}: has no meaning for an artifact; the keys are: {', '.join(KEYS)}, dataset.*, codec.*"

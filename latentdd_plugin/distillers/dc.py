@@ -1,0 +1,155 @@
+"""DC: gradient matching (Zhao, Mopuri & Bilen, "Dataset Condensation with Gradient Matching", arXiv 2006.05929), and
+DSA: the same with Siamese augmentation (Zhao & Bilen, arXiv 2102.08259).
+
+Equations 9 and 10 of DC: along the training of a network on the synthetic set,
+
+    min_S  sum over classes, layers and outputs i of  1 - cos(grad_i L(S), grad_i L(T)),
+
+where the gradient of each weight tensor is viewed as [outputs, rest]. DSA (equation 6) puts one augmentation with the
+same parameters on S and T before each gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of, with_gradient
+from latentdd_plugin.distillers.loop import Matching, Variables
+from latentdd_plugin.plugins import Preset
+
+# Samples a class -> (outer, inner) loops, as the authors found them.
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+
+class DC(Matching):
+    """Gradient matching.
+
+    Args:
+        iterations: fresh networks (paper: 1000).
+        lr: step size of the codes for one code a class (paper: 0.1).
+        momentum: of the SGD on the codes (paper: 0.5).
+        batch_real: real samples a class and step (paper: 256).
+        lr_net: step size of the network's training on the synthetic set (paper: 0.01).
+        outer_loops: matching steps a network; None takes the paper's for the nearest number of codes a class.
+        inner_loops: epochs of the network on the synthetic set after each matching step; None as above.
+        batch_train: samples a step of that training (paper: 256).
+        augment: Siamese augmentation while matching, and augmentation in the training between (DSA).
+        init: `noise` or `real` (DC: noise; DSA: real).
+        lr_scale: `auto` scales lr with the number of codes a class and their dimension, `none` takes it as it is.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {},
+        "quick": {
+            "iterations": 100,
+            "batch_real": 64,
+            "outer_loops": 1,
+            "inner_loops": 1,
+            "init": "real",
+            "lr_scale": "auto",
+        },
+    }
+
+    def __init__(
+        self,
+        iterations: int = 1000,
+        lr: float = 0.1,
+        momentum: float = 0.5,
+        batch_real: int = 256,
+        lr_net: float = 0.01,
+        outer_loops: int | None = None,
+        inner_loops: int | None = None,
+        batch_train: int = 256,
+        augment: bool = False,
+        init: str = "noise",
+        lr_scale: str = "none",
+    ) -> None:
+        self.iterations = iterations
+        self.lr = lr
+        self.momentum = momentum
+        self.batch_real = batch_real
+        self.lr_net = lr_net
+        self.outer_loops = outer_loops
+        self.inner_loops = inner_loops
+        self.batch_train = batch_train
+        self.augment = augment
+        self.init = init
+        self.lr_scale = lr_scale
+
+    def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
+        """Yield the distance of gradients, summed over classes, at each point of one network's training."""
+        weights = weights_of(task.network("dc/network", step))
+        draws, picks = task.generator("dc/augment", step), task.generator("dc/real", step)
+        order = task.generator("dc/train", step)
+        outer, inner = self._loops(task.codes_per_class)
+        for loop in range(outer):
+            yield self._distance(task, variables.codes, weights, draws, picks)
+            if loop < outer - 1:
+                for _ in range(inner):
+                    weights = self._train_epoch(task, variables, weights, order, draws)
+
+    def _distance(
+        self, task: Task, codes: Tensor, weights: Weights, draws: torch.Generator, picks: torch.Generator
+    ) -> Tensor:
+        """Sum over classes; worked out a class at a time, so that one class's graph is held at once."""
+        gradients = self._gradients(task)
+        view = task.view(codes)
+        total, known = torch.zeros((), device=view.device), []
+        for label, samples in enumerate(view.split(task.codes_per_class)):
+            siamese = task.augment.draw(draws) if self.augment else None
+            batch = task.augment.apply(task.real.batch(label, self.batch_real, picks), siamese)
+            target = gradients.at(weights, batch, _labels(label, batch))
+            leaf = samples.detach().requires_grad_()
+            moved = task.augment.apply(leaf, siamese)
+            distance = gradient_distance(gradients.with_graph(weights, moved, _labels(label, moved)), target)
+            known.append(torch.autograd.grad(distance, leaf)[0])
+            total = total + distance.detach()
+        return with_gradient(total, [(view, torch.cat(known))])
+
+    def _train_epoch(
+        self, task: Task, variables: Variables, weights: Weights, order: torch.Generator, draws: torch.Generator
+    ) -> Weights:
+        """One epoch of plain SGD on the synthetic set as it is now."""
+        with torch.no_grad():
+            view = task.view(variables.codes)
+        gradients = self._gradients(task)
+        for rows in torch.randperm(len(view), generator=order).split(self.batch_train):
+            x = view[rows.to(view.device)]
+            if self.augment:
+                x = task.augment.apply(x, task.augment.draw(draws, len(x)))
+            steps = gradients.at(weights, x, variables.labels[rows.to(view.device)])
+            weights = tuple(w - self.lr_net * s for w, s in zip(weights, steps, strict=True))
+        return weights
+
+    def _loops(self, codes_per_class: int) -> tuple[int, int]:
+        nearest = LOOPS[min(LOOPS, key=lambda n: abs(n - codes_per_class))]
+        outer = nearest[0] if self.outer_loops is None else self.outer_loops
+        return outer, nearest[1] if self.inner_loops is None else self.inner_loops
+
+    def _gradients(self, task: Task) -> Gradients:
+        outer, _ = self._loops(task.codes_per_class)
+        samples = 3 * self.batch_real * task.num_classes + 6 * task.codes_per_class * task.num_classes
+        return task.gradients(task.numerics.mode(task.flops(self.iterations * outer * samples)))
+
+
+def gradient_distance(synthetic: Weights, real: Weights) -> Tensor:
+    """Sum over weight tensors and outputs of 1 - cosine; biases and norms (one dimension) contribute nothing."""
+    total = torch.zeros((), device=real[0].device)
+    for s, r in zip(synthetic, real, strict=True):
+        if s.ndim > 1:
+            s, r = s.flatten(1), r.flatten(1)
+            cosine = (s * r).sum(1) / (s.norm(dim=1) * r.norm(dim=1) + 1e-6)
+            total = total + (1 - cosine).sum()
+    return total
+
+
+def _labels(label: int, samples: Tensor) -> Tensor:
+    return torch.full((len(samples),), label, device=samples.device)
+
+
+DSA = Preset(DC, {"augment": True, "init": "real"})

@@ -1,0 +1,31 @@
+"""k-center: few real samples such that none of the class is far from all of them (Sener & Savarese, "Active Learning
+for Convolutional Neural Networks: A Core-Set Approach", arXiv 1708.00489, algorithm 1).
+
+    u = argmax_i min_{j chosen} d(x_i, x_j), again and again: at most twice the smallest possible radius.
+
+There d is taken between features of a trained network; here between flattened standardised samples of the match space.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.distillers.selection import Selection, squared_distances, squared_norms
+
+
+class KCenter(Selection):
+    """Greedy farthest-first traversal from the sample nearest to the class mean. No randomness."""
+
+    def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Each next sample is the one farthest from all before it."""
+        norms = squared_norms(samples)
+        position = int(norms.argmin())
+        nearest = torch.full_like(norms, torch.inf)  # squared distance of each sample to the chosen ones
+        chosen = torch.empty(n, dtype=torch.long)
+        for k in range(n):
+            chosen[k] = position
+            nearest = torch.minimum(nearest, squared_distances(samples, norms, samples[position]))
+            nearest[chosen[: k + 1]] = -1.0
+            position = int(nearest.argmax())
+        return chosen

@@ -1,0 +1,52 @@
+"""k-means: the real sample nearest to each of k cluster centres of its class (Lloyd, "Least squares quantization in
+PCM", IEEE Transactions on Information Theory 28(2), 1982; start of Arthur & Vassilvitskii, "k-means++", SODA 2007).
+
+Distances are measured in the match space itself, on the flattened standardised samples.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.distillers.selection import Selection, squared_distances, squared_norms
+
+
+class KMeans(Selection):
+    """Cluster each class into as many clusters as it gets codes, and keep a real sample of each.
+
+    Args:
+        iterations: of Lloyd's algorithm, at most.
+    """
+
+    def __init__(self, iterations: int = 100) -> None:
+        self.iterations = iterations
+
+    def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Nearest sample to each centre, the larger clusters first; one that is taken gives way to the next nearest."""
+        centres = self._centres(samples, n, generator)
+        norms = squared_norms(samples)
+        taken = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
+        chosen = torch.empty(n, dtype=torch.long)
+        for k, centre in enumerate(centres):
+            position = int(squared_distances(samples, norms, centre).masked_fill_(taken, torch.inf).argmin())
+            taken[position] = True
+            chosen[k] = position
+        return chosen
+
+    def _centres(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        from sklearn import cluster
+        from sklearn.exceptions import ConvergenceWarning
+        from threadpoolctl import threadpool_limits
+
+        seed = generator.initial_seed() % 2**32
+        means = cluster.KMeans(n, n_init=1, max_iter=self.iterations, random_state=seed, copy_x=False)
+        # One thread: several add up their parts of a centre in the order in which they finish.
+        with threadpool_limits(1, user_api="openmp"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct samples than centres
+            assigned = means.fit_predict(samples.cpu().numpy())
+        sizes = torch.bincount(torch.from_numpy(assigned).long(), minlength=n)
+        centres = torch.from_numpy(means.cluster_centers_)[sizes.argsort(descending=True, stable=True)]
+        return centres.to(samples)

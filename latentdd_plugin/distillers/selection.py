@@ -1,0 +1,59 @@
+"""Selection methods: real codes that stand for their class, chosen by distances in the match space, not optimised."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.distillers.base import Distiller, Task
+from latentdd_plugin.types import SyntheticSet
+
+
+class Selection(Distiller):
+    """A method that chooses. It gives `choose` for one class; the measure is the Euclidean one.
+
+    No network takes part: samples are compared as they lie in the match space, standardised and flattened. A class with
+    no more samples than the budget gives all it has.
+    """
+
+    match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
+
+    @abstractmethod
+    def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Positions int64 (n,) of n distinct rows.
+
+        Args:
+            samples: float32 (N, D), N > n, of one class, with their mean taken off; may be overwritten.
+            n: how many to choose.
+            generator: for methods that draw, derived from the run's seed and the class.
+        """
+
+    def distill(self, task: Task) -> SyntheticSet:
+        """The chosen real codes and their labels, class by class."""
+        chosen, labels = [], []
+        for label, members in enumerate(task.real.by_class):
+            if len(members) > task.codes_per_class:
+                samples = task.real.take(members).flatten(1)
+                samples -= samples.mean(0)
+                positions = self.choose(samples, task.codes_per_class, task.generator("selection", label))
+                members = members[positions.cpu()]
+            chosen.append(members)
+            labels.append(torch.full((len(members),), label))
+            task.progress(label + 1, task.num_classes, math.nan)
+        return SyntheticSet(task.codes.take(torch.cat(chosen)), torch.cat(labels))
+
+
+def squared_norms(samples: Tensor) -> Tensor:
+    """Rows (N, D) to their squared lengths (N,), without a second copy of the rows."""
+    norms: Tensor = torch.linalg.vector_norm(samples, dim=1)
+    return norms.square()
+
+
+def squared_distances(samples: Tensor, norms: Tensor, point: Tensor) -> Tensor:
+    """Squared distances (N,) of rows (N, D), whose squared lengths are known, to one point (D,)."""
+    distances: Tensor = norms + point.square().sum() - 2 * (samples @ point)
+    return distances.clamp_min_(0)

@@ -1,0 +1,55 @@
+"""How pages are made, and how they say numbers. A page needs nothing else, and shows any text as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from latentdd_plugin.types import Json
+
+
+def render(template: str, **view: Any) -> str:
+    """A template of this package, filled in; every value is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("latentdd_plugin"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["count"] = lambda n: f"{n:,}"
+    return pages.get_template(template).render(**view)
+
+
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers from at most `low` to at least `high`."""
+    rough = (high - low) / about or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
+    first = math.floor(low / step)
+    last = max(first + 1, math.ceil(high / step))
+    return [i * step for i in range(first, last + 1)]
+
+
+def spread(stats: Mapping[str, Json]) -> str:
+    """A summary: `90.0 ± 0.5%`."""
+    spread = f" ± {100 * stats['std']:.1f}" if stats.get("std") is not None else ""
+    return f"{100 * stats['mean']:.1f}{spread}%"
+
+
+def points(fraction: float) -> str:
+    """A difference of accuracies in percentage points: `+2.1`, with a true minus sign."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def percent(value: float) -> str:
+    """A fraction: `44.2%`."""
+    return f"{100 * value:.3g}%"
+
+
+def count(n: int, what: str) -> str:
+    """A number of things: `1 code`, `31 codes`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

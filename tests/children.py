@@ -1,0 +1,89 @@
+"""Real child processes, forked from one that has imported everything: a kill is a kill, and takes a second.
+
+What runs in a child stands here, because the child imports it by name.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from latentdd_plugin.codecs.base import Codec
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pytest", "timm", "datasets", "sklearn.datasets", "latentdd_plugin.cli.run"])
+
+
+def start(function, *args):
+    """A child process that runs the function."""
+    process = CONTEXT.Process(target=_run, args=(function, *args), daemon=True)
+    process.start()
+    return process
+
+
+def ended(process, seconds=120):
+    """The child's exit code: negative if a signal ended it."""
+    process.join(seconds)
+    code = process.exitcode
+    process.kill()
+    process.join()
+    process.close()
+    assert code is not None, f"still running after {seconds} s"
+    return code
+
+
+def _run(function, *args):
+    torch.set_num_threads(1)
+    code = function(*args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+class Noting(Codec):
+    """Halves an image. Each batch leaves a mark in the file `$ENCODED`; `$KILLED_AT` marks it kills its process."""
+
+    spatial = True
+    costly = True
+
+    def encode(self, images):
+        if len(images) == batch_size() and (log := os.environ.get("ENCODED")):
+            with Path(log).open("a") as file:
+                file.write("x")
+            time.sleep(0.01)
+            if Path(log).stat().st_size >= int(os.environ.get("KILLED_AT", "1000000")):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return F.avg_pool2d(images, 2)
+
+    def decode(self, codes):
+        return F.interpolate(codes, scale_factor=2)
+
+
+def batch_size():
+    from latentdd_plugin import space
+
+    return space.ENCODE_BATCH
+
+
+PART = 256  # images a file of the cache, in these tests
+
+
+def encode(cache, log, out, killed_at=None):
+    """Encode the digits with `Noting`, into a cache; leave the codes' hash in `out`."""
+    import tiny
+
+    from latentdd_plugin import space
+
+    os.environ.update(DD_BENCH_CACHE=str(cache), ENCODED=str(log))
+    if killed_at is not None:
+        os.environ["KILLED_AT"] = str(killed_at)
+    space.PART = PART
+    codec = space.SizedCodec(Noting(), tiny.digits().image_shape)
+    _, real = space.code_set(tiny.digits(), codec, tiny.plain())
+    Path(out).write_text(hashlib.sha256(real.store.numpy().tobytes()).hexdigest())

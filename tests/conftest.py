@@ -1,0 +1,50 @@
+"""What every test shares: a cache of its own, one thread, real digits, and recipes of a few steps."""
+
+import os
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from latentdd_plugin import protocols
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """No test reads or fills the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DD_BENCH_CACHE", str(folder))
+        patch.delenv("PYTHONWARNINGS", raising=False)
+        yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tensors this small only lose time to a second thread; child processes inherit it."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data and weights beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder of real data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def digits(own_cache):
+    """scikit-learn's real digits as ImageData."""
+    return tiny.digits()
+
+
+@pytest.fixture
+def tiny_protocol(monkeypatch):
+    """The recipe `tiny.test`: two networks, three steps each."""
+    monkeypatch.setitem(protocols.PROTOCOLS, tiny.PROTOCOL.name, tiny.PROTOCOL)
+    return tiny.PROTOCOL

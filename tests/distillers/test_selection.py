@@ -1,0 +1,154 @@
+"""Selection methods against slow references written from the papers' formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from latentdd_plugin import data, numerics
+from latentdd_plugin.augment import Augment
+from latentdd_plugin.configure import build_distiller
+from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.distillers.herding import Herding
+from latentdd_plugin.distillers.kcenter import KCenter
+from latentdd_plugin.distillers.kmeans import KMeans
+from latentdd_plugin.space import build_codec, code_set, pixel_set
+from latentdd_plugin.types import DatasetConfig, RunConfig
+
+METHODS = ("herding", "kmeans", "k-center")
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    images = data.load(DatasetConfig("digits", per_class=40))
+    how = numerics.resolve(RunConfig(device="cpu"))
+    codec = build_codec({"name": "dct", "size": 4}, images.image_shape)
+    return images, how, pixel_set(images, how.device), *code_set(images, codec, how)
+
+
+def task(prepared, match="code", codes_per_class=5, seed=0):
+    images, how, pixels, space, codes = prepared
+    real = pixels if match == "pixel" else codes
+    return Task(real, codes, space, match, codes_per_class, len(images.classes), seed, how, Augment(()))
+
+
+def rows(n, d=6, seed=0):
+    found = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    return found - found.mean(0)
+
+
+def slow_herding(x, n):
+    """argmin over x of || mu - (x + sum of the chosen) / k ||, from the definition."""
+    x, chosen = x.double(), []
+    mu = x.mean(0)
+    for k in range(1, n + 1):
+        gaps = [float((mu - (x[i] + x[chosen].sum(0)) / k).norm()) for i in range(len(x))]
+        chosen.append(min((i for i in range(len(x)) if i not in chosen), key=gaps.__getitem__))
+    return chosen
+
+
+def slow_k_center(x, n):
+    x = x.double()
+    chosen = [int((x - x.mean(0)).norm(dim=1).argmin())]
+    while len(chosen) < n:
+        far = [min(float((x[i] - x[j]).norm()) for j in chosen) for i in range(len(x))]
+        chosen.append(max((i for i in range(len(x)) if i not in chosen), key=far.__getitem__))
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n", [1, 2, 7, 29])
+def test_herding_is_the_greedy_mean(n, seed):
+    x = rows(30, seed=seed)
+    assert Herding().choose(x.clone(), n, torch.Generator()).tolist() == slow_herding(x, n)
+
+
+def test_herding_comes_closer_to_the_mean_than_chance():
+    x = rows(500, 20)
+    g = torch.Generator().manual_seed(1)
+    chance = min(float(x[torch.randperm(500, generator=g)[:20]].mean(0).norm()) for _ in range(200))
+    assert float(x[Herding().choose(x.clone(), 20, g)].mean(0).norm()) < chance / 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n", [1, 2, 7, 29])
+def test_k_center_is_farthest_first(n, seed):
+    x = rows(30, seed=seed)
+    assert KCenter().choose(x.clone(), n, torch.Generator()).tolist() == slow_k_center(x, n)
+
+
+def test_k_center_covers_within_twice_the_best_radius():
+    corners = torch.tensor([[sx * 10.0, sy * 10.0] for sx in (-1, 1) for sy in (-1, 1)])
+    x = (corners[:, None] + 0.1 * rows(20, 2)).flatten(0, 1)
+    chosen = x[KCenter().choose(x.clone(), 4, torch.Generator())]
+    assert float(torch.cdist(x, chosen).amin(1).max()) < 1.0
+
+
+def test_k_means_keeps_the_sample_nearest_to_each_centre():
+    corners = torch.tensor([[sx * 10.0, sy * 10.0] for sx in (-1, 1) for sy in (-1, 1)])
+    x = (corners[:, None] + rows(20, 2, seed=3)).flatten(0, 1)
+    x -= x.mean(0)
+    groups = x.view(4, 20, 2)
+    nearest = (groups - groups.mean(1, keepdim=True)).norm(dim=2).argmin(1) + 20 * torch.arange(4)
+    chosen = KMeans().choose(x.clone(), 4, torch.Generator().manual_seed(0))
+    assert sorted(chosen.tolist()) == nearest.tolist()
+
+
+def test_k_means_puts_larger_clusters_first():
+    x = torch.cat([rows(5, 2) + 20, rows(30, 2, seed=1) - 20, rows(12, 2, seed=2)])
+    chosen = KMeans().choose((x - x.mean(0)).clone(), 3, torch.Generator().manual_seed(0)).tolist()
+    assert [0 if i < 5 else 1 if i < 35 else 2 for i in chosen] == [1, 2, 0]
+
+
+def test_equal_samples_are_still_chosen_once_each():
+    x = torch.zeros(12, 3)
+    x[:2] += torch.tensor([[3.0, 0, 0], [0, -3.0, 0]])
+    for method in (Herding(), KMeans(), KCenter()):
+        chosen = method.choose((x - x.mean(0)).clone(), 9, torch.Generator().manual_seed(0))
+        assert len(set(chosen.tolist())) == 9
+
+
+@pytest.mark.parametrize("match", ["code", "pixel"])
+@pytest.mark.parametrize("name", METHODS)
+def test_real_codes_of_each_class_measured_where_it_matches(name, match, prepared):
+    given = task(prepared, match)
+    found = build_distiller({"name": name}, match, "dct").distill(given)
+    assert found.labels.tolist() == [label for label in range(10) for _ in range(5)]
+    everything, labels = given.codes.all()
+    for label in range(10):
+        real = {tuple(code) for code in everything[labels == label].flatten(1).tolist()}
+        ours = [tuple(code) for code in found.codes[found.labels == label].flatten(1).tolist()]
+        assert set(ours) <= real
+        assert len(set(ours)) == 5
+    if name == "herding":
+        x = given.real.take(given.real.by_class[3]).flatten(1)
+        expected = given.codes.take(given.codes.by_class[3][slow_herding(x, 5)])
+        assert torch.equal(found.codes[15:20], expected)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_choice(name, prepared):
+    method = build_distiller({"name": name})
+    first, again, other = (method.distill(task(prepared, seed=s)).codes for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) == (name != "kmeans")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_class_smaller_than_the_budget_gives_all_it_has(name, prepared):
+    found = build_distiller({"name": name}).distill(task(prepared, codes_per_class=100))
+    assert torch.bincount(found.labels).tolist() == [40] * 10
+    everything = task(prepared).codes
+    assert torch.equal(found.codes, everything.take(torch.cat(everything.by_class)))
+
+
+def test_k_means_does_not_depend_on_threads(prepared):
+    before = torch.get_num_threads()
+    x = rows(400, 30)
+    found = [KMeans().choose(x.clone(), 25, torch.Generator().manual_seed(0)) for _ in range(3)]
+    assert torch.get_num_threads() == before
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_options():
+    assert build_distiller({"name": "kmeans", "iterations": 3}).config() == {"iterations": 3}
+    assert build_distiller({"name": "herding"}).config() == {}

@@ -1,0 +1,110 @@
+"""Which timm architectures take which size, with which settings."""
+
+import pytest
+import torch
+
+from latentdd_plugin.evaluators.architectures import build, is_known
+from latentdd_plugin.evaluators.base import Unsuitable
+from latentdd_plugin.randomness import seeded
+
+NAMED = [
+    "convnet",
+    "resnet18",
+    "vit_tiny_patch16_224",
+    "convnext_atto",
+    "efficientnet_b0",
+    "mobilenetv3_small_100",
+    "vgg11",
+    "swin_tiny_patch4_window7_224",
+]
+SIDES = [8, 16, 28, 32, 64, 96, 128, 224, 256]
+
+# Settings that published scores were made with: a change of one is a new `implementation` of the protocols.
+SETTINGS = [
+    ("convnet", 8, "convnet_d3", {"img_size": [8, 8]}),
+    ("convnet", 32, "convnet_d3", {"img_size": [32, 32]}),
+    ("convnet", 64, "convnet_d4", {"img_size": [64, 64]}),
+    ("convnet", 128, "convnet_d5", {"img_size": [128, 128]}),
+    ("resnet18", 8, "resnet18", {}),
+    ("resnet18", 32, "resnet18", {"output_stride": 8}),
+    ("resnet18", 64, "resnet18", {"output_stride": 8}),
+    ("resnet18", 128, "resnet18", {"output_stride": 16}),
+    ("vit_tiny_patch16_224", 32, "vit_tiny_patch16_224", {"img_size": [32, 32], "patch_size": 4}),
+    ("vit_tiny_patch16_224", 64, "vit_tiny_patch16_224", {"img_size": [64, 64], "patch_size": 8}),
+    ("convnext_atto", 32, "convnext_atto", {"patch_size": 1}),
+    ("efficientnet_b0", 32, "efficientnet_b0", {"output_stride": 8}),
+]
+
+
+@pytest.mark.parametrize(("arch", "side", "name", "kwargs"), SETTINGS, ids=[f"{s[0]}-{s[1]}" for s in SETTINGS])
+def test_settings_by_size(arch, side, name, kwargs):
+    network, found, used = build(arch, (3, side, side), 10)
+    assert (found, used) == (name, kwargs)
+    assert network.eval()(torch.zeros(1, 3, side, side)).shape == (1, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("arch", NAMED)
+def test_every_named_architecture_builds_or_says_why_not(arch, side):
+    for channels in (1, 3):
+        try:
+            network, _, _ = build(arch, (channels, side, side), 7)
+        except Unsuitable as reason:
+            assert str(reason).startswith(f"{arch} cannot take {side}x{side} px (")
+            assert (arch, side) in [("vgg11", 8), ("vgg11", 16), ("vgg11", 28)]
+            continue
+        x = torch.randn(2, channels, side, side)
+        logits = network.train()(x)
+        assert logits.shape == (2, 7)
+        logits.square().sum().backward()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("arch", "shape"), [("convnet", (1, 12, 20)), ("resnet18", (3, 24, 32))], ids=str)
+def test_images_need_not_be_square(arch, shape):
+    network, _, _ = build(arch, shape, 10)
+    assert network.eval()(torch.zeros(1, *shape)).shape == (1, 10)
+
+
+def test_what_cannot_take_the_size_says_what_was_tried():
+    with pytest.raises(Unsuitable) as reason:
+        build("convnet_d6", (3, 32, 32), 10)
+    assert str(reason.value) == (
+        "convnet_d6 cannot take 32x32 px ({'img_size': [32, 32]}: convnet_d6 halves its input 6 times and cannot take "
+        "32x32)"
+    )
+
+
+def test_names_are_timms_and_ours():
+    assert is_known("convnet")
+    assert is_known("convnet_d6")
+    assert is_known("resnet18")
+    assert not is_known("resnet-18")
+
+
+@pytest.mark.parametrize("arch", ["convnet_d1", "resnet18"])
+def test_weights_follow_from_the_seed_alone(arch):
+    """ResNet-18 at 8 px takes its first setting, at 16 px too; a failed attempt before must not move the draw."""
+
+    def first_weights(seed):
+        torch.rand(5)
+        with seeded(seed, "x"):
+            network, _, _ = build(arch, (3, 16, 16), 10)
+        return torch.cat([p.detach().flatten()[:50] for p in network.parameters()])
+
+    assert torch.equal(first_weights(1), first_weights(1))
+    assert not torch.equal(first_weights(1), first_weights(2))
+
+
+def test_failed_attempts_and_the_probe_leave_no_trace():
+    """MobileNet refuses an output stride: its weights are those of a direct build, its statistics untouched."""
+    import timm
+
+    torch.manual_seed(3)
+    network, _, kwargs = build("mobilenetv3_small_100", (3, 32, 32), 10)
+    torch.manual_seed(3)
+    direct = timm.create_model("mobilenetv3_small_100", num_classes=10, in_chans=3, **kwargs)
+    assert kwargs == {}
+    for name, tensor in direct.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor), name

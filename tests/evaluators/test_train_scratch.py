@@ -1,0 +1,147 @@
+"""Training from scratch by the protocol: batches, rates, labels, sizes, and one test."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from latentdd_plugin import protocols
+from latentdd_plugin.evaluators.base import shrink
+from latentdd_plugin.evaluators.train_scratch import TrainScratch, batches, optimizer_of, rate_at
+from latentdd_plugin.types import Images
+
+DC = replace(protocols.PROTOCOLS["dc-bench.v1"], epochs=3)
+
+
+def lengths(samples, protocol):
+    trial = tiny.trial(torch.zeros(samples, 1, 8, 8), torch.zeros(samples, dtype=torch.long), protocol=protocol)
+    return list(batches(trial, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("samples", [2, 10, 255, 256, 257, 258, 511, 512, 513, 769])
+def test_epochs_meet_every_image_once_and_never_one_alone(samples):
+    """BatchNorm cannot train on a batch of one, which is what is left over of 257 images."""
+    rows = lengths(samples, DC)
+    assert all(1 < len(part) <= 256 for part in rows)
+    an_epoch = len(rows) // 3
+    assert len(rows) == 3 * an_epoch
+    for epoch in range(3):
+        met = torch.cat(rows[epoch * an_epoch : (epoch + 1) * an_epoch]).tolist()
+        assert len(met) == len(set(met))
+        assert len(met) == samples - (samples % 256 == 1)
+    assert not torch.equal(rows[0], rows[an_epoch]) or samples == 2, "each epoch in a new order"
+
+
+@pytest.mark.parametrize("samples", [1, 3, 16, 40])
+def test_steps_do_not_depend_on_the_number_of_images(samples):
+    protocol = replace(tiny.PROTOCOL, steps=((32, 12),), batch=16)
+    rows = lengths(samples, protocol)
+    assert [len(part) for part in rows] == [16] * 12
+    counts = torch.bincount(torch.cat(rows), minlength=samples)
+    assert int(counts.max() - counts.min()) <= 1, "one order after another: no image is met much more often"
+
+
+def test_a_single_image_in_epochs_is_a_batch():
+    assert [len(part) for part in lengths(1, DC)] == [1, 1, 1]
+
+
+def test_rates():
+    cosine, drop = tiny.PROTOCOL, DC
+    rates = [rate_at(cosine, step, 100, 2.0) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)
+    assert max(rates) == pytest.approx(2.0, rel=0.05)
+    assert rates[50] == pytest.approx(1.0)
+    assert rates[99] < 0.01
+    assert [rate_at(drop, step, 10, 0.01) for step in (0, 5, 6, 9)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_optimisers_are_the_protocols():
+    network = torch.nn.Linear(2, 2)
+    adamw, sgd = optimizer_of(network, tiny.PROTOCOL, 0.5), optimizer_of(network, DC, 0.5)
+    assert (type(adamw), adamw.defaults["lr"], adamw.defaults["weight_decay"]) == (torch.optim.AdamW, 0.5, 0.05)
+    assert (type(sgd), sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (torch.optim.SGD, 0.9, 5e-4)
+
+
+def seen_rates(monkeypatch, **trial):
+    from latentdd_plugin.evaluators import train_scratch
+
+    seen = []
+    monkeypatch.setattr(train_scratch, "rate_at", lambda protocol, step, steps, lr: seen.append(lr) or lr)
+    TrainScratch("convnet_d1").evaluate(tiny.trial(**trial), 0)
+    return set(seen)
+
+
+def test_the_artifacts_rate_is_used_where_the_protocol_says_so(monkeypatch):
+    follows = replace(tiny.PROTOCOL, lr_from="artifact")
+    assert seen_rates(monkeypatch, protocol=follows, lr=0.02) == {0.02}
+    assert seen_rates(monkeypatch, protocol=follows, lr=None) == {1e-3}
+    assert seen_rates(monkeypatch, lr=0.02) == {1e-3}
+
+
+def test_targets():
+    logits = torch.randn(20, 10)
+    probabilities = logits.softmax(1)
+    assert torch.equal(tiny.trial(labels=probabilities, kind="probabilities").targets, probabilities)
+    torch.testing.assert_close(tiny.trial(labels=logits, kind="logits").targets, probabilities)
+    hard = replace(tiny.PROTOCOL, labels="hard")
+    assert torch.equal(tiny.trial(labels=logits, kind="logits", protocol=hard).targets, logits.argmax(1))
+    assert torch.equal(tiny.trial().targets, tiny.trial().labels)
+
+
+def test_inputs_are_standardised_by_the_real_images_and_shrunk_alike():
+    trial = tiny.trial(protocol=replace(tiny.PROTOCOL, side=4))
+    assert trial.shape == (1, 4, 4)
+    expected = (shrink(trial.images, (1, 4, 4)) - trial.mean) / trial.std
+    torch.testing.assert_close(trial.inputs, expected)
+    test_images = tiny.held_out().pixels.float() / 255
+    torch.testing.assert_close(trial.test_inputs, (shrink(test_images, (1, 4, 4)) - trial.mean) / trial.std)
+    assert tiny.trial().shape == (1, 8, 8), "smaller images keep their size"
+    assert trial.test_inputs.shape == (359, 1, 4, 4)
+
+
+def test_only_a_protocol_clamps():
+    images = torch.full((20, 1, 8, 8), 1.5)
+    kept, clamped = (tiny.trial(images, protocol=replace(tiny.PROTOCOL, clamp=clamp)) for clamp in (False, True))
+    torch.testing.assert_close(kept.inputs * kept.std + kept.mean, images)
+    torch.testing.assert_close(clamped.inputs * kept.std + kept.mean, torch.ones_like(images))
+
+
+def test_training_learns_and_more_real_digits_help():
+    """Two hundred real digits and a hundred steps: far above chance on images that were never seen."""
+    rows = torch.cat([part[:20] for part in tiny.spaces("identity")[2].by_class])
+    data = tiny.digits().train
+    protocol = replace(tiny.PROTOCOL, steps=((32, 60),), batch=32, lr=2e-3)
+    trial = tiny.trial(data.pixels[rows] / 255, data.labels[rows], protocol=protocol)
+    score = TrainScratch("convnet_d1").evaluate(trial, 0)
+    assert score.accuracy > 0.7
+    wrong = tiny.trial(trial.images, (trial.labels + 1) % 10, protocol=protocol)
+    assert TrainScratch("convnet_d1").evaluate(wrong, 0).accuracy < 0.1
+
+
+@pytest.mark.parametrize("count", [1, 499, 500, 501])
+def test_every_test_image_counts_once(monkeypatch, count):
+    """The last batch is padded to one shape; the padding must not be scored."""
+    from latentdd_plugin.evaluators import train_scratch
+
+    labels = torch.arange(count) % 10
+    pixels = (labels * 25).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    trial = tiny.trial(held_out=Images(pixels, labels), mean=torch.zeros(1, 1, 1), std=torch.ones(1, 1, 1))
+
+    def oracle(x):
+        found = (x[:, 0, 0, 0] * 255 / 25).round().long()
+        found[found == 3] = 4
+        return torch.nn.functional.one_hot(found, 10).float()
+
+    accuracy = train_scratch.test(torch.nn.Identity(), oracle, trial, trial.numerics.mode(0))
+    assert accuracy == pytest.approx(float((labels != 3).float().mean()))
+
+
+def test_flips_are_left_out_where_labels_would_change(monkeypatch):
+    from latentdd_plugin.augment import Augment
+
+    seen = []
+    monkeypatch.setattr(Augment, "draw", lambda self, *_: seen.append(self.operations))
+    for flip in (False, True):
+        TrainScratch("convnet_d1").evaluate(tiny.trial(flip=flip, protocol=replace(tiny.PROTOCOL, augment=DC.augment)), 0)
+    assert set(seen) == {("crop", "cutout", "scale", "rotate"), ("crop", "cutout", "flip", "scale", "rotate")}
