@@ -39,9 +39,10 @@ def resident_mb() -> float:
     return 0.0
 
 
-def prepared(data: str, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Prepared, Any]:
+def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Prepared, Any]:
     """A configuration, what its first half of the road gives, and its parts."""
-    config, parts = resolve(RunConfig(dataset=DatasetConfig(data), codec=codec, controls=False, **options))
+    dataset = DatasetConfig(data) if isinstance(data, str) else data
+    config, parts = resolve(RunConfig(dataset=dataset, codec=codec, controls=False, **options))
     return config, prepare(config, parts, False, Clock()), parts
 
 

@@ -69,6 +69,7 @@ def evaluate_artifact(
     if isinstance(done, Evaluation):
         log.info("%s is finished", folder.path)
         return done
+    folder.refuse_unwritable()
     work = Work(path, stored, settled, folder, command or command_line(), progress, Clock())
     how = numerics.resolve(settled.run)
     images = data.load(settled.run.dataset, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -80,6 +81,14 @@ class RunFolder:
                 + "\n  ".join(differences)
             )
         return self._kind.load(self.path) if (self.path / self._kind.file).exists() else None
+
+    def refuse_unwritable(self) -> None:
+        """UsageError where the folder can be neither made nor written: better before the work than after it."""
+        there = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise UsageError(f"cannot write {self.path}: {there} is a file; choose another --out")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write {self.path}: no permission to write in {there}; choose another --out")
 
     @contextmanager
     def open(self, config: Described, *, wait: bool = False) -> Iterator[None]:

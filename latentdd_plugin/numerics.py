@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import logging
 import platform
 import shutil
@@ -77,13 +79,27 @@ def resolve_device(name: str) -> str:
     return name
 
 
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next step instead of giving their pages back to the system.
+
+    A training step allocates and frees the same large tensors; by default each is a fresh mapping whose pages the
+    kernel zeroes again, which cost a third to a half of a step's time on two cores. Numbers are untouched.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not given back
+
+
 def resolve(config: RunConfig) -> Numerics:
-    """The numerics of a run on this machine. Sets torch's thread count."""
+    """The numerics of a run on this machine. Sets torch's thread count and how the C library keeps memory."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
     on_cpu = device == "cpu"
     if on_cpu:
+        keep_freed_memory()
         bf16 = any(
             getattr(torch.cpu, probe, bool)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         )
@@ -93,7 +109,7 @@ def resolve(config: RunConfig) -> Numerics:
         capability = torch.cuda.get_device_name(device)
     compiler = not on_cpu or any(shutil.which(c) for c in ("g++", "clang++", "c++"))
     return Numerics(
-        device, torch.get_num_threads(), config.amp, config.compile, bf16, compiler, torch.__version__, capability
+        device, torch.get_num_threads(), config.amp, config.compile, bf16, compiler, str(torch.__version__), capability
     )
 
 

@@ -53,3 +53,11 @@ def percent(value: float) -> str:
 def count(n: int, what: str) -> str:
     """A number of things: `1 code`, `31 codes`."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def amount(size: float) -> str:
+    """Bytes in a few signs: `640 B`, `20 kB`, `1.5 MB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.3g} B"

@@ -39,6 +39,7 @@ class Job:
     progress: bool
     clock: Clock
     limit_s: float | None = None  # refuse a distillation that would take longer
+    shared: bool = False  # a control: another process may be making it, then wait for it
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def run_precisions(
         folder = RunFolder(base / each.precision if len(precisions) > 1 else base)
         done = folder.finished(each)
         if done is None:
+            folder.refuse_unwritable()
             prepared = prepared or prepare(each, parts, progress, clock)
             job = Job(each, parts, folder, command or command_line(), progress, clock, limit_s)
             done, synthetic = finish(job, prepared, synthetic)
@@ -147,7 +149,7 @@ def prepare(config: RunConfig, parts: Parts, progress: bool, clock: Clock) -> Pr
 def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) -> tuple[Record, SyntheticSet]:
     """The second half of the road, from the distillation (or its given result) to the record."""
     config, folder, clock = job.config, job.folder, job.clock
-    with folder.open(config, wait=not config.controls):
+    with folder.open(config, wait=job.shared):
         synthetic = folder.synthetic() or synthetic or distil(job, prepared)
         folder.keep_synthetic(synthetic)
         clock.lap("distill_s")
@@ -239,7 +241,7 @@ def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, J
         record = folder.finished(resolved)
         if record is None:
             log.info("control %s", name)
-            control = Job(resolved, parts, folder, f"control of: {job.command}", job.progress, Clock())
+            control = Job(resolved, parts, folder, f"control of: {job.command}", job.progress, Clock(), shared=True)
             try:
                 record, _ = finish(control, prepared)
             except UsageError as fault:

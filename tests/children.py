@@ -87,3 +87,96 @@ def encode(cache, log, out, killed_at=None):
     codec = space.SizedCodec(Noting(), tiny.digits().image_shape)
     _, real = space.code_set(tiny.digits(), codec, tiny.plain())
     Path(out).write_text(hashlib.sha256(real.store.numpy().tobytes()).hexdigest())
+
+
+def command(words, folder, sabotage=None):
+    """`dd-bench` in `folder`, with the recipe `tiny.test`, its output in the files `out` and `err`; the exit code."""
+    import tiny
+
+    from latentdd_plugin import protocols
+    from latentdd_plugin.cli.main import main
+
+    os.chdir(folder)
+    os.environ["DD_BENCH_CACHE"] = str(Path(folder) / "cache")
+    for name, number in (("out", 1), ("err", 2)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    protocols.PROTOCOLS[tiny.PROTOCOL.name] = tiny.PROTOCOL
+    if sabotage is not None:
+        sabotage()
+    return main(words.split())
+
+
+def _after(owner, name, calls, sent, before=False):
+    """Send this process a signal after so many calls of a method; `before` leaves out what the last one does."""
+    original, seen = getattr(owner, name), []
+
+    def call(*args, **options):
+        seen.append(1)
+        if before and len(seen) == calls:
+            os.kill(os.getpid(), sent)
+        result = original(*args, **options)
+        if not before and len(seen) == calls:
+            os.kill(os.getpid(), sent)
+        return result
+
+    setattr(owner, name, call)
+
+
+def _saving_every_step():
+    from latentdd_plugin import folder
+
+    folder.SAVE_EVERY_S = -1.0
+    return folder
+
+
+def killed_in_distillation():
+    """After the checkpoint of the fifth step."""
+    _after(_saving_every_step().DiskCheckpoint, "due", 6, signal.SIGKILL)
+
+
+def killed_while_saving():
+    """The third checkpoint lies beside its place, but is not there yet."""
+    folder = _saving_every_step()
+    save = folder.DiskCheckpoint.save
+
+    def armed(self, payload):
+        if payload["step"] == 3:
+            _after(Path, "replace", 1, signal.SIGKILL, before=True)
+        save(self, payload)
+
+    folder.DiskCheckpoint.save = armed
+
+
+def killed_in_evaluation():
+    """One network of two is trained and tested."""
+    from latentdd_plugin.scoring import ScoreFile
+
+    _after(ScoreFile, "write", 1, signal.SIGKILL)
+
+
+def killed_at_the_end():
+    """Everything but the record is there."""
+    from latentdd_plugin.record import Record
+
+    _after(Record, "save", 1, signal.SIGKILL, before=True)
+
+
+def interrupted_in_distillation():
+    """Ctrl-C within the fifth step; nothing was saved before, because that is twenty seconds away."""
+    from latentdd_plugin.folder import DiskCheckpoint
+
+    _after(DiskCheckpoint, "due", 5, signal.SIGINT)
+
+
+def interrupted_in_the_last_step():
+    """Ctrl-C within the eighth step of eight."""
+    from latentdd_plugin.folder import DiskCheckpoint
+
+    _after(DiskCheckpoint, "due", 8, signal.SIGINT)
+
+
+def interrupted_in_evaluation():
+    """Ctrl-C after the first of two networks."""
+    from latentdd_plugin.scoring import ScoreFile
+
+    _after(ScoreFile, "write", 1, signal.SIGINT)

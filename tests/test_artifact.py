@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from latentdd_plugin import artifact, load_artifact
 from latentdd_plugin.artifact import KEY
 from latentdd_plugin.codecs.base import Codec, fingerprint
-from latentdd_plugin.errors import ArtifactError, PluginError, RunFailed
+from latentdd_plugin.errors import ArtifactError, PluginError
 from latentdd_plugin.space import SizedCodec, build_codec
 from latentdd_plugin.types import PRECISIONS, SyntheticSet, canonical_json
 
@@ -262,7 +262,7 @@ def test_other_weights_are_refused(tmp_path):
     artifact.save(made, tmp_path / "a")
     back = load_artifact(tmp_path / "a")
     assert back.decode(mine).shape == (10, 1, 8, 8)
-    with pytest.raises(ArtifactError, match="other weights; name the right ones with codec.path=FOLDER"):
+    with pytest.raises(ArtifactError, match=r"other weights; name the right ones with codec.path=FOLDER"):
         back.decode(SizedCodec(Scaled(3.0), (1, 8, 8)))
     with pytest.raises(PluginError, match="unknown codec"):
         back.decode()  # a file named by somebody's artifact is never imported

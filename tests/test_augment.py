@@ -31,7 +31,9 @@ def slow_color(x, u):
 # DSA's `crop`: a shift by a whole number of pixels in [-pad, pad], pad = int(side / 8 + 0.5); zero comes in.
 def slow_crop(x, u):
     (_, h, w), out = x.shape, torch.zeros_like(x)
-    shift = [math.floor(float(u[i]) * (2 * int(n * 0.125 + 0.5) + 1)) - int(n * 0.125 + 0.5) for i, n in ((0, h), (1, w))]
+    shift = [
+        math.floor(float(u[i]) * (2 * int(n * 0.125 + 0.5) + 1)) - int(n * 0.125 + 0.5) for i, n in ((0, h), (1, w))
+    ]
     for i in range(h):
         for j in range(w):
             if 0 <= i + shift[0] < h and 0 <= j + shift[1] < w:

@@ -114,7 +114,9 @@ def test_the_number_of_codes_is_the_formula(image, code, precision, ipc, label_b
     fixed = budget_for(image, code, precision, lpc=budget.codes_per_class, label_bits=label_bits)
     assert fixed.codes_per_class == budget.codes_per_class
     assert fixed.bytes_per_class <= total
-    assert fixed.packed_bytes(fixed.codes_per_class) + label_bits * fixed.codes_per_class / 8 <= fixed.bytes_per_class + 1
+    assert (
+        fixed.packed_bytes(fixed.codes_per_class) + label_bits * fixed.codes_per_class / 8 <= fixed.bytes_per_class + 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,24 @@ def test_the_published_size():
 
 @pytest.mark.parametrize(
     ("side", "depth"),
-    [(1, 1), (2, 1), (3, 1), (4, 2), (7, 2), (8, 3), (16, 3), (28, 3), (32, 3), (63, 3)]
-    + [(64, 4), (96, 4), (128, 5), (224, 5), (256, 6), (512, 6), (2048, 6)],
+    {
+        1: 1,
+        2: 1,
+        3: 1,
+        4: 2,
+        7: 2,
+        8: 3,
+        16: 3,
+        28: 3,
+        32: 3,
+        63: 3,
+        64: 4,
+        96: 4,
+        128: 5,
+        224: 5,
+        256: 6,
+        2048: 6,
+    }.items(),
 )
 def test_depth_by_size(side, depth):
     assert convnet_depth(side, side) == convnet_depth(side, 4 * side) == convnet_depth(3 * side, side) == depth
@@ -79,7 +95,9 @@ def test_reset_draws_what_torch_draws(network):
                 assert float(ours.detach().abs().max()) <= bound
                 if ours.numel() > 1000:
                     quantiles = torch.linspace(0, 1, 21)
-                    draws = [torch.quantile(w.detach().flatten()[:10_000], quantiles) / bound for w in (ours, reference)]
+                    draws = [
+                        torch.quantile(w.detach().flatten()[:10_000], quantiles) / bound for w in (ours, reference)
+                    ]
                     torch.testing.assert_close(*draws, atol=0.08, rtol=0)
         elif isinstance(module, torch.nn.GroupNorm):
             assert bool((module.weight == 1).all() and (module.bias == 0).all())

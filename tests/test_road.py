@@ -44,9 +44,13 @@ def test_a_run_leaves_its_files_and_a_whole_record(tmp_path):
     assert found == record.data
     assert found["schema"] == "dd-bench/result.v1"
     assert found["command"] == "as typed"
-    assert {"name", "fingerprint", "revision", "classes", "image_shape", "train_size", "test_size"} <= set(found["dataset"])
+    assert {"name", "fingerprint", "revision", "classes", "image_shape", "train_size", "test_size"} <= set(
+        found["dataset"]
+    )
     assert (found["dataset"]["train_size"], found["dataset"]["test_size"]) == (1438, 359)
-    assert {"name", "config", "fingerprint", "code_shape", "spatial", "decoder_bytes", "trained_on"} <= set(found["codec"])
+    assert {"name", "config", "fingerprint", "code_shape", "spatial", "decoder_bytes", "trained_on"} <= set(
+        found["codec"]
+    )
     assert found["distiller"]["name"] == "dm"
     assert found["distiller"]["match"] == "code"
     assert found["distiller"]["config"]["iterations"] == 4
@@ -151,7 +155,10 @@ def test_an_enlarged_identity_is_a_codec_like_any_other(tmp_path):
 
 
 def test_equal_configurations_give_equal_artifacts(tmp_path):
-    hashes = [run(tiny.config(seed=s), out=tmp_path / n).data["artifact"]["sha256"] for n, s in zip("abc", (0, 0, 1), strict=True)]
+    hashes = [
+        run(tiny.config(seed=s), out=tmp_path / n).data["artifact"]["sha256"]
+        for n, s in zip("abc", (0, 0, 1), strict=True)
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -198,7 +205,7 @@ def test_validation_images_take_the_place_of_the_test(tmp_path):
     assert record.data["scored_on"] == "validation"
     assert record.data["dataset"]["train_size"] + record.data["dataset"]["test_size"] == 1438
     assert record.data["dataset"]["test_size"] == pytest.approx(0.25 * 1438, abs=10)
-    with pytest.raises(UsageError, match="split=validation: set dataset.validation to the fraction"):
+    with pytest.raises(UsageError, match=r"split=validation: set dataset\.validation to the fraction"):
         run(tiny.config(split="validation"), out=tmp_path / "other")
 
 
@@ -233,7 +240,9 @@ def test_a_class_with_too_few_images_is_told(tmp_path):
 def test_a_method_that_returns_nonsense_leaves_no_artifact(tmp_path, monkeypatch):
     from latentdd_plugin.distillers.random import Random
 
-    monkeypatch.setattr(Random, "distill", lambda *_: SyntheticSet(torch.full((20, 1, 4, 4), torch.nan), torch.arange(20) // 2))
+    monkeypatch.setattr(
+        Random, "distill", lambda *_: SyntheticSet(torch.full((20, 1, 4, 4), torch.nan), torch.arange(20) // 2)
+    )
     with pytest.raises(RunFailed, match="the method returned codes or labels that are not finite"):
         run(tiny.config(algo={"name": "random"}, lpc=2), out=tmp_path / "run")
     assert "distilled.safetensors" not in files(tmp_path / "run")
@@ -250,7 +259,10 @@ def test_two_runs_never_share_a_folder(tmp_path):
 def test_all_faults_are_told_at_once_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", lambda *_, **__: pytest.fail("no work with a faulty configuration"))
     with pytest.raises(UsageError) as raised:
-        run(tiny.config(codec="dtc", algo="dmm", precision="int3", protocol="fast", evaluators=("resnet",), ipc=0), out=tmp_path / "r")
+        run(
+            tiny.config(codec="dtc", algo="dmm", precision="int3", protocol="fast", evaluators=("resnet",), ipc=0),
+            out=tmp_path / "r",
+        )
     text = str(raised.value)
     assert len(raised.value.faults) == 6
     for part in ("ipc=0", "precision=int3", "'dtc' (did you mean dct", "'dmm' (did you mean dm", "'fast'", "'resnet'"):

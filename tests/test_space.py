@@ -117,7 +117,9 @@ def test_colour_does_not_fit_a_grey_codec():
         SizedCodec(codec, (3, 8, 8))
 
 
-@pytest.mark.parametrize(("shape", "padded"), [((3, 7, 9), (8, 12)), ((3, 8, 5), (8, 8)), ((3, 2, 9), (4, 12))], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "padded"), [((3, 7, 9), (8, 12)), ((3, 8, 5), (8, 8)), ((3, 2, 9), (4, 12))], ids=str
+)
 def test_odd_sizes_are_padded_and_cropped_back(shape, padded):
     sized = SizedCodec(Halving(), shape)
     x = images(*shape)
@@ -160,7 +162,7 @@ def test_every_codec_takes_an_enlarged_image(name):
 
 @pytest.mark.parametrize("upsample", [0, 9, 1.5, "2", None])
 def test_an_impossible_upsampling_is_refused(upsample):
-    with pytest.raises(UsageError, match="codec.upsample=.*: a whole number from 1 to 8"):
+    with pytest.raises(UsageError, match=r"codec\.upsample=.*: a whole number from 1 to 8"):
         build_codec({"name": "identity", "upsample": upsample}, (1, 8, 8))
 
 

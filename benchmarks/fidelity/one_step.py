@@ -28,6 +28,7 @@ from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.distillers.gradients import weights_of
 from latentdd_plugin.distillers.loop import Variables
 from latentdd_plugin.distillers.mtt import MTT, Step, adjoint
+from latentdd_plugin.types import DatasetConfig
 
 CONDENSATION = {
     "dm": ("main_DM", []),
@@ -138,8 +139,9 @@ def condensation(method: str, args: argparse.Namespace) -> dict[str, float]:
 def mtt(args: argparse.Namespace) -> dict[str, float]:
     """MTT against mtt-distillation, IPC 1, without augmentation, N=20, one expert of two epochs."""
     options = {"syn_steps": 20, "expert_epochs": 2, "max_start_epoch": 1, "ipc": 1, "no_aug": True}
+    few = DatasetConfig(args.data, per_class=500)  # the step is the same, the expert is trained sooner
     algo = {"name": "mtt", "preset": "paper", "experts": 1, "syn_steps": 20, "expert_epochs": 2, "max_start_epoch": 1}
-    config, ready, parts = prepared(args.data, {"name": "identity"}, algo=algo, ipc=1, amp="off", compile="off")
+    config, ready, parts = prepared(few, {"name": "identity"}, algo=algo, ipc=1, amp="off", compile="off")
     task = replace(task_of(config, ready, 1), augment=Augment(()))
     method: MTT = parts.distiller
     experts = method._experts(task)

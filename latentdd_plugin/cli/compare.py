@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.errors import DDBenchError, UsageError
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from latentdd_plugin.types import Json
 
 AXES = {"codec": "identity,dct", "algo": "random,dm", "precision": "fp32", "match": "code", "ledger": "bytes,count"}
-TAKEN = ("codec.name", "algo.name", "precision", "match", "lpc", "out")  # keys that are flags here
+TAKEN = {  # keys that mean something else here
+    **{
+        key: f"set it as a flag, --{key.partition('.')[0]}" for key in ("codec.name", "algo.name", "precision", "match")
+    },
+    "lpc": "a comparison has its budget in images, --ipc",
+    "out": "set it as a flag, --out",
+}
 FILES = ("compare.json", "compare.csv", "pareto.png", "report.html")
 
 
@@ -69,15 +75,18 @@ def execute(args: argparse.Namespace) -> int:
     start_logging(quiet=args.quiet)
     if args.jobs > 1 and args.in_process:
         raise UsageError("--jobs needs a process for each cell: leave out --in-process")
-    comparison = compare(
-        grid_of(args),
-        out=args.out,
-        limit_s=3600 * args.limit_hours,
-        jobs=args.jobs,
-        in_process=args.in_process,
-        progress=not args.quiet and sys.stderr.isatty(),
-        command=args.command_line,
-    )
+    try:
+        comparison = compare(
+            grid_of(args),
+            out=args.out,
+            limit_s=3600 * args.limit_hours,
+            jobs=args.jobs,
+            in_process=args.in_process,
+            progress=not args.quiet and sys.stderr.isatty(),
+            command=args.command_line,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; finished cells are kept, the same command continues") from None
     paths = [comparison.folder / name for name in FILES]
     sys.stdout.write("\n".join([comparison.table(), *(str(path) for path in paths if path.exists())]) + "\n")
     return 1 if comparison.failed else 0
@@ -92,7 +101,7 @@ def grid_of(args: argparse.Namespace) -> Grid:
     flags = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in AXES})
     words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
     given = [overrides.key_of(word) for word in words]
-    faults += [f"{key}: set it as a flag, --{key.partition('.')[0]}" for key in given if key in TAKEN]
+    faults += [f"{key}: {TAKEN[key]}" for key in given if key in TAKEN]
     tree = overrides.composed([word for word in words if overrides.key_of(word) not in TAKEN])
     names = {axis: list(dict.fromkeys(split_commas(getattr(args, axis)))) for axis in AXES}
     codecs, more = specs("codec", names["codec"], tree["codec"])
@@ -125,30 +134,29 @@ def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[li
         if option == "name" or isinstance(own.get(option), Mapping):
             continue
         try:
-            takers = [spec for spec in found if _takes(axis)(str(spec["name"]), option)]
+            refusals = [_refusals(axis, str(spec["name"]), option) for spec in found]
         except DDBenchError as error:
             return found, [*faults, str(error)]
-        if not takers:
-            faults.append(f"{axis}.{option}: none of {', '.join(names)} has this option; for one, {axis}.NAME.{option}")
-        for spec in takers:
-            spec[option] = value
+        for spec, refusal in zip(found, refusals, strict=True):
+            if not refusal:
+                spec[option] = value
+        if all(refusals):
+            stray = isinstance(value, Mapping)
+            faults.append(f"{axis}.{option}: it is not among --{axis} {','.join(names)}" if stray else refusals[0][0])
     for spec in found:
         options = own[short(str(spec["name"]))]
         spec |= options if isinstance(options, Mapping) else {}
     return found, faults
 
 
-def _takes(axis: str) -> Callable[[str, str], bool]:
-    """Whether a codec or an algorithm of this name has an option."""
+def _refusals(axis: str, name: str, option: str) -> list[str]:
+    """Why a codec or an algorithm of this name does not take an option; empty where it does."""
     from latentdd_plugin import plugins
     from latentdd_plugin.codecs.base import Codec
     from latentdd_plugin.distillers.base import Distiller
 
-    group, base = ("codecs", Codec) if axis == "codec" else ("algos", Distiller)
-    everywhere = {"codec": ("upsample",), "algo": ("preset",)}[axis]
-
-    def takes(name: str, option: str) -> bool:
-        cls: Any = plugins.resolve(group, name, base=base).cls
-        return option in everywhere or not plugins.check_arguments(cls, {option: None})
-
-    return takes
+    group, base, everywhere = {"codec": ("codecs", Codec, "upsample"), "algo": ("algos", Distiller, "preset")}[axis]
+    if option == everywhere:
+        return []
+    cls: Any = plugins.resolve(str(group), name, base=base).cls
+    return [f"{axis}.{name}: {fault}" for fault in plugins.check_arguments(cls, {option: None})]

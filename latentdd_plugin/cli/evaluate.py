@@ -51,16 +51,19 @@ def execute(args: argparse.Namespace) -> int:
 
     start_logging(quiet=args.quiet)
     values, dataset, codec = asked(args)
-    evaluation = evaluate_artifact(
-        args.artifact,
-        EvaluationConfig(dataset=dataset, reference=args.reference or "none", **values),
-        codec=codec,
-        allow_plugins=args.allow_plugin,
-        allow_other_data=args.allow_other_data,
-        out=args.out,
-        progress=not args.quiet and sys.stderr.isatty(),
-        command=args.command_line,
-    )
+    try:
+        evaluation = evaluate_artifact(
+            args.artifact,
+            EvaluationConfig(dataset=dataset, reference=args.reference or "none", **values),
+            codec=codec,
+            allow_plugins=args.allow_plugin,
+            allow_other_data=args.allow_other_data,
+            out=args.out,
+            progress=not args.quiet and sys.stderr.isatty(),
+            command=args.command_line,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; finished scores are kept, the same command continues") from None
     sys.stdout.write(f"{evaluation.table()}\n{evaluation.folder / evaluation.file}\n")
     return 0
 

@@ -65,7 +65,11 @@ def _dispatch(words: list[str]) -> int:
     args.command_line = shlex.join(["dd-bench", *words])
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds texts
         sys.path.append(here)  # so that package.module:Class of the working folder can be named
-    return int(module.execute(args))
+    try:
+        return int(module.execute(args))
+    except KeyboardInterrupt as interrupt:
+        again = f"interrupted; what was finished is kept, the same command goes on from there: {args.command_line}"
+        raise KeyboardInterrupt(str(interrupt) or again) from None
 
 
 def usage() -> str:

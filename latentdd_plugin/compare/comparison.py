@@ -76,6 +76,7 @@ def compare(
     found = cells(grid)
     resolve_device(grid.base.device)
     folder = Path(out) if out is not None else _default_out(found)
+    RunFolder(folder).refuse_unwritable()
     _check_folders(found, folder)
     command = command or command_line()
     apart = not in_process or jobs > 1
@@ -125,7 +126,7 @@ def _orders(found: Sequence[Cell], folder: Path, limit_s: float | None, command:
     for cell in sorted(found, key=lambda cell: cell.cost):
         if cell.config is not None:
             path, why = folder / "cells" / cell.name, f"cell {cell.name} of: {command}"
-            if outcome_of(path, limit_s).status not in ("done", "not run"):
+            if not outcome_of(path).settled(limit_s):
                 orders.append(Order(cell.name, cell.config, path, why, limit_s, progress))
     return orders
 

@@ -39,6 +39,11 @@ class Outcome:
     estimate_s: float | None = None  # of a distillation that was refused as too long
     data: bool = False  # the data set's own fault, which every cell has
 
+    def settled(self, limit_s: float | None) -> bool:
+        """Whether running the cell again would give nothing new: it is done, or estimated above this limit too."""
+        too_long = limit_s is not None and self.estimate_s is not None and self.estimate_s > limit_s
+        return self.status == "done" or too_long
+
 
 @dataclass(frozen=True)
 class Order:
@@ -64,16 +69,14 @@ class Order:
         return cls(**{**values, "config": config, "folder": folder})
 
 
-def outcome_of(folder: Path, limit_s: float | None = None) -> Outcome:
-    """What a cell's folder says. A refusal under a lower limit than this one no longer counts."""
+def outcome_of(folder: Path) -> Outcome:
+    """What a cell's folder says."""
     if (folder / "result.json").exists():
         return Outcome("done")
     try:
-        kept = Outcome(**json.loads((folder / FILE).read_text()))
+        return Outcome(**json.loads((folder / FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return Outcome("unfinished")
-    allowed = kept.estimate_s is not None and (limit_s is None or kept.estimate_s <= limit_s)
-    return Outcome("unfinished") if allowed else kept
 
 
 def run_here(order: Order) -> None:

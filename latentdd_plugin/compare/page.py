@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentdd_plugin.clock import duration
 from latentdd_plugin.compare.plot import COUNTED, dots, picture
-from latentdd_plugin.compare.table import Line, costs, ledger_title, lines, reading, reasons, state
+from latentdd_plugin.compare.table import Line, ledger_title, lines, peak_mb, reading, reasons, state
 from latentdd_plugin.grid import write_file
 from latentdd_plugin.pages import count, percent, points, render, spread, ticks
 from latentdd_plugin.types import Json
@@ -197,9 +198,18 @@ def _costs(data: Mapping[str, Json], found: list[Line]) -> list[tuple[str, list[
     for line in found:
         cells = [line.cells.get(ledger) for ledger in data["ledgers"]]
         done = [
-            costs(cell, memory=data["memory_per_cell"]) if cell is not None and cell["status"] == "done" else []
+            _cost(cell, memory=data["memory_per_cell"]) if cell is not None and cell["status"] == "done" else []
             for cell in cells
         ]
         if any(done):
             rows.append((f"{line.codec} + {line.method}, {line.precision}", done))
     return rows
+
+
+def _cost(row: Mapping[str, Json], *, memory: bool) -> list[str]:
+    """What COST_HEADS name."""
+    spent, cost = row["budget"]["bytes"], row["cost"]
+    step = cost["step_ms_median"]
+    cells = [f"{spent['total']:,}", f"{spent['total_with_decoder']:,}", duration(cost["distill_s"])]
+    cells.append("" if step is None else duration(step / 1000))
+    return [*cells, f"{peak_mb(cost):,.0f}"] if memory else cells

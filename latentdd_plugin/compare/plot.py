@@ -10,6 +10,7 @@ from typing import Any
 
 from latentdd_plugin.compare.table import lines
 from latentdd_plugin.grid import write_file
+from latentdd_plugin.pages import amount
 from latentdd_plugin.types import Json
 
 INK = "#7c8189"  # read on white and on black alike: the background is transparent
@@ -106,14 +107,6 @@ def _panel(axis: Any, found: Sequence[Dot], colours: Mapping[str, str], markers:
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
-
-
-def amount(size: float) -> str:
-    """Bytes in a few signs: `640 B`, `20 kB`, `1.5 MB`."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size:.3g} B"
 
 
 def _legend(figure: Any, colours: Mapping[str, str], markers: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from latentdd_plugin.clock import duration
+from latentdd_plugin.pages import amount
 from latentdd_plugin.record import mean_std, points
 from latentdd_plugin.types import Json
 
@@ -95,7 +96,8 @@ def text(data: Mapping[str, Json]) -> str:
     if any(row["status"] == "done" for row in data["cells"]):
         memory = ", peak memory of the process until then" if data["memory_per_cell"] else ""
         parts.append(f"What it takes: bytes of the whole set, time of the distillation{memory}")
-        parts += _table(data, found, [_costs(data, line) for line in found], _cost_heads(data))
+        scored = [line for line in found if any(row["status"] == "done" for row in line.cells.values())]
+        parts += _table(data, scored, [_costs(data, line) for line in scored], _cost_heads(data))
         parts.append("")
     parts += [f"[{number}] {reason}" for reason, number in notes.items()]
     told = [textwrap.fill(paragraph, 110) for paragraph in reading(data)]
@@ -133,7 +135,7 @@ def _scores(data: Mapping[str, Json], line: Line, evaluator: str, notes: Mapping
 
 def _cost_heads(data: Mapping[str, Json]) -> list[Block]:
     memory = ["peak MB"] if data["memory_per_cell"] else []
-    return [["bytes", "with decoder", "time", "a step", *memory] for _ in data["ledgers"]]
+    return [["bytes", "with decoder", "time", *memory] for _ in data["ledgers"]]
 
 
 def _costs(data: Mapping[str, Json], line: Line) -> list[Block]:
@@ -143,18 +145,17 @@ def _costs(data: Mapping[str, Json], line: Line) -> list[Block]:
         if row is None or row["status"] != "done":
             blocks.append([""])
             continue
-        blocks.append(costs(row, memory=data["memory_per_cell"]))
+        spent, cost = row["budget"]["bytes"], row["cost"]
+        memory = [f"{peak_mb(cost):,.0f}"] if data["memory_per_cell"] else []
+        blocks.append(
+            [amount(spent["total"]), amount(spent["total_with_decoder"]), duration(cost["distill_s"]), *memory]
+        )
     return blocks
 
 
-def costs(row: Mapping[str, Json], *, memory: bool) -> list[str]:
-    """Bytes without and with the decoder, time to distil, of one step, and where asked for the peak memory in MB."""
-    spent, cost = row["budget"]["bytes"], row["cost"]
-    step = cost["step_ms_median"]
-    peak = cost.get("distill_peak_device_mb") or cost.get("distill_peak_rss_mb")
-    cells = [f"{spent['total']:,}", f"{spent['total_with_decoder']:,}", duration(cost["distill_s"])]
-    cells.append("" if step is None else duration(step / 1000))
-    return [*cells, *([f"{peak:,.0f}" if peak is not None else ""] if memory else [])]
+def peak_mb(cost: Mapping[str, Json]) -> float:
+    """Peak memory until the end of the distillation, of the accelerator where there was one; nan if unknown."""
+    return float(cost.get("distill_peak_device_mb") or cost.get("distill_peak_rss_mb") or "nan")
 
 
 def _table(

@@ -78,6 +78,6 @@ class Gradients:
 
 
 def with_gradient(value: Tensor, known: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """A loss of this value whose gradient in each tensor is the given one: for methods that work theirs out themselves."""
+    """A loss of this value with given gradients in these tensors: for methods that work theirs out themselves."""
     linear = sum((t * g).sum() - (t * g).sum().detach() for t, g in known)
     return value.detach() + linear

@@ -1,4 +1,4 @@
-"""What every registered distiller keeps to, on every kind of code and in both match spaces. Registering is being tested.
+"""What every registered distiller keeps to, on every kind of code, in both match spaces. Registering is being tested.
 
 A new method needs nothing here: it runs with its `quick` preset. A line in SMALL makes its tests faster.
 """

@@ -143,5 +143,7 @@ def test_flips_are_left_out_where_labels_would_change(monkeypatch):
     seen = []
     monkeypatch.setattr(Augment, "draw", lambda self, *_: seen.append(self.operations))
     for flip in (False, True):
-        TrainScratch("convnet_d1").evaluate(tiny.trial(flip=flip, protocol=replace(tiny.PROTOCOL, augment=DC.augment)), 0)
+        TrainScratch("convnet_d1").evaluate(
+            tiny.trial(flip=flip, protocol=replace(tiny.PROTOCOL, augment=DC.augment)), 0
+        )
     assert set(seen) == {("crop", "cutout", "scale", "rotate"), ("crop", "cutout", "flip", "scale", "rotate")}
