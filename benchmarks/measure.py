@@ -15,12 +15,15 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from latentdd_plugin.augment import Augment, operations_for
 from latentdd_plugin.clock import Clock
 from latentdd_plugin.configure import resolve
+from latentdd_plugin.data import load
 from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.road import Prepared, prepare
+from latentdd_plugin.space import pixel_set
 from latentdd_plugin.types import DatasetConfig, RunConfig
 
 Figures = dict[str, Any]
@@ -44,6 +47,11 @@ def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -
     dataset = DatasetConfig(data) if isinstance(data, str) else data
     config, parts = resolve(RunConfig(dataset=dataset, codec=codec, controls=False, **options))
     return config, prepare(config, parts, False, Clock()), parts
+
+
+def real_set(folder: str) -> tuple[Tensor, Tensor]:
+    """Standardised training images and labels, loaded without any of our settings: the process stays as a peer finds it."""
+    return pixel_set(load(DatasetConfig(folder)), "cpu").all()
 
 
 def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:

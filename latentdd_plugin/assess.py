@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
@@ -61,7 +62,7 @@ def evaluate_artifact(
         RunFailed: it began and could not be finished; finished scores are kept.
     """
     path, beside = _located(Path(source))
-    stored, distributions = artifact.load(path), (plugins.OURS, *allow_plugins)
+    stored, distributions = artifact.load(path), (plugins.OURS, *map(_normalised, allow_plugins))
     settled = _settled(stored, beside, config or EvaluationConfig(), distributions)
     default = path.parent / "evaluations" / f"{settled.run.protocol}-{hash_json(settled.to_json())[:8]}"
     folder = RunFolder(Path(out) if out is not None else default, Evaluation)
@@ -136,6 +137,10 @@ def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
         found["reference"] = {**whole, "recovery": recovery(scores, [Score(**row) for row in whole["scores"]])}
         work.clock.lap("reference_s")
     return found
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 ENCODE_BATCH = 64  # images a call of a costly codec: one fixed shape for the compiler
 PART = 1024  # images a file of the cache: what a killed run loses at most
+VALUES_A_CHUNK = 1 << 23  # of the training set, in float64, while its mean and deviation are taken
 PIXELS_A_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations are held at once
 
 
@@ -242,11 +243,11 @@ def _statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
     scale = 255.0 if store.dtype == torch.uint8 else 1.0
     count = store.numel() / store.shape[1]
     total, squares = (torch.zeros(store.shape[1], dtype=torch.float64) for _ in range(2))
-    for part in store.split(4096):
-        values = part.to(torch.float64)
-        total += values.sum((0, 2, 3)).cpu()
+    chunk = max(1, VALUES_A_CHUNK // store[0].numel())
+    for part in store.split(chunk):
+        total += part.to(torch.float64).sum((0, 2, 3)).cpu()
     mean = total / count
-    for part in store.split(4096):
+    for part in store.split(chunk):
         squares += (part.to(torch.float64) - mean.view(-1, 1, 1).to(part.device)).square().sum((0, 2, 3)).cpu()
     variance = squares / count
     std = (variance.mean().expand_as(variance) if common else variance).sqrt().clamp_min(1e-6 * scale)

@@ -293,7 +293,7 @@ def test_the_size_in_the_header_is_the_size_of_the_images(tmp_path):
 
 
 def test_the_first_schema_loads_for_ever():
-    """Made from a real run on the digits: see tests/fixtures/README.md."""
+    """Made from a real run on the digits by fixtures/make.py; never made again once it is published."""
     back = load_artifact(FIXTURE)
     assert back.header["schema"] == "dd-bench/artifact.v1"
     images = back.decode()

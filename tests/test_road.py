@@ -9,8 +9,10 @@ import pytest
 import tiny
 import torch
 
-from latentdd_plugin import RunConfig, data, load_artifact, road, run, run_precisions
+from latentdd_plugin import RunConfig, artifact, data, load_artifact, road, run, run_precisions
+from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.errors import RunFailed, UsageError
+from latentdd_plugin.folder import RunFolder
 from latentdd_plugin.record import gain
 from latentdd_plugin.types import DatasetConfig, Score, SyntheticSet
 
@@ -199,6 +201,43 @@ def test_several_precisions_come_from_one_distillation(tmp_path, monkeypatch):
         run_precisions(tiny.config(ipc=1), ["fp32", "int8"], out=tmp_path / "other")
 
 
+def test_an_interrupted_precision_goes_on_from_the_one_distillation(tmp_path, monkeypatch):
+    calls, distil, save = [], road.distil, artifact.save
+    monkeypatch.setattr(road, "distil", lambda *a: calls.append(1) or distil(*a))
+
+    def full_disk(stored, path):
+        if path.parent.name == "int4" and len(calls) == 1 and not (tmp_path / "full").exists():
+            (tmp_path / "full").touch()
+            raise RunFailed("cannot write: No space left on device")
+        return save(stored, path)
+
+    monkeypatch.setattr(artifact, "save", full_disk)
+    with pytest.raises(RunFailed, match="No space left"):
+        run_precisions(tiny.config(lpc=2), ["fp32", "int4"], out=tmp_path / "run")
+    assert (tmp_path / "run" / "fp32" / "result.json").exists(), "what was finished is kept"
+    records = run_precisions(tiny.config(lpc=2), ["fp32", "int4"], out=tmp_path / "run")
+    assert len(calls) == 1
+    assert [r.data["budget"]["precision"] for r in records] == ["fp32", "int4"]
+    assert not list((tmp_path / "run").glob("*/checkpoint"))
+
+
+def test_a_control_made_by_another_process_meanwhile_is_taken_as_it_is(tmp_path, monkeypatch):
+    """Two jobs of a sweep want the same control: one waits for the other's lock, then finds it done."""
+    run(tiny.config(controls=True), out=tmp_path / "a")
+    looked = []
+    finished = RunFolder.finished
+
+    def not_yet(self, config):
+        looked.append(self.path)
+        first = "controls" in self.path.parts and looked.count(self.path) == 1
+        return None if first else finished(self, config)
+
+    monkeypatch.setattr(RunFolder, "finished", not_yet)
+    monkeypatch.setattr(Random, "distill", lambda *_: pytest.fail("it was made already"))
+    record = run(tiny.config(controls=True, algo={**tiny.DM, "iterations": 3}), out=tmp_path / "b")
+    assert list(record.data["controls"]) == ["random-codes", "random-pixels"]
+
+
 def test_validation_images_take_the_place_of_the_test(tmp_path):
     config = tiny.config(dataset=DatasetConfig("digits", validation=0.25), split="validation")
     record = run(config, out=tmp_path / "run")
@@ -238,8 +277,6 @@ def test_a_class_with_too_few_images_is_told(tmp_path):
 
 
 def test_a_method_that_returns_nonsense_leaves_no_artifact(tmp_path, monkeypatch):
-    from latentdd_plugin.distillers.random import Random
-
     monkeypatch.setattr(
         Random, "distill", lambda *_: SyntheticSet(torch.full((20, 1, 4, 4), torch.nan), torch.arange(20) // 2)
     )

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import Figures, distil_steps, main, prepared, ratio, task_of
+from measure import Figures, distil_steps, main, prepared, ratio, real_set, task_of
 from peers import condensation
 
 from latentdd_plugin.distillers.dm import DM
@@ -26,10 +26,8 @@ ALGO = {"name": "dm", "preset": "paper"}
 
 def peer(args: argparse.Namespace) -> Figures:
     """The original `main_DM.py`, CIFAR-10, IPC 10, 256 real images a class, Siamese augmentation, float32."""
-    _, ready, _ = prepared(args.cifar10, {"name": "identity"}, algo=ALGO, ipc=10)
-    images, labels = ready.pixels.all()
     words = ["--dataset", "CIFAR10", "--ipc", "10", "--batch_real", "256", "--Iteration", "100"]
-    steps = condensation(args.peer.resolve(), "main_DM", words, (images, labels), args.steps)
+    steps = condensation(args.peer.resolve(), "main_DM", words, real_set(args.cifar10), args.steps)
     return {"seconds": median(steps)}
 
 

@@ -157,6 +157,16 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "dd-bench: interrupted; finished cells are kept, the same command continues\n"
 
 
+@pytest.mark.usefixtures("tiny_protocol")
+def test_a_run_may_be_limited_too(tmp_path, capsys):
+    words = f"run --protocol tiny.test --evaluator convnet_d1 --controls none --quiet --out {tmp_path}/out {PLAIN}"
+    assert called(f"{words} algo.iterations=500 algo.batch_real=8 --limit-hours 0.00001") == 1
+    told = capsys.readouterr().err
+    assert "the distillation is estimated to take" in told
+    assert "the limit is 36 ms; allow more with --limit-hours" in told
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
 def child(words, folder):
     return subprocess.Popen(
         [sys.executable, "-c", START, *words.split()],

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from latentdd_plugin.evaluators import architectures
 from latentdd_plugin.evaluators.architectures import build, is_known
 from latentdd_plugin.evaluators.base import Unsuitable
 from latentdd_plugin.randomness import seeded
@@ -97,14 +98,22 @@ def test_weights_follow_from_the_seed_alone(arch):
     assert not torch.equal(first_weights(1), first_weights(2))
 
 
-def test_failed_attempts_and_the_probe_leave_no_trace():
-    """MobileNet refuses an output stride: its weights are those of a direct build, its statistics untouched."""
+def test_failed_attempts_and_the_probe_leave_no_trace(monkeypatch):
+    """The first setting builds a network that cannot run: the next one's weights are those of a direct build, and its
+    running statistics have seen nothing."""
     import timm
 
-    torch.manual_seed(3)
-    network, _, kwargs = build("mobilenetv3_small_100", (3, 32, 32), 10)
-    torch.manual_seed(3)
-    direct = timm.create_model("mobilenetv3_small_100", num_classes=10, in_chans=3, **kwargs)
-    assert kwargs == {}
+    wanted = [{"img_size": [16, 16], "patch_size": 4}, {"img_size": [32, 32], "patch_size": 8}]
+    monkeypatch.setattr(architectures, "candidates", lambda *_: wanted if arch.startswith("vit") else [{}])
+    for arch in ("vit_tiny_patch16_224", "resnet18"):
+        torch.manual_seed(3)
+        network, _, kwargs = build(arch, (3, 32, 32), 10)
+        assert kwargs == (wanted[1] if arch.startswith("vit") else {})
+        torch.manual_seed(3)
+        direct = timm.create_model(arch, num_classes=10, in_chans=3, **kwargs)
+        same_state(network, direct)
+
+
+def same_state(network, direct):
     for name, tensor in direct.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor), name
