@@ -117,6 +117,7 @@ def try_compiled(mode: Mode, function: Callable[..., Any], *example: Any) -> tup
     """Compile and call once on an example; where compilation fails, say so and stay with the plain function."""
     if not mode.compile:
         return function, mode
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of toolchains nobody asked for
     compiled = mode.compiled(function)
     try:
         compiled(*example)

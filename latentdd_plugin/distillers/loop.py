@@ -71,8 +71,8 @@ def step_scale(codes_per_class: int, code_shape: Shape) -> float:
 
     A class mean's gradient falls on each of its L samples as 1/L, so the step grows with L. A loss answers to relative
     changes: for standardised codes of D values, |x| grows as sqrt(D) and the gradient as 1/sqrt(D), so the step grows
-    with D; the published rates belong to D = 3 * 32 * 32. On validation data of CIFAR-10 (`dct`, int4, 32 codes a class,
-    D = 768) DM was best at 0.3 L of 0.1, 0.3, 1, 3, 10 L; this rule gives 0.25 L.
+    with D; the published rates belong to D = 3 * 32 * 32. On validation data of CIFAR-10 (`dct`, int4, 32 codes a
+    class, D = 768) DM was best at 0.3 L of 0.1, 0.3, 1, 3, 10 L; this rule gives 0.25 L.
     """
     return codes_per_class * math.prod(code_shape) / PUBLISHED_DIMENSION
 
