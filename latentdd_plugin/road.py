@@ -146,10 +146,13 @@ def prepare(config: RunConfig, parts: Parts, progress: bool, clock: Clock) -> Pr
     return Prepared(images, pixels, codec, space, codes, how)
 
 
-def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) -> tuple[Record, SyntheticSet]:
+def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) -> tuple[Record, SyntheticSet | None]:
     """The second half of the road, from the distillation (or its given result) to the record."""
     config, folder, clock = job.config, job.folder, job.clock
     with folder.open(config, wait=job.shared):
+        done = folder.finished(config) if job.shared else None
+        if done is not None:  # another process made it while this one waited
+            return done, synthetic
         synthetic = folder.synthetic() or synthetic or distil(job, prepared)
         folder.keep_synthetic(synthetic)
         clock.lap("distill_s")
