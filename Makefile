@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup  ## distil the embedded digits and score two architectures, beside both controls
-	$(BIN)/dd-bench run --dataset digits --codec dct --algo dm --evaluator convnet,resnet18 --protocol demo.v1
+	$(BIN)/dd-bench run --dataset digits --codec dct --algo dm --evaluator convnet,convnext_atto --protocol demo.v1
 
 test: lint types pytest  ## lint, types and the tests that need no network, no accelerator and no patience
 
