@@ -106,20 +106,23 @@ def run_precisions(
         raise UsageError("several precisions from one distillation need a fixed number of codes: give lpc, not ipc")
     resolved = [resolve(replace(config, precision=p)) for p in precisions]
     base = Path(out) if out is not None else default_out(resolved[0][0])
+    folders = [RunFolder(base / each.precision if len(precisions) > 1 else base) for each, _ in resolved]
+    finished = [folder.finished(each) for (each, _), folder in zip(resolved, folders, strict=True)]
+    synthetic = next((kept for folder in folders if (kept := folder.synthetic()) is not None), None)
     clock, records = Clock(), []
     prepared: Prepared | None = None
-    synthetic: SyntheticSet | None = None
-    for each, parts in resolved:
-        folder = RunFolder(base / each.precision if len(precisions) > 1 else base)
-        done = folder.finished(each)
+    for (each, parts), folder, done in zip(resolved, folders, finished, strict=True):
         if done is None:
             folder.refuse_unwritable()
             prepared = prepared or prepare(each, parts, progress, clock)
             job = Job(each, parts, folder, command or command_line(), progress, clock, limit_s)
-            done, synthetic = finish(job, prepared, synthetic)
+            record, synthetic = finish(job, prepared, synthetic)
         else:
             log.info("%s is finished", folder.path)
-        records.append(done)
+            record = done
+        records.append(record)
+    for folder in folders:  # only now: each holds the one distillation for those that are not finished
+        folder.close()
     return records
 
 
@@ -196,7 +199,6 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
         )
         outcome.write_pictures(record, synthetic, images, prepared.pixels)
         record.save()
-        folder.close()
         if controls.is_control(config):
             folder.copy(_control_folder(config, job.parts, prepared))
     return record, synthetic
@@ -247,6 +249,7 @@ def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, J
             control = Job(resolved, parts, folder, f"control of: {job.command}", job.progress, Clock(), shared=True)
             try:
                 record, _ = finish(control, prepared)
+                folder.close()
             except UsageError as fault:
                 entries[name] = {"skipped": str(fault)}
                 continue

@@ -1,6 +1,7 @@
 """What every test shares: a cache of its own, one thread, real digits, and recipes of a few steps."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def one_thread():
     """Tensors this small only lose time to a second thread; child processes inherit it."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """A job in the background ignores Ctrl-C, and so would the processes that tests start and interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
