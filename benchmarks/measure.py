@@ -22,6 +22,8 @@ from latentdd_plugin.clock import Clock
 from latentdd_plugin.configure import resolve
 from latentdd_plugin.data import load
 from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.evaluators.base import Trial
+from latentdd_plugin.protocols import Protocol
 from latentdd_plugin.road import Prepared, prepare
 from latentdd_plugin.space import pixel_set
 from latentdd_plugin.types import DatasetConfig, RunConfig
@@ -49,9 +51,9 @@ def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -
     return config, prepare(config, parts, False, Clock()), parts
 
 
-def real_set(folder: str) -> tuple[Tensor, Tensor]:
+def real_set(data: str | DatasetConfig) -> tuple[Tensor, Tensor]:
     """Standardised training images and labels, loaded without any of our settings: the process stays as a peer finds it."""
-    return pixel_set(load(DatasetConfig(folder)), "cpu").all()
+    return pixel_set(load(DatasetConfig(data) if isinstance(data, str) else data), "cpu").all()
 
 
 def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
@@ -73,6 +75,25 @@ def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
         numerics=ready.numerics,
         augment=Augment(operations),
         real_id=ready.data.fingerprint + ready.codec.fingerprint + config.match,
+    )
+
+
+def trial(ready: Prepared, codes: Tensor, labels: Tensor, protocol: Protocol, lr: float | None = None) -> Trial:
+    """Standardised codes (M, c, h, w) with hard labels, decoded and ready to be judged on the test images."""
+    with torch.no_grad():
+        images = ready.space.decode(codes)
+    return Trial(
+        images=images,
+        labels=labels,
+        label_kind="hard",
+        lr=lr,
+        held_out=ready.data.held_out("test"),
+        num_classes=len(ready.data.classes),
+        mean=ready.pixels.mean,
+        std=ready.pixels.std,
+        flip=ready.data.flip,
+        protocol=protocol,
+        numerics=ready.numerics,
     )
 
 

@@ -130,6 +130,47 @@ def condensation_step(path: Path, script: str, words: list[str], real: tuple[Ten
     return seen
 
 
+@dataclass
+class Distilled:
+    """What a peer's whole run started from and came to."""
+
+    start: Tensor  # float32 (M, C, H, W), standardised, class by class
+    images: Tensor
+    lr: float | None = None  # the student's learned rate
+
+
+def condensation_run(
+    path: Path,
+    script: str,
+    words: list[str],
+    real: tuple[Tensor, Tensor],
+    steps: int,
+    seed: int,
+    loops: tuple[int, int] | None = None,
+) -> Distilled:
+    """What DatasetCondensation makes in `steps` outer iterations.
+
+    Args:
+        path: the checkout.
+        script: module name, `main_DM` or `main`.
+        words: its command line.
+        real: standardised images float32 (N, C, H, W) and labels int64 (N,).
+        steps: outer iterations.
+        seed: of the global generators, and where the counted clock starts.
+        loops: outer and inner loops in place of those it knows for its IPC.
+    """
+    with checkout(path), _holding(seed) as held:
+        module = _condensation_module(script, words, real)
+        module.get_network = _leaving(module.get_network, steps)
+        clock = _counting_clock(Seen(), first=1_000_000 * seed)
+        module.time = Namespace(time=clock, localtime=time.localtime, strftime=time.strftime)
+        if loops:
+            module.get_loops = lambda _: loops
+        with contextlib.suppress(Enough):
+            module.main()
+    return Distilled(held[0][0], held[0][1].detach().clone())
+
+
 def trajectories(
     path: Path, options: dict[str, Any], real: tuple[Tensor, Tensor], experts: list[list[list[Tensor]]], steps: int = 0
 ) -> tuple[Seen, list[float]]:
@@ -144,12 +185,7 @@ def trajectories(
     """
     seen, ticks = Seen(), []
     with checkout(path):
-        module = importlib.import_module("distill")
-        args = Namespace(**{**_trajectory_defaults(), **options})
-        folder = Path("buffers") / f"{args.dataset}_NO_ZCA" / args.model
-        folder.mkdir(parents=True)
-        torch.save(experts, folder / "replay_buffer_0.pt")
-        module.get_dataset = lambda *_, **__: _trajectory_data(real)
+        module, args = _trajectory_module(options, real, experts)
         network = module.get_network
 
         def noted(*a: Any, **k: Any) -> Any:
@@ -166,6 +202,85 @@ def trajectories(
     return seen, [b - a for a, b in itertools.pairwise(ticks[1:])]
 
 
+def trajectories_run(
+    path: Path,
+    options: dict[str, Any],
+    real: tuple[Tensor, Tensor],
+    experts: list[list[list[Tensor]]],
+    steps: int,
+    seed: int,
+) -> Distilled:
+    """What mtt-distillation's `distill.py` makes of given experts in `steps` outer steps; arguments as above."""
+    with checkout(path), _holding(seed) as held:
+        module, args = _trajectory_module(options, real, experts)
+        module.get_network = _leaving(module.get_network, steps)
+        with _without_accelerator(), contextlib.suppress(Enough):
+            module.main(args)
+    return Distilled(held[0][0], held[0][1].detach().clone(), float(held[1][1].detach()))
+
+
+def evaluation(
+    path: Path, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], epochs: int, networks: int
+) -> tuple[list[float], list[float]]:
+    """DatasetCondensation's `evaluate_synset`: seconds and accuracy of each of several networks, the first not timed.
+
+    Args:
+        path: the checkout.
+        train: standardised images float32 (M, C, H, W) and labels int64 (M,).
+        test: the same of the test split.
+        epochs: of training, with Siamese augmentation's operations.
+        networks: how many; one more is trained first.
+    """
+    seconds, accuracies = [], []
+    with checkout(path):
+        utils = importlib.import_module("utils")
+        strategy = "color_crop_cutout_flip_scale_rotate"
+        args = Namespace(device="cpu", lr_net=0.01, epoch_eval_train=epochs, batch_train=256, dsa=True)
+        args.dsa_strategy, args.dsa_param, args.dc_aug_param = strategy, utils.ParamDiffAug(), None
+        loader = torch.utils.data.DataLoader(_Pairs(*test), batch_size=256)
+        for number in range(networks + 1):
+            network = utils.get_network("ConvNet", train[0].shape[1], 10, tuple(train[0].shape[2:]))
+            start = time.perf_counter()
+            _, _, accuracy = utils.evaluate_synset(number, network, *train, loader, args)
+            if number:
+                seconds.append(time.perf_counter() - start)
+                accuracies.append(float(accuracy))
+    return seconds, accuracies
+
+
+def _leaving(network: Callable[..., Any], steps: int) -> Callable[..., Any]:
+    """Leaves the peer's loop when it asks for the network of one iteration more."""
+    asked = itertools.count()
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if next(asked) == steps:
+            raise Enough
+        return network(*args, **kwargs)
+
+    return counted
+
+
+@contextlib.contextmanager
+def _holding(seed: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Seed the global generators; collect what each optimiser holds: its first value and the tensor itself."""
+    plain, held = torch.optim.SGD, []
+
+    class Holding(plain):  # type: ignore[misc, valid-type]
+        def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(params, *args, **kwargs)
+            if len(held) < 2:
+                tensor = self.param_groups[0]["params"][0]
+                held.append((tensor.detach().clone(), tensor))
+
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    torch.optim.SGD = Holding  # type: ignore[misc]
+    try:
+        yield held
+    finally:
+        torch.optim.SGD = plain  # type: ignore[misc]
+
+
 def _condensation_module(script: str, words: list[str], real: tuple[Tensor, Tensor]) -> Any:
     images, labels = real
     module = importlib.import_module(script)
@@ -177,6 +292,18 @@ def _condensation_module(script: str, words: list[str], real: tuple[Tensor, Tens
     module.np = _Tapped(Seen())
     sys.argv = [script, *words, "--num_eval", "0", "--num_exp", "1"]
     return module
+
+
+def _trajectory_module(
+    options: dict[str, Any], real: tuple[Tensor, Tensor], experts: list[list[list[Tensor]]]
+) -> tuple[Any, Namespace]:
+    module = importlib.import_module("distill")
+    args = Namespace(**{**_trajectory_defaults(), **options})
+    folder = Path("buffers") / f"{args.dataset}_NO_ZCA" / args.model
+    folder.mkdir(parents=True)
+    torch.save(experts, folder / "replay_buffer_0.pt")
+    module.get_dataset = lambda *_, **__: _trajectory_data(real)
+    return module, args
 
 
 def _trajectory_data(real: tuple[Tensor, Tensor]) -> tuple[Any, ...]:
@@ -262,9 +389,9 @@ class _Tapped:
         return np.std(values) if len(values) else 0.0
 
 
-def _counting_clock(seen: Seen) -> Callable[[], float]:
+def _counting_clock(seen: Seen, first: int = 0) -> Callable[[], float]:
     def now() -> float:
-        seen.seeds.append(len(seen.seeds) + 1)
+        seen.seeds.append(first + len(seen.seeds) + 1)
         return (seen.seeds[-1] + 0.5) / 1000  # they take int(1000 * now) as a seed
 
     return now
