@@ -116,7 +116,9 @@ class Runs:
 
     def distiller(self, method: str) -> Any:
         case = CASES[method]
-        return build_distiller({"name": method, "preset": "paper", "init": "real", "iterations": case.steps, **case.ours})
+        return build_distiller(
+            {"name": method, "preset": "paper", "init": "real", "iterations": case.steps, **case.ours}
+        )
 
     def accuracies(self, method: str, images: Tensor, repeat: int) -> list[float]:
         labels = torch.arange(len(self.ready.data.classes)).repeat_interleave(CASES[method].ipc)
@@ -162,7 +164,10 @@ def main() -> None:
                 if key not in scores:
                     scores[key] = runs.accuracies(method, images, repeat)
                     file.write_text(json.dumps(scores, indent=2) + "\n")
-            print(f"{method} repeat {repeat}: moved {_moved(theirs):.3f} and {_moved(ours):.3f}, rates {theirs.lr} and {ours.lr}", flush=True)
+            print(
+                f"{method} repeat {repeat}: moved {_moved(theirs):.3f} and {_moved(ours):.3f}, rates {theirs.lr} and {ours.lr}",
+                flush=True,
+            )
     for method in args.only:
         _report(method, args, scores)
 
@@ -173,7 +178,9 @@ def _moved(made: Distilled) -> float:
 
 
 def _report(method: str, args: argparse.Namespace, scores: dict[str, list[float]]) -> None:
-    sides = {s: [a for r in range(args.repeats) for a in scores[f"{method} {s} {r}"]] for s in ("start", "peer", "ours")}
+    sides = {
+        s: [a for r in range(args.repeats) for a in scores[f"{method} {s} {r}"]] for s in ("start", "peer", "ours")
+    }
     case = CASES[method]
     said = {side: f"{100 * fmean(rows):.1f} ± {100 * stdev(rows):.1f}" for side, rows in sides.items()}
     low, high = ttest_ind(sides["ours"], sides["peer"], equal_var=False).confidence_interval()

@@ -42,7 +42,9 @@ def peer(args: argparse.Namespace) -> Figures:
 
 def ours(args: argparse.Namespace, amp: str) -> Figures:
     """Ours under the same recipe, `dc-bench.v1`, with so many epochs."""
-    config, ready, _ = prepared(args.cifar10, {"name": "identity"}, algo={"name": "random"}, ipc=10, amp=amp, compile="on")
+    config, ready, _ = prepared(
+        args.cifar10, {"name": "identity"}, algo={"name": "random"}, ipc=10, amp=amp, compile="on"
+    )
     task = task_of(config, ready, 10)
     rows = [row for members in task.real.by_class for row in members[:10].tolist()]
     protocol = replace(protocols.get("dc-bench.v1"), epochs=args.epochs)

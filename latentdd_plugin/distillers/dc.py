@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of, with_gradient
-from latentdd_plugin.distillers.loop import Matching, Variables
+from latentdd_plugin.distillers.loop import INITS, OPTIMIZERS, Matching, Variables, one_of
 from latentdd_plugin.plugins import Preset
 
 # Samples a class -> (outer, inner) loops, as the authors found them.
@@ -31,8 +31,8 @@ class DC(Matching):
 
     Args:
         iterations: fresh networks (paper: 1000).
-        lr: step size of the codes for one code a class (paper: 0.1).
-        momentum: of the SGD on the codes (paper: 0.5).
+        lr: step size of the codes (paper: 0.1, with SGD).
+        momentum: of the optimiser on the codes (paper: 0.5).
         batch_real: real samples a class and step (paper: 256).
         lr_net: step size of the network's training on the synthetic set (paper: 0.01).
         outer_loops: matching steps a network; None takes the paper's for the nearest number of codes a class.
@@ -40,7 +40,7 @@ class DC(Matching):
         batch_train: samples a step of that training (paper: 256).
         augment: Siamese augmentation while matching, and augmentation in the training between (DSA).
         init: `noise` or `real` (DC: noise; DSA: real).
-        lr_scale: `auto` scales lr with the number of codes a class and their dimension, `none` takes it as it is.
+        optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -51,7 +51,8 @@ class DC(Matching):
             "outer_loops": 1,
             "inner_loops": 1,
             "init": "real",
-            "lr_scale": "auto",
+            "optimizer": "adam",
+            "lr": 0.01,
         },
     }
 
@@ -67,7 +68,7 @@ class DC(Matching):
         batch_train: int = 256,
         augment: bool = False,
         init: str = "noise",
-        lr_scale: str = "none",
+        optimizer: str = "sgd",
     ) -> None:
         self.iterations = iterations
         self.lr = lr
@@ -78,8 +79,8 @@ class DC(Matching):
         self.inner_loops = inner_loops
         self.batch_train = batch_train
         self.augment = augment
-        self.init = init
-        self.lr_scale = lr_scale
+        self.init = one_of("init", init, INITS)
+        self.optimizer = one_of("optimizer", optimizer, OPTIMIZERS)
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield the distance of gradients, summed over classes, at each point of one network's training."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.distillers.base import Embedding, Task
-from latentdd_plugin.distillers.loop import Matching, Variables
+from latentdd_plugin.distillers.loop import INITS, LR_SCALES, Matching, Variables, one_of
 
 
 class DM(Matching):
@@ -49,8 +49,8 @@ class DM(Matching):
         self.lr = lr
         self.momentum = momentum
         self.batch_real = batch_real
-        self.init = init
-        self.lr_scale = lr_scale
+        self.init = one_of("init", init, INITS)
+        self.lr_scale = one_of("lr_scale", lr_scale, LR_SCALES)
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield the squared distance between class means of real and synthetic features, summed over classes."""

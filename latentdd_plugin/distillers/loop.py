@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from latentdd_plugin.errors import RunFailed
 from latentdd_plugin.types import Shape, SyntheticSet
 
 CURVE_POINTS = 200  # losses kept for the report
+INITS, LR_SCALES, OPTIMIZERS = ("real", "noise"), ("auto", "none"), ("sgd", "adam")
 PUBLISHED_DIMENSION = 3 * 32 * 32  # values of a CIFAR image, for which the papers chose their step sizes
 
 
@@ -46,7 +47,8 @@ class Matching(Distiller):
     lr: float
     momentum: float
     init: str
-    lr_scale: str
+    lr_scale: str = "none"
+    optimizer: str = "sgd"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
 
@@ -58,12 +60,28 @@ class Matching(Distiller):
         """The tensors to optimise, at their start."""
         codes, labels = task.init(self.init)
         codes.requires_grad_()
-        lr = self.lr * (step_scale(task.codes_per_class, task.code_shape) if self.lr_scale == "auto" else 1.0)
-        return Variables(codes, labels, torch.optim.SGD([{"params": [codes], "lr": lr}], momentum=self.momentum))
+        return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.scaled_lr(task)}]))
+
+    def scaled_lr(self, task: Task) -> float:
+        """The step size of this task's codes."""
+        return self.lr * (step_scale(task.codes_per_class, task.code_shape) if self.lr_scale == "auto" else 1.0)
+
+    def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """SGD, as the papers have it, or Adam, whose step is a share of a code's deviation whatever the gradient."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(groups, betas=(self.momentum, 0.99))
+        return torch.optim.SGD(groups, momentum=self.momentum)
 
     def distill(self, task: Task) -> SyntheticSet:
         """Run the loop to its last iterate."""
         return optimise(self, task)
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    """The value, or ValueError naming those there are."""
+    if value not in allowed:
+        raise ValueError(f"{option}={value}: choose one of {', '.join(allowed)}")
+    return value
 
 
 def step_scale(codes_per_class: int, code_shape: Shape) -> float:

@@ -28,7 +28,7 @@ from latentdd_plugin.augment import Draw
 from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.distillers.experts import Experts, Training, flat_distance, prepare
 from latentdd_plugin.distillers.gradients import Gradients, Weights, with_gradient
-from latentdd_plugin.distillers.loop import Matching, Variables, step_scale
+from latentdd_plugin.distillers.loop import INITS, OPTIMIZERS, Matching, Variables, one_of
 
 GRADIENTS = ("exact", "tesla", "unrolled")
 
@@ -46,8 +46,8 @@ class MTT(Matching):
 
     Args:
         iterations: outer steps (paper: 5000).
-        lr: step size of the codes (paper: 1000 at one image a class).
-        momentum: of the SGD on codes, labels and rate (paper: 0.5).
+        lr: step size of the codes (paper: 1000 at one image a class, with SGD).
+        momentum: of the optimiser on codes, labels and rate (paper: 0.5).
         syn_steps: N, student steps an outer step.
         expert_epochs: M, epochs of the expert that they shall cover.
         max_start_epoch: t is drawn below it.
@@ -61,7 +61,8 @@ class MTT(Matching):
             2310.05773); their bytes are part of the budget.
         lr_labels: step size of soft labels.
         init: `real` or `noise`.
-        lr_scale: `auto` scales lr with the number of codes a class and their dimension, `none` takes it as it is.
+        optimizer: `sgd` (paper) or `adam`. MTT's gradient falls as the expert's way grows, so that SGD's step has to be
+            found anew for each N, M and data set; Adam's does not.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -74,7 +75,9 @@ class MTT(Matching):
             "experts": 2,
             "batch_syn": 128,
             "expert_precision": "fp16",
-            "lr_scale": "auto",
+            "optimizer": "adam",
+            "lr": 0.01,
+            "lr_lr": 1e-4,
         },
     }
 
@@ -97,12 +100,8 @@ class MTT(Matching):
         labels: str = "hard",
         lr_labels: float = 1.0,
         init: str = "real",
-        lr_scale: str = "none",
+        optimizer: str = "sgd",
     ) -> None:
-        if gradient not in GRADIENTS:
-            raise ValueError(f"gradient={gradient}: choose one of {', '.join(GRADIENTS)}")
-        if labels not in ("hard", "soft"):
-            raise ValueError(f"labels={labels}: hard or soft")
         self.iterations = iterations
         self.lr = lr
         self.momentum = momentum
@@ -116,11 +115,11 @@ class MTT(Matching):
         self.lr_expert = lr_expert
         self.batch_expert = batch_expert
         self.expert_precision = expert_precision
-        self.gradient = gradient
-        self.labels = labels
+        self.gradient = one_of("gradient", gradient, GRADIENTS)
+        self.labels = one_of("labels", labels, ("hard", "soft"))
         self.lr_labels = lr_labels
-        self.init = init
-        self.lr_scale = lr_scale
+        self.init = one_of("init", init, INITS)
+        self.optimizer = one_of("optimizer", optimizer, OPTIMIZERS)
 
     def label_bits(self, num_classes: int) -> int:
         """Soft labels are stored as float32 logits."""
@@ -131,13 +130,12 @@ class MTT(Matching):
         codes, labels = task.init(self.init)
         codes.requires_grad_()
         rate = torch.tensor(self.lr_student, device=task.device, requires_grad=True)
-        scale = step_scale(task.codes_per_class, task.code_shape) if self.lr_scale == "auto" else 1.0
-        groups = [{"params": [codes], "lr": self.lr * scale}, {"params": [rate], "lr": self.lr_lr}]
+        groups = [{"params": [codes], "lr": self.scaled_lr(task)}, {"params": [rate], "lr": self.lr_lr}]
         kind = "hard"
         if self.labels == "soft":
             labels, kind = self._first_logits(task, codes, labels).requires_grad_(), "logits"
             groups.append({"params": [labels], "lr": self.lr_labels})
-        return Variables(codes, labels, torch.optim.SGD(groups, momentum=self.momentum), rate, kind)
+        return Variables(codes, labels, self.optimizer_of(groups), rate, kind)
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield the normalised distance between where the student arrives and where the expert was."""

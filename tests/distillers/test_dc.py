@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from latentdd_plugin.augment import Augment, Draw
 from latentdd_plugin.distillers.dc import LOOPS, gradient_distance
+from latentdd_plugin.errors import UsageError
 
 
 def slow_distance(synthetic, real):
@@ -97,3 +98,22 @@ def test_small_steps_lower_the_distance():
         with torch.no_grad():
             variables.codes -= 1e-4 * gradient
     assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize("name", ["dc", "mtt"])
+def test_adams_first_step_has_the_length_it_was_given(name):
+    """Whatever the gradient's size: the quick presets rely on it for codes of any number and dimension."""
+    task = tiny.task("dct", augment=Augment(()))
+    method = tiny.distiller(name, iterations=1, optimizer="adam", lr=0.01)
+    start = method.variables(task).codes.detach().clone()
+    moved = (method.distill(task).codes - start).abs()
+    assert float(moved.max()) == pytest.approx(0.01, rel=1e-3)
+    assert float((moved > 0.009).float().mean()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("dc", "init"), ("dc", "optimizer"), ("mtt", "optimizer"), ("dm", "init"), ("dm", "lr_scale")]
+)
+def test_a_word_that_is_none_of_an_options_is_refused(name, option):
+    with pytest.raises(UsageError, match=rf"algo\.{name}: {option}=rael: choose one of"):
+        tiny.distiller(name, **{option: "rael"})

@@ -152,5 +152,5 @@ def test_soft_labels_are_learned_and_paid_for():
 def test_unknown_words_are_refused():
     with pytest.raises(Exception, match="choose one of exact, tesla, unrolled"):
         tiny.distiller("mtt", gradient="exat")
-    with pytest.raises(Exception, match="hard or soft"):
+    with pytest.raises(Exception, match="choose one of hard, soft"):
         tiny.distiller("mtt", labels="firm")
