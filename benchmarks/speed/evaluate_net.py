@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Figures, main, prepared, ratio, real_set, task_of, trial
 from peers import evaluation
@@ -46,7 +48,7 @@ def ours(args: argparse.Namespace, amp: str) -> Figures:
         args.cifar10, {"name": "identity"}, algo={"name": "random"}, ipc=10, amp=amp, compile="on"
     )
     task = task_of(config, ready, 10)
-    rows = [row for members in task.real.by_class for row in members[:10].tolist()]
+    rows = torch.cat([members[:10] for members in task.real.by_class])
     protocol = replace(protocols.get("dc-bench.v1"), epochs=args.epochs)
     codes = ready.pixels.take(rows)
     judged, judge = trial(ready, codes, task.real.labels[rows], protocol), TrainScratch("convnet")
