@@ -299,7 +299,9 @@ def _trajectory_module(
 ) -> tuple[Any, Namespace]:
     module = importlib.import_module("distill")
     args = Namespace(**{**_trajectory_defaults(), **options})
-    folder = Path("buffers") / f"{args.dataset}_NO_ZCA" / args.model
+    folder = Path("buffers", args.dataset, args.subset, str(args.res), args.model)
+    if args.dataset != "ImageNet":
+        folder = Path("buffers", f"{args.dataset}_NO_ZCA", args.model)
     folder.mkdir(parents=True)
     torch.save(experts, folder / "replay_buffer_0.pt")
     module.get_dataset = lambda *_, **__: _trajectory_data(real)

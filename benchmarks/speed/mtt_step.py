@@ -57,7 +57,8 @@ def ours(
     spec = {"name": "taesd", "path": str(args.taesd)} if codec == "taesd" else {"name": codec}
     few = DatasetConfig(getattr(args, data), per_class=FEW)
     config, ready, _ = prepared(few, spec, algo=ALGO, ipc=1, amp="off", compile="on")
-    method = MTT(**{"syn_steps": 20, "expert_epochs": 2, "max_start_epoch": 1, "experts": 1, **options})  # type: ignore[arg-type]
+    experts = {"expert_epochs": 2, "max_start_epoch": 1, "experts": 1, "batch_expert": 32}
+    method = MTT(**{"syn_steps": 20, **experts, **options})  # type: ignore[arg-type]
     task = task_of(config, ready, codes)
     method._experts(task)
     return distil_steps(task, method, steps)
