@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,17 +32,17 @@ def load_pt(path: Path) -> Any:
     """
     size = _checked_archive(path, stored=True)
     try:
-        with _numbers_allowed():
+        with _numbers_allowed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:
-        asked = re.search(r"(?:GLOBAL|Unsupported global:) ([\w.]+)", str(error)) or re.search(
-            r"Unsupported class ([\w.]+)", str(error)
-        )
+        text = str(error).rpartition("WeightsUnpickler error:")[2]  # before it torch advises to trust the file
+        asked = re.search(r"GLOBAL ([\w.]+)", text)
         if asked:
-            raise UsageError(
-                f"{path}: asks for {asked[1]}, which is neither a tensor nor a number; it is not loaded"
-            ) from None
-        raise UsageError(f"{path}: not a readable file of torch.save ({_said(error)})") from None
+            told = f"asks for {asked[1]}, which is neither a tensor nor a number; it is not loaded"
+        else:
+            told = f"not a readable file of torch.save ({type(error).__name__}: {' '.join(text.split())[:200]})"
+        raise UsageError(f"{path}: {told}") from None
     _check_tensors(found, size, path)
     return found
 
@@ -55,7 +56,7 @@ def load_npz(path: Path) -> dict[str, Tensor]:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except Exception as error:
-        raise UsageError(f"{path}: not a readable .npz file ({_said(error)})") from None
+        raise UsageError(f"{path}: not a readable .npz file ({type(error).__name__}: {str(error)[:200]})") from None
 
 
 def small_text(path: Path) -> str:
@@ -82,10 +83,6 @@ def number(value: Any, what: str) -> float:
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
         raise UsageError(f"{what}: one positive number is needed")
     return float(value)
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
 def _checked_archive(path: Path, *, stored: bool) -> int:

@@ -56,7 +56,8 @@ class ValueSpace:
 
     def sides(self, channels: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, float32 (C, 1, 1); UsageError where they are of another number of channels."""
-        if len(self.mean) not in (1, channels):
+        common = len(self.mean) == 1 and self.name not in NORMALISED
+        if len(self.mean) != channels and not common:
             raise UsageError(f"values={self.name} has {len(self.mean)} channels, the images have {channels}")
         mean, std = (torch.tensor(side).expand(channels).view(-1, 1, 1) for side in (self.mean, self.std))
         return mean, std
