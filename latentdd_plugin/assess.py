@@ -25,6 +25,7 @@ from latentdd_plugin.folder import RunFolder
 from latentdd_plugin.outcome import dataset_entry
 from latentdd_plugin.record import command_line, environment, summary
 from latentdd_plugin.reference import recovery, reference
+from latentdd_plugin.robustness import metric_faults, robustness
 from latentdd_plugin.scoring import score, trial_of
 from latentdd_plugin.space import CodeSpace, SizedCodec, build_codec, pixel_set
 from latentdd_plugin.types import DatasetConfig, ImageData, Json, RunConfig, Score, hash_json
@@ -130,12 +131,16 @@ def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
         "skipped": [asdict(row) for row in skipped],
         "summary": summary(scores),
         "reference": None,
+        "metrics": None,
     }
     if work.settled.reference == "full":
         judges = build_judges(run)[0]  # an evaluator serves one trial
         whole = reference(judges, images, trial, run.split, run.seed, progress=progress)
         found["reference"] = {**whole, "recovery": recovery(scores, [Score(**row) for row in whole["scores"]])}
         work.clock.lap("reference_s")
+    if work.settled.metrics:
+        found["metrics"] = robustness(work.settled, images, trial, scores, work.folder.checkpoints, progress=progress)
+        work.clock.lap("metrics_s")
     return found
 
 
@@ -169,14 +174,16 @@ def _settled(
         given["name"] = _named_by(stored, known, distributions)
     dataset = DatasetConfig(**{**theirs, **given})
     split = config.split or ("validation" if given.get("validation") else str(beside.get("split", "test")))
-    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in ("dataset", "split", "reference")}
+    apart = ("dataset", "split", "reference", "metrics")
+    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in apart}
     run = RunConfig(**{**own, "dataset": dataset, "split": split})
-    faults = [*run.faults(), *build_judges(run)[2]]
+    _, protocol, more = build_judges(run)
+    faults = [*run.faults(), *more, *metric_faults(config.metrics, protocol)]
     if config.reference not in REFERENCES:
         faults.append(f"reference={config.reference}: choose one of {', '.join(REFERENCES)}")
     if faults:
         raise UsageError(faults)
-    return Settled(str(stored.header["content_sha256"]), run, config.reference)
+    return Settled(str(stored.header["content_sha256"]), run, config.reference, config.metrics)
 
 
 def _named_by(stored: Artifact, known: Json, distributions: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Every format out and in again gives the same pixels to its own precision; foreign files load as their projects say."""
+"""Every format out and in again gives the same pixels to its own precision; foreign files load as they were made."""
 
 import os
 import zipfile
@@ -295,7 +295,7 @@ def test_classes_come_into_the_data_sets_order(tmp_path, digits):
     soft = imported(tmp_path, Foreign(images, torch.eye(10), "probabilities", classes=names), dataset=digits)
     assert torch.equal(soft.labels, torch.eye(10).flip(1))
     assert imported(tmp_path, Foreign(images, labels), dataset=digits).labels.tolist() == list(range(10))
-    with pytest.raises(UsageError, match="classes ten are not in the data set .* with --classes"):
+    with pytest.raises(UsageError, match=r"classes ten are not in the data set .* with --classes"):
         imported(tmp_path, Foreign(images, labels, classes=("ten", *names[1:])), dataset=digits)
     with pytest.raises(UsageError, match="9 classes, but data set has 10"):
         imported(tmp_path, Foreign(images[:9], labels[:9], classes=names[:9]), dataset=digits)
