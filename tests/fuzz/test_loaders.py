@@ -291,17 +291,16 @@ def npz(path, shape, values, compress=zipfile.ZIP_STORED):
         part.write(values)
 
 
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+
+
 @pytest.mark.parametrize(
     ("shape", "compress"),
-    [
-        ((10**6, 32, 32, 3), zipfile.ZIP_STORED),
-        ((10**12, 10**12, 1), zipfile.ZIP_STORED),
-        ((4096, 4096), zipfile.ZIP_DEFLATED),
-    ],
+    [((10**6, 32, 32, 3), STORED), ((10**12, 10**12, 1), STORED), ((4096, 4096), DEFLATED)],
 )
 def test_a_lying_npz(tmp_path, shape, compress):
     (tmp_path / "IPC2").mkdir()
-    values = b"\0" * (4 * math.prod(shape) if compress == zipfile.ZIP_DEFLATED else 64)
+    values = b"\0" * (4 * math.prod(shape) if compress == DEFLATED else 64)
     npz(tmp_path / "IPC2" / "kip.npz", shape, values, compress)
     with pytest.raises(UsageError, match="claims"):
         import_set("dc-bench", tmp_path / "IPC2", tmp_path / "out", Asked(values="none"))
