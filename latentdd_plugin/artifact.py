@@ -259,7 +259,9 @@ def _check_words(header: Mapping[str, Json]) -> None:
     """ArtifactError where class names, codec or data set are not of the form that readers rely on."""
     codec, classes, dataset = header["codec"], header["classes"], header["dataset"]
     forms = {
-        "classes": isinstance(classes, list) and bool(classes) and all(isinstance(name, str) for name in classes),
+        "classes": isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and len(set(classes)) == len(classes) > 0,
         "codec": isinstance(codec["name"], str)
         and isinstance(codec["config"], dict)
         and type(codec["upsample"]) is int

@@ -40,6 +40,7 @@ class Format(ABC):
 
     name: ClassVar[str]  # on the command line
     writable: ClassVar[bool] = True
+    several: ClassVar[bool] = False  # whether one file may hold several sets
     out: ClassVar[str | None] = None  # value space of what is written, where the format has one of its own
 
     @abstractmethod
@@ -72,7 +73,7 @@ class Format(ABC):
 
 @dataclass(frozen=True)
 class Told:
-    """What the caller says of a foreign set, beyond what its files say."""
+    """What the caller says of a foreign set; where its files say something too, both have to agree."""
 
     values: str | None = None  # name of its value space
     classes: tuple[str, ...] | None = None  # its class names by label, in its own order

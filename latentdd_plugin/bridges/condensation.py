@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from latentdd_plugin.bridges.base import Foreign, Format, sorted_by_class
-from latentdd_plugin.bridges.unpickle import load_pt, tensor
+from latentdd_plugin.bridges.unpickle import images_of, labels_of, load_pt
 from latentdd_plugin.errors import UsageError
 
 
@@ -21,6 +21,7 @@ class Condensation(Format):
     """
 
     name = "dc"
+    several = True
 
     def read(self, path: Path, experiment: int | None = None) -> Foreign:
         """The images and labels of one experiment."""
@@ -32,8 +33,8 @@ class Condensation(Format):
         images, labels = _pair(pairs, experiment, file)
         said = re.search(r"_(\d+)ipc\.pt$", file.name)
         return Foreign(
-            tensor(images, f"{file}: images", sides=(4,)).float().contiguous(),
-            tensor(labels, f"{file}: labels", sides=(1,)).long(),
+            images_of(images, f"{file}: images"),
+            labels_of(labels, f"{file}: labels"),
             ipc=int(said[1]) if said else None,
         )
 

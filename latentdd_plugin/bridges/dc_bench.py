@@ -13,7 +13,7 @@ from latentdd_plugin.bridges import values
 from latentdd_plugin.bridges.base import Foreign, Format
 from latentdd_plugin.bridges.condensation import Condensation
 from latentdd_plugin.bridges.trajectories import Trajectories
-from latentdd_plugin.bridges.unpickle import load_npz, load_pt, tensor
+from latentdd_plugin.bridges.unpickle import images_of, labels_of, load_npz, load_pt
 from latentdd_plugin.errors import UsageError
 
 
@@ -27,6 +27,7 @@ class DCBench(Format):
 
     name = "dc-bench"
     writable = False
+    several = True
 
     def read(self, path: Path, experiment: int | None = None) -> Foreign:
         """The set in an `IPC<n>` folder."""
@@ -60,21 +61,18 @@ def _parts(files: list[Path], _: int | None) -> Foreign:
 
 def _pair(files: list[Path], _: int | None) -> Foreign:
     beside = files[0].with_name(files[0].name.replace("_images.pt", "_labels.pt"))
-    images = tensor(load_pt(files[0]), f"{files[0]}: images", sides=(4,))
-    labels = tensor(load_pt(beside), f"{beside}: labels", sides=(1,))
-    return Foreign(images.float().contiguous(), labels.long())
+    return Foreign(images_of(load_pt(files[0]), f"{files[0]}: images"), labels_of(load_pt(beside), f"{beside}: labels"))
 
 
 def _kip(files: list[Path], _: int | None) -> Foreign:
     arrays, file = load_npz(files[0]), files[0]
     if not {"images", "labels"} <= set(arrays):
         raise UsageError(f"{file}: arrays {sorted(arrays)}; images and labels are needed")
-    images = tensor(arrays["images"], f"{file}: images (N, H, W, C)", sides=(4,))
-    labels = tensor(arrays["labels"], f"{file}: labels", sides=(2,))
+    images = images_of(arrays["images"], f"{file}: images (N, H, W, C)").permute(0, 3, 1, 2).contiguous()
+    labels = labels_of(arrays["labels"], f"{file}: labels", soft=True)
     whitened = "_zca_" in file.name
-    return Foreign(
-        images.permute(0, 3, 1, 2).float().contiguous(), labels.argmax(1), values=values.KIP if whitened else None
-    )
+    hard = labels.argmax(1) if labels.ndim == 2 else labels
+    return Foreign(images, hard, values=values.KIP if whitened else None)
 
 
 _KINDS: dict[str, Callable[[list[Path], int | None], Foreign]] = {

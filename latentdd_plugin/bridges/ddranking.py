@@ -13,7 +13,7 @@ from latentdd_plugin.artifact import Artifact
 from latentdd_plugin.bridges import values
 from latentdd_plugin.bridges.base import Foreign, Format, sorted_by_class
 from latentdd_plugin.bridges.trajectories import as_logits
-from latentdd_plugin.bridges.unpickle import load_pt, number, small_text, tensor
+from latentdd_plugin.bridges.unpickle import images_of, labels_of, load_pt, number, small_text
 from latentdd_plugin.errors import UsageError
 
 CONFIG = "config.yaml"
@@ -44,7 +44,7 @@ class DDRanking(Format):
         if not path.is_dir():
             raise UsageError(f"{path}: name the folder that holds images.pt")
         config = _config(path / CONFIG)
-        images = tensor(load_pt(path / "images.pt"), f"{path}/images.pt", sides=(4,)).float().contiguous()
+        images = images_of(load_pt(path / "images.pt"), f"{path}/images.pt")
         said = config.get("ipc")
         ipc = said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None
         rate = path / "lr.pt"
@@ -74,8 +74,7 @@ class DDRanking(Format):
 def _labels(path: Path, images: int, ipc: int | None) -> torch.Tensor:
     file = path / "labels.pt"
     if file.exists():
-        labels = tensor(load_pt(file), str(file), sides=(1, 2))
-        return labels.float().contiguous() if labels.ndim == 2 else labels.long()
+        return labels_of(load_pt(file), str(file), soft=True)
     if ipc is None or images % ipc:
         raise UsageError(f"{path}: without labels.pt, {CONFIG} has to say ipc, of which {images} images are a multiple")
     return torch.arange(images // ipc).repeat_interleave(ipc)

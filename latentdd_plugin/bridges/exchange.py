@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from latentdd_plugin import artifact, assess, bridges, data
@@ -17,36 +17,35 @@ from latentdd_plugin.errors import RunFailed, UsageError
 from latentdd_plugin.types import DatasetConfig, Json
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a caller says of a set that comes in.
-
-    Attributes:
-        values: name of the value space; None where the files say it.
-        dataset: the data set it was distilled from; None leaves the artifact without one.
-        classes: names of the source's labels 0, 1, …; None takes the files', else the data set's own order.
-        ipc: images a class it must have.
-        experiment: which of several sets in one file.
-    """
-
-    values: str | None = None
-    dataset: DatasetConfig | None = None
-    classes: tuple[str, ...] | None = None
-    ipc: int | None = None
-    experiment: int | None = None
-
-
-def import_set(format_name: str, source: Path | str, out: Path | str, asked: Asked | None = None) -> Artifact:
+def import_set(
+    format_name: str,
+    source: Path | str,
+    out: Path | str,
+    told: Told | None = None,
+    *,
+    dataset: DatasetConfig | None = None,
+    experiment: int | None = None,
+) -> Artifact:
     """Read another project's set and leave it as `distilled.safetensors` in the folder `out`.
+
+    Args:
+        format_name: one of `bridges.FORMATS`.
+        source: the file or folder.
+        out: a folder that does not exist, or is empty.
+        told: what the caller says of the set.
+        dataset: the data set it was distilled from, to be loaded; None leaves the artifact without one.
+        experiment: which of several sets in one file.
 
     Raises:
         UsageError: it cannot be read, or is not what was said of it; nothing is written then.
     """
-    asked, source = asked or Asked(), Path(source)
+    bridge, told, source = bridges.get(format_name), told or Told(), Path(source)
+    if experiment is not None and not bridge.several:
+        raise UsageError(f"--experiment {experiment}: a file of {format_name} holds one set")
     with _new_folder(Path(out)) as folder:
-        foreign = bridges.get(format_name).read(source, asked.experiment)
-        dataset = data.load(asked.dataset) if asked.dataset else None
-        told = Told(asked.values, asked.classes, asked.ipc, dataset)
+        foreign = bridge.read(source, experiment)
+        if dataset is not None:
+            told = replace(told, dataset=data.load(dataset))
         made = to_artifact(foreign, told, source, format_name)
         artifact.save(made, folder / FILE)
     return made
@@ -86,7 +85,12 @@ def export_set(
     with _new_folder(Path(out)) as folder:
         images = assess.decoded(stored, codec or {}, assess.allowed(allow_plugins), "cpu")[1]
         foreign = from_artifact(stored, images, wanted, data.load(dataset) if dataset else None)
-        bridge.write(foreign, folder)
+        try:
+            bridge.write(foreign, folder)
+        except OSError as error:
+            raise RunFailed(f"cannot write {out}: {error}") from None
+        except ValueError as error:
+            raise UsageError(f"{format_name} cannot hold this set: {error}") from None
     return wanted.name
 
 

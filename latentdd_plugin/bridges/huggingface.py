@@ -122,10 +122,10 @@ def _features(table: Any) -> dict[str, dict[str, Any]]:
 
 
 def _whole(column: Any) -> Tensor:
-    values_ = column.to_numpy()
-    if values_.dtype.kind not in "iu":
-        raise UsageError(f"column label is of {column.type}; whole numbers are needed")
-    return torch.from_numpy(values_.astype(np.int64))
+    numbers = column.to_numpy()
+    if numbers.dtype.kind not in "iu":
+        raise UsageError(f"column label is of {column.type}; whole numbers are needed, none missing")
+    return torch.from_numpy(numbers.astype(np.int64))
 
 
 def _rate(column: Any) -> float:

@@ -47,7 +47,7 @@ class ImageFolder(Format):
                 "a folder of pictures holds neither soft labels nor a learned rate; export huggingface does"
             )
         names = foreign.classes or ()
-        unfit = [name for name in names if name in ("", ".", "..") or "/" in name or "\0" in name or len(name) > 200]
+        unfit = [name for name in names if not _fit_for_a_folder(name)]
         if unfit:
             raise UsageError(f"class {unfit[0]!r} cannot be the name of a folder")
         levels = (foreign.images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -56,6 +56,10 @@ class ImageFolder(Format):
         for number, (pixels, label) in enumerate(zip(levels, foreign.labels.tolist(), strict=True)):
             shown = pixels[..., 0] if pixels.shape[2] == 1 else pixels
             Image.fromarray(shown).save(folder / names[label] / f"{number:05d}.png")
+
+
+def _fit_for_a_folder(name: str) -> bool:
+    return name.isprintable() and "/" not in name and name not in ("", ".", "..") and len(name.encode()) < 256
 
 
 def decoded(files: list[Path]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from latentdd_plugin.bridges import values
 from latentdd_plugin.bridges.base import Foreign, Format, sorted_by_class
-from latentdd_plugin.bridges.unpickle import load_pt, number, tensor
+from latentdd_plugin.bridges.unpickle import images_of, labels_of, load_pt, number
 from latentdd_plugin.errors import UsageError
 
 
@@ -26,19 +26,13 @@ class Trajectories(Format):
         file = _file(path)
         undone = file.name.startswith("images_zca_")
         which = file.stem.removeprefix("images_zca_" if undone else "images_")
-        images = tensor(load_pt(file), f"{file}: images", sides=(4,))
+        images = images_of(load_pt(file), f"{file}: images")
         beside = file.with_name(f"labels_{which}.pt")
-        labels = tensor(load_pt(beside), f"{beside}: labels", sides=(1, 2))
+        labels = labels_of(load_pt(beside), f"{beside}: labels", soft=True)
         rate = file.with_name(f"lr_{which}.pt")
         lr = number(load_pt(rate), f"{rate}: learning rate") if rate.exists() else None
-        soft = labels.ndim == 2
-        return Foreign(
-            images.float().contiguous(),
-            labels.float().contiguous() if soft else labels.long(),
-            "logits" if soft else "hard",
-            lr,
-            values=values.PLAIN if undone else None,
-        )
+        kind = "logits" if labels.ndim == 2 else "hard"
+        return Foreign(images, labels, kind, lr, values=values.PLAIN if undone else None)
 
     def write(self, foreign: Foreign, folder: Path) -> None:
         """The iteration `best`."""

@@ -66,8 +66,26 @@ def small_text(path: Path) -> str:
     return path.read_text()
 
 
-def tensor(value: Any, what: str, *, sides: tuple[int, ...]) -> Tensor:
-    """A detached dense tensor with one of these numbers of sides; UsageError says what was there instead."""
+def images_of(value: Any, what: str) -> Tensor:
+    """Images float32 (N, C, H, W), contiguous; UsageError says what was there instead."""
+    images = _tensor(value, what, (4,))
+    if not images.is_floating_point():
+        raise UsageError(f"{what}: {images.dtype}; floating-point values are needed")
+    return images.float().contiguous()
+
+
+def labels_of(value: Any, what: str, *, soft: bool = False) -> Tensor:
+    """Labels int64 (N,) or, where `soft` allows it, float32 (N, classes); UsageError says what was there instead."""
+    labels = _tensor(value, what, (1, 2) if soft else (1,))
+    if labels.ndim == 2 and labels.is_floating_point():
+        return labels.float().contiguous()
+    whole = labels.long() if not labels.is_complex() else labels
+    if labels.ndim == 2 or whole.is_complex() or not bool((whole == labels).all()):
+        raise UsageError(f"{what}: {labels.dtype} {tuple(labels.shape)}; whole numbers are needed")
+    return whole.contiguous()
+
+
+def _tensor(value: Any, what: str, sides: tuple[int, ...]) -> Tensor:
     if not isinstance(value, Tensor):
         raise UsageError(f"{what}: a tensor is needed, this is a {type(value).__name__}")
     if value.ndim not in sides or not value.numel():
@@ -118,7 +136,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
         expected = math.prod(shape) * dtype.itemsize
         if expected != info.file_size - part.tell():
             raise UsageError(f"{info.filename}: its header claims {expected} bytes, it has {info.file_size}")
-        values = np.frombuffer(part.read(), dtype=dtype.newbyteorder("<")).reshape(shape)
+        values = np.frombuffer(part.read(), dtype=dtype).reshape(shape)
     return torch.from_numpy(values.astype(np.int64 if dtype.kind in "iub" else np.float32))
 
 

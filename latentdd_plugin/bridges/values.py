@@ -43,6 +43,7 @@ NORMALISED = {  # name -> mean and standard deviation a channel
 PLAIN, ZCA, KIP = "none", "zca", "kip-zca"
 NAMES = (PLAIN, *NORMALISED, ZCA)
 ZCA_EPS = 0.1  # of MTT, DATM and DD-Ranking
+LARGEST_WHITENED = 3 * 64 * 64  # values of an image: the covariance has the square of it
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,10 @@ class Whitening:
         """The whitening of these training images, [0, 1] pixels, in float64."""
         pixels = data.train.pixels.flatten(1)
         total, size = pixels.shape
-        if total < 2:
-            raise UsageError("values=zca: the training set has fewer than two images")
+        if total < 2 or size > LARGEST_WHITENED:
+            raise UsageError(
+                f"values=zca: {total} images of {size} values; two at least, of at most {LARGEST_WHITENED}"
+            )
         mean = torch.stack([part.double().sum(0) for part in pixels.split(4096)]).sum(0) / (255 * total)
         covariance = torch.zeros((size, size), dtype=torch.float64)
         for part in pixels.split(4096):

@@ -40,12 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Import and say what came in."""
-    from latentdd_plugin.bridges.exchange import Asked, import_set
+    from latentdd_plugin.bridges.base import Told
+    from latentdd_plugin.bridges.exchange import import_set
     from latentdd_plugin.cli.overrides import split_commas
 
     classes = tuple(split_commas(args.classes)) if args.classes else None
-    asked = Asked(args.values, dataset_and_codec(args)[0], classes, args.images_per_class, args.experiment)
-    made = import_set(args.format, args.path, args.out, asked)
+    told = Told(args.values, classes, args.images_per_class)
+    dataset = dataset_and_codec(args)[0]
+    made = import_set(args.format, args.path, args.out, told, dataset=dataset, experiment=args.experiment)
     count, c, h, w = made.packed.shape
     header, origin = made.header, made.header["origin"]
     sys.stdout.write(

@@ -1,5 +1,6 @@
 """Every format out and in again gives the same pixels to its own precision; foreign files load as they were made."""
 
+import json
 import os
 import zipfile
 
@@ -14,13 +15,13 @@ from latentdd_plugin import bridges, load_artifact
 from latentdd_plugin.artifact import save
 from latentdd_plugin.bridges import values
 from latentdd_plugin.bridges.base import FILE, Foreign, Told, to_artifact
-from latentdd_plugin.bridges.exchange import Asked, export_set, import_set
+from latentdd_plugin.bridges.exchange import export_set, import_set
 from latentdd_plugin.cli import main
 from latentdd_plugin.errors import ArtifactError, UsageError
 
 CLASSES = ("bee", "ant", "cat")
 IPC = 4
-FLOAT = 2e-6  # of the largest value
+FLOAT = 1e-6  # of the largest value
 SPACES = {"dc": "dc-cifar10", "mtt": "mtt-cifar10", "ddranking": "ddranking-cifar10"}
 PLAIN = {"imagefolder": None, "huggingface": None}
 
@@ -46,7 +47,7 @@ def there_and_back(tmp_path, name, **more):
     """(artifact, the same artifact out and in again)."""
     first = stored(tmp_path / "a", **more)
     space = export_set(name, tmp_path / "a", tmp_path / "out", space=SPACES.get(name))
-    said = Asked(values=space, classes=None if name in PLAIN else CLASSES)
+    said = Told(values=space, classes=None if name in PLAIN else CLASSES)
     return first, import_set(name, tmp_path / "out", tmp_path / "b", said)
 
 
@@ -135,7 +136,7 @@ def dc_file(path, experiments=1, ipc=IPC):
 
 def test_condensation(tmp_path):
     (given,) = dc_file(tmp_path)
-    made = import_set("dc", tmp_path, tmp_path / "out", Asked(values="dc-cifar10"))
+    made = import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
     assert torch.equal(made.codes, given.images)
     assert made.classes == ("0", "1", "2")
 
@@ -143,11 +144,13 @@ def test_condensation(tmp_path):
 def test_one_of_several_experiments_has_to_be_named(tmp_path):
     sets = dc_file(tmp_path, experiments=3)
     with pytest.raises(UsageError, match=r"3 experiments: say which, --experiment 0 … 2"):
-        import_set("dc", tmp_path, tmp_path / "out", Asked(values="dc-cifar10"))
-    made = import_set("dc", tmp_path, tmp_path / "out", Asked(values="dc-cifar10", experiment=1))
+        import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
+    made = import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"), experiment=1)
     assert torch.equal(made.codes, sets[1].images)
+    with pytest.raises(UsageError, match="--experiment 1: a file of mtt holds one set"):
+        import_set("mtt", tmp_path, tmp_path / "c", Told(values="dc-cifar10"), experiment=1)
     with pytest.raises(UsageError, match="--experiment 3, but it holds 3"):
-        import_set("dc", tmp_path, tmp_path / "c", Asked(values="dc-cifar10", experiment=3))
+        import_set("dc", tmp_path, tmp_path / "c", Told(values="dc-cifar10"), experiment=3)
 
 
 def mtt_files(folder, which="best", **more):
@@ -162,7 +165,7 @@ def mtt_files(folder, which="best", **more):
 
 def test_trajectories(tmp_path):
     best, other = mtt_files(tmp_path), mtt_files(tmp_path, "5000", seed=1)
-    said = Asked(values="mtt-cifar10")
+    said = Told(values="mtt-cifar10")
     assert torch.equal(import_set("mtt", tmp_path, tmp_path / "a", said).codes, best.images)
     assert torch.equal(import_set("mtt", tmp_path / "images_5000.pt", tmp_path / "b", said).codes, other.images)
     (tmp_path / "images_best.pt").unlink()
@@ -173,7 +176,7 @@ def test_trajectories(tmp_path):
 
 def test_datm_keeps_its_logits_and_its_rate(tmp_path):
     given = mtt_files(tmp_path, kind="logits", lr=0.0271)
-    made = import_set("mtt", tmp_path, tmp_path / "out", Asked(values="mtt-cifar10", ipc=IPC))
+    made = import_set("mtt", tmp_path, tmp_path / "out", Told(values="mtt-cifar10", ipc=IPC))
     assert torch.equal(made.labels, given.labels)
     assert made.lr == pytest.approx(0.0271)
     assert made.header["label_kind"] == "logits"
@@ -185,7 +188,7 @@ def test_the_undone_whitening_holds_pixels(tmp_path):
     made = import_set("mtt", tmp_path / "images_zca_100.pt", tmp_path / "out")
     assert torch.equal(made.decode(), given.images)
     with pytest.raises(UsageError, match="its values are 'none' by its own account, not 'zca'"):
-        import_set("mtt", tmp_path / "images_zca_100.pt", tmp_path / "b", Asked(values="zca"))
+        import_set("mtt", tmp_path / "images_zca_100.pt", tmp_path / "b", Told(values="zca"))
 
 
 def tree(tmp_path, method="DM"):
@@ -197,21 +200,21 @@ def tree(tmp_path, method="DM"):
 def test_dc_bench_takes_the_last_experiment(tmp_path):
     folder = tree(tmp_path)
     sets = dc_file(folder, experiments=2)
-    made = import_set("dc-bench", folder, tmp_path / "out", Asked(values="dc-cifar10"))
+    made = import_set("dc-bench", folder, tmp_path / "out", Told(values="dc-cifar10"))
     assert torch.equal(made.codes, sets[-1].images)
 
 
 def test_dc_bench_other_methods(tmp_path):
     folder = tree(tmp_path, "TM")
     given = mtt_files(folder)
-    assert torch.equal(import_set("dc-bench", folder, tmp_path / "tm", Asked(values="mtt-cifar10")).codes, given.images)
+    assert torch.equal(import_set("dc-bench", folder, tmp_path / "tm", Told(values="mtt-cifar10")).codes, given.images)
     folder = tree(tmp_path, "random")
     torch.save(given.images, folder / "CIFAR10_IPC4_normalize_images.pt")
     torch.save(given.labels.double(), folder / "CIFAR10_IPC4_normalize_labels.pt")
-    made = import_set("dc-bench", folder, tmp_path / "random", Asked(values="dc-cifar10"))
+    made = import_set("dc-bench", folder, tmp_path / "random", Told(values="dc-cifar10"))
     assert torch.equal(made.labels, given.labels)
     with pytest.raises(UsageError, match=r"name a folder IPC<n> of the tree"):
-        import_set("dc-bench", tmp_path, tmp_path / "no", Asked(values="dc-cifar10"))
+        import_set("dc-bench", tmp_path, tmp_path / "no", Told(values="dc-cifar10"))
     with pytest.raises(UsageError, match="dc-bench can be imported only"):
         export_set("dc-bench", tmp_path / "tm", tmp_path / "no", space="dc-cifar10")
 
@@ -221,7 +224,7 @@ def test_dc_bench_parts_are_joined(tmp_path):
     for part, (images, labels) in enumerate(zip(given.images.split(3), given.labels.split(3), strict=True)):
         torch.save(images.clone(), folder / f"images_best_{part}.pt")
         torch.save(labels.clone(), folder / f"labels_best_{part}.pt")
-    made = import_set("dc-bench", folder, tmp_path / "out", Asked(values="mtt-tiny"))
+    made = import_set("dc-bench", folder, tmp_path / "out", Told(values="mtt-tiny"))
     assert torch.equal(made.codes, given.images)
     assert torch.equal(made.labels, given.labels)
 
@@ -237,7 +240,7 @@ def kip(folder, whitening):
 def test_kip(tmp_path):
     folder = tree(tmp_path, "KIP")
     given = kip(folder, "nozca")
-    made = import_set("dc-bench", folder, tmp_path / "out", Asked(values="dc-cifar10"))
+    made = import_set("dc-bench", folder, tmp_path / "out", Told(values="dc-cifar10"))
     assert torch.equal(made.codes, given.images)
     assert torch.equal(made.labels, given.labels)
     next(folder.iterdir()).unlink()
@@ -283,7 +286,7 @@ def test_a_class_with_another_number_of_images_is_named(tmp_path):
 def test_the_file_name_says_how_many(tmp_path):
     dc_file(tmp_path, ipc=5)
     with pytest.raises(UsageError, match=r"5 images a class are needed; '0' has 4, '1' has 4, '2' has 4"):
-        import_set("dc", tmp_path, tmp_path / "out", Asked(values="dc-cifar10"))
+        import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
 
 
 def test_classes_come_into_the_data_sets_order(tmp_path, digits):
@@ -319,6 +322,7 @@ def test_a_value_space_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"images": torch.zeros(12, 0, 8, 8)}, "1 or 3, H, W"),
         ({"images": torch.full((12, 3, 8, 8), float("nan"))}, "image values that are not finite"),
         ({"labels": torch.full((12, 3), float("inf")), "label_kind": "logits"}, "label values that are not finite"),
         ({"labels": torch.zeros(11, dtype=torch.int64)}, "12 images, but 11 labels"),
@@ -344,13 +348,10 @@ def test_zca_is_refitted_and_undone(tmp_path, digits):
     pixels = digits.train.pixels[:10].float() / 255
     whitening = values.Whitening.fitted(digits)
     flat = digits.train.pixels.flatten(1).double() / 255
-    covariance = torch.cov(flat.T) + values.ZCA_EPS * torch.eye(64, dtype=torch.float64)
     white = whitening.whiten(digits.train.pixels.float() / 255).flatten(1).double()
-    eigenvalues = torch.linalg.eigvalsh(covariance)
     u, s, _ = torch.linalg.svd(torch.cov(flat.T))
     slow = (flat - flat.mean(0)) @ u @ torch.diag((s + values.ZCA_EPS).rsqrt()) @ u.T
     torch.testing.assert_close(white.float(), slow.float(), atol=1e-5, rtol=1e-5)
-    assert eigenvalues.min() >= values.ZCA_EPS * 0.999
     given = Foreign(whitening.whiten(pixels), torch.arange(10))
     back = imported(tmp_path, given, dataset=digits, values="zca")
     torch.testing.assert_close(back.decode(), pixels, atol=2e-6, rtol=0)
@@ -370,10 +371,10 @@ def test_nothing_is_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"data": [Evil()]}, tmp_path / "res_x.pt")
     with pytest.raises(UsageError, match=r"asks for posix.mkdir, which is neither a tensor nor a number"):
-        import_set("dc", tmp_path, tmp_path / "out", Asked(values="none"))
+        import_set("dc", tmp_path, tmp_path / "out", Told(values="none"))
     torch.save({"data": torch.nn.Linear(1, 1)}, tmp_path / "res_x.pt")
     with pytest.raises(UsageError, match=r"asks for torch.nn.modules.linear.Linear"):
-        import_set("dc", tmp_path, tmp_path / "out", Asked(values="none"))
+        import_set("dc", tmp_path, tmp_path / "out", Told(values="none"))
     assert [path.name for path in tmp_path.iterdir()] == ["res_x.pt"]
 
 
@@ -391,7 +392,7 @@ def test_numbers_of_both_numpys(tmp_path, package):
     with zipfile.ZipFile(file, "w") as archive:
         for part, content in parts.items():
             archive.writestr(part, content)
-    assert len(import_set("dc", tmp_path, tmp_path / "out", Asked(values="none")).codes) == 12
+    assert len(import_set("dc", tmp_path, tmp_path / "out", Told(values="none")).codes) == 12
 
 
 def test_lying_sizes_are_refused(tmp_path):
@@ -403,13 +404,20 @@ def test_lying_sizes_are_refused(tmp_path):
         (torch.zeros(12, 3, 8, 8, device="meta"), "cannot hold"),
         (torch.zeros(0, 3, 8, 8), "none of them empty"),
         ({"a": 1}, "a tensor is needed, this is a dict"),
+        (torch.zeros(12, 3, 8, 8, dtype=torch.uint8), "floating-point values are needed"),
+        (torch.zeros(12, 3, 8, 8, dtype=torch.complex64), "floating-point values are needed"),
     ):
         torch.save(made, tmp_path / "images_best.pt")
         with pytest.raises(UsageError, match=told):
-            import_set("mtt", tmp_path, tmp_path / "out", Asked(values="none"))
+            import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
+    torch.save(torch.zeros(12, 3, 8, 8), tmp_path / "images_best.pt")
+    for wrong in (labels + 0.5, torch.full((12,), float("nan")), torch.zeros(12, 3, dtype=torch.int64)):
+        torch.save(wrong, tmp_path / "labels_best.pt")
+        with pytest.raises(UsageError, match="whole numbers are needed"):
+            import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
     torch.save(torch.zeros(12, 3, 8, 8), tmp_path / "images_best.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(UsageError, match=r"not a zip archive .*torch before 1.6 has to be saved again"):
-        import_set("mtt", tmp_path, tmp_path / "out", Asked(values="none"))
+        import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -436,6 +444,8 @@ def test_import_evaluate_export_by_command(tmp_path, tiny_protocol, capsys):
     plain = "--protocol tiny.test --evaluator convnet_d1 --quiet device=cpu amp=off compile=off threads=1"
     assert called(["evaluate", out, *plain.split()]) == 0
     assert "digits, tiny.test" in capsys.readouterr().out
+    (record,) = out.rglob("evaluation.json")
+    assert json.loads(record.read_text())["artifact"]["origin"]["selection"] == "unknown"
     assert called(["export", "huggingface", out, "--out", tmp_path / "hf"]) == 0
     assert called(["import", "huggingface", tmp_path / "hf", "--out", tmp_path / "again"]) == 0
     first, again = (load_artifact(folder / FILE) for folder in (out, tmp_path / "again"))

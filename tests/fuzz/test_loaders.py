@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from latentdd_plugin import artifact
 from latentdd_plugin.bridges.base import FILE, Foreign, Told, to_artifact
-from latentdd_plugin.bridges.exchange import Asked, export_set, import_set
+from latentdd_plugin.bridges.exchange import export_set, import_set
 from latentdd_plugin.errors import DDBenchError, UsageError
 from latentdd_plugin.evaluation import Evaluation
 from latentdd_plugin.record import Record
@@ -89,7 +89,7 @@ def load_record(folder, out):
 
 def load_as(name, below=""):
     def load(folder, out):
-        import_set(name, folder / below, out / "made", Asked(values="none" if name not in OWN else None))
+        import_set(name, folder / below, out / "made", Told(values="none" if name not in OWN else None))
 
     return load
 
@@ -281,7 +281,7 @@ def test_a_storage_longer_than_its_part_is_never_read(tmp_path):
         for part, content in parts.items():
             archive.writestr(part, content)
     with pytest.raises(UsageError):
-        import_set("mtt", tmp_path, tmp_path / "out", Asked(values="none"))
+        import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
 
 
 def npz(path, shape, values, compress=zipfile.ZIP_STORED):
@@ -303,7 +303,7 @@ def test_a_lying_npz(tmp_path, shape, compress):
     values = b"\0" * (4 * math.prod(shape) if compress == DEFLATED else 64)
     npz(tmp_path / "IPC2" / "kip.npz", shape, values, compress)
     with pytest.raises(UsageError, match="claims"):
-        import_set("dc-bench", tmp_path / "IPC2", tmp_path / "out", Asked(values="none"))
+        import_set("dc-bench", tmp_path / "IPC2", tmp_path / "out", Told(values="none"))
 
 
 def test_a_picture_that_unpacks_to_gigabytes(tmp_path):
