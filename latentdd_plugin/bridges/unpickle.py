@@ -154,33 +154,22 @@ class _DType:
             raise ValueError("a number's byte order is not little-endian")
 
 
-def _scalar(dtype: Any, raw: Any) -> float | int:
-    """Stands for NumPy's `scalar`: one number of Python."""
-    if not isinstance(dtype, _DType) or dtype.name not in NUMBERS or not isinstance(raw, bytes):
-        raise ValueError("a NumPy scalar that is not a plain number")
-    value: float | int = struct.unpack(NUMBERS[dtype.name], raw)[0]
-    return value
+def _scalar(module: str) -> Callable[[Any, Any], float]:
+    """Stands for NumPy's `scalar`, as one of its versions names it: makes one number of Python."""
+
+    def scalar(dtype: Any, raw: Any) -> float:
+        if not isinstance(dtype, _DType) or dtype.name not in NUMBERS or not isinstance(raw, bytes):
+            raise ValueError("a NumPy scalar that is not a plain number")
+        value: float = struct.unpack(NUMBERS[dtype.name], raw)[0]
+        return value
+
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
 
 
-def _as_global(function: Callable[..., Any], module: str, name: str) -> Any:
-    """A stand-in that a pickle finds under NumPy's own name."""
-    made = type(name, (function,), {}) if isinstance(function, type) else _copied(function)
-    made.__module__, made.__name__, made.__qualname__ = module, name, name
-    return made
-
-
-def _copied(function: Callable[..., Any]) -> Any:
-    def call(*arguments: Any) -> Any:
-        return function(*arguments)
-
-    return call
-
-
-ALLOWED = [
-    _as_global(_DType, "numpy", "dtype"),
-    _as_global(_scalar, "numpy.core.multiarray", "scalar"),  # NumPy 1
-    _as_global(_scalar, "numpy._core.multiarray", "scalar"),
-]
+# torch's unpickler finds what it may call by these names
+_DType.__module__, _DType.__name__, _DType.__qualname__ = "numpy", "dtype", "dtype"
+ALLOWED = [_DType, _scalar("numpy.core.multiarray"), _scalar("numpy._core.multiarray")]
 
 
 @contextmanager
