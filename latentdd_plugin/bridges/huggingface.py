@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdd_plugin.artifact import LARGEST
 from latentdd_plugin.bridges import values
 from latentdd_plugin.bridges.base import Foreign, Format
-from latentdd_plugin.bridges.unpickle import small_text
+from latentdd_plugin.bridges.unpickle import said, small_text
 from latentdd_plugin.errors import UsageError
 
 SOFT = ("logits", "probabilities")
@@ -47,7 +47,7 @@ class HuggingFace(Format):
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
         except Exception as error:
-            raise UsageError(f"{path}: cannot be read ({type(error).__name__}: {str(error)[:200]})") from None
+            raise UsageError(f"{path}: cannot be read ({said(error)})") from None
         names = features.get(kinds[0], {}).get("names")
         classes = tuple(map(str, names)) if isinstance(names, list) else None
         kind = kinds[0] if kinds[0] in SOFT else "hard"
@@ -96,7 +96,7 @@ def _table(path: Path) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{path}: not a readable data set ({type(error).__name__}: {str(error)[:200]})") from None
+        raise UsageError(f"{path}: not a readable data set ({said(error)})") from None
 
 
 def _parts(path: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from latentdd_plugin.artifact import LARGEST
 from latentdd_plugin.bridges import values
 from latentdd_plugin.bridges.base import Foreign, Format
+from latentdd_plugin.bridges.unpickle import said
 from latentdd_plugin.errors import UsageError
 
 READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -92,7 +93,7 @@ def _opened(file: Path) -> tuple[tuple[int, int], str]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return image.size, image.mode
     except Exception as error:
-        raise UsageError(f"{file}: not a readable picture ({error})") from None
+        raise UsageError(f"{file}: not a readable picture ({said(error)})") from None
 
 
 def _pixels(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -100,7 +101,7 @@ def _pixels(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray[tuple[in
         with Image.open(file) as image:
             found = np.asarray(image.convert(mode))
     except Exception as error:
-        raise UsageError(f"{file}: not a readable picture ({error})") from None
+        raise UsageError(f"{file}: not a readable picture ({said(error)})") from None
     if found.shape[:2] != size[::-1]:
         raise UsageError(f"{file}: not of the size its header says")
     return found

@@ -41,7 +41,7 @@ def load_pt(path: Path) -> Any:
         if asked:
             told = f"asks for {asked[1]}, which is neither a tensor nor a number; it is not loaded"
         else:
-            told = f"not a readable file of torch.save ({type(error).__name__}: {' '.join(text.split())[:200]})"
+            told = f"not a readable file of torch.save ({said(error, text)})"
         raise UsageError(f"{path}: {told}") from None
     _check_tensors(found, size, path)
     return found
@@ -56,7 +56,12 @@ def load_npz(path: Path) -> dict[str, Tensor]:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except Exception as error:
-        raise UsageError(f"{path}: not a readable .npz file ({type(error).__name__}: {str(error)[:200]})") from None
+        raise UsageError(f"{path}: not a readable .npz file ({said(error)})") from None
+
+
+def said(error: Exception, text: str | None = None) -> str:
+    """An exception, or `text` in its place, in one short line."""
+    return f"{type(error).__name__}: {' '.join((text or str(error)).split())}"[:200]
 
 
 def small_text(path: Path) -> str:

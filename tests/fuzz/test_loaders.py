@@ -23,7 +23,6 @@ from latentdd_plugin import artifact
 from latentdd_plugin.bridges.base import FILE, Foreign, Told, to_artifact
 from latentdd_plugin.bridges.exchange import export_set, import_set
 from latentdd_plugin.errors import DDBenchError, UsageError
-from latentdd_plugin.evaluation import Evaluation
 from latentdd_plugin.record import Record
 from latentdd_plugin.types import canonical_json
 
@@ -84,7 +83,6 @@ def load_artifact(folder, out):
 
 def load_record(folder, out):
     Record.load(folder)
-    Evaluation.load(folder)
 
 
 def load_as(name, below=""):
@@ -116,8 +114,7 @@ def seeds(tmp_path_factory):
     for name, (make, load) in LOADERS.items():
         made[name] = tmp_path_factory.mktemp(f"sound-{name}")
         make(made[name])
-        if name != "record":  # two schemas claim the same folder
-            load(made[name], tmp_path_factory.mktemp("out"))
+        load(made[name], tmp_path_factory.mktemp("out"))
     return made
 
 
