@@ -22,16 +22,18 @@ from torch import Tensor
 from latentdd_plugin.budget import Packed, pack, unpack
 from latentdd_plugin.cache import atomic_write
 from latentdd_plugin.codecs.base import decoder_state, is_fitted
-from latentdd_plugin.errors import ArtifactError
+from latentdd_plugin.errors import ArtifactError, DDBenchError
 from latentdd_plugin.plugins import OURS
 from latentdd_plugin.space import CodeSpace, SizedCodec, build_codec
-from latentdd_plugin.types import PRECISIONS, ImageData, Json, SyntheticSet, canonical_json
+from latentdd_plugin.types import PRECISIONS, ImageData, Json, Shape, SyntheticSet, canonical_json
 
 SCHEMA = "dd-bench/artifact.v1"
 KEY = "dd-bench"
 CODEC = "codec."
 LABEL_KINDS = ("hard", "probabilities", "logits")
 LARGEST = 2**31  # values of one tensor: no header makes a reader allocate more
+LARGEST_IMAGE = 2**26  # values of one decoded image
+LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Artifact:
         spec, shape = self.header["codec"], tuple(self.header["image_shape"])
         if codec is None:
             options = {"name": spec["name"], "upsample": spec["upsample"], **spec["config"]}
-            codec = build_codec(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
+            codec = _built(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
         if self.codec_state:
             self._restore(codec)
         elif codec.fingerprint != spec["fingerprint"]:
@@ -102,6 +104,17 @@ class Artifact:
             "decoder": decoder,
             "file": file,
         }
+
+
+def _built(options: Mapping[str, Json], shape: Shape, **resolving: Any) -> SizedCodec:
+    """The codec that a file describes; ArtifactError where it describes one that cannot be."""
+    try:
+        return build_codec(options, shape, **resolving)
+    except DDBenchError:
+        raise
+    except Exception as error:
+        name = options["name"]
+        raise ArtifactError(f"codec {name!r} cannot be as the artifact describes it ({error})") from None
 
 
 def make(synthetic: SyntheticSet, space: CodeSpace, precision: str, data: ImageData, codec_name: str) -> Artifact:
@@ -147,33 +160,46 @@ def load(path: Path | str) -> Artifact:
     """
     path = Path(path)
     try:
+        _check_frame(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError, AttributeError) as error:
         raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
     text = metadata.get(KEY, "")
     try:
         header = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ArtifactError(f"{path}: no `{KEY}` header; this is not an artifact of this package") from None
     try:
-        if list(metadata) != [KEY] or canonical_json(header) != text or not _ends_at_once(path):
+        if list(metadata) != [KEY] or canonical_json(header) != text:
             raise ArtifactError("its header is not as it was written: the file was changed or damaged")
         return _checked(header, tensors)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ArtifactError(f"{path}: malformed header ({type(error).__name__}: {error})") from None
 
 
-def _ends_at_once(path: Path) -> bool:
-    """Whether nothing but the padding of safetensors, spaces, follows the header's last bracket."""
+def _check_frame(path: Path) -> None:
+    """ValueError where the file's own header is longer than the file, names a tensor twice, or is followed by more."""
     with path.open("rb") as handle:
         size = int.from_bytes(handle.read(8), "little")
-        return handle.read(size).rstrip(b" ").endswith(b"}")
+        if size > min(LONGEST, path.stat().st_size - 8):
+            raise ValueError(f"its header claims {size} bytes")
+        text = handle.read(size).rstrip(b" ")  # the padding of safetensors
+    json.loads(text, object_pairs_hook=_once)
+    if not text.endswith(b"}"):
+        raise ValueError("something follows its header")
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header names something twice")
+    return found
 
 
 def file_sha256(path: Path) -> str:
@@ -212,6 +238,7 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     unknown = [n for n in tensors if n not in ("codes", "codes.scale", "labels", "lr") and not n.startswith(CODEC)]
     if unknown or not {"codes", "labels"} <= set(tensors):
         raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
+    _check_words(header)
     m, c, h, w = header["codes_shape"]
     if not _sizes([m, c, h, w]) or header["precision"] not in PRECISIONS or header["label_kind"] not in LABEL_KINDS:
         raise ArtifactError(f"codes_shape {header['codes_shape']}, precision {header['precision']!r}: not possible")
@@ -226,6 +253,25 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     if broken:
         raise ArtifactError(f"{', '.join(broken)} holds values that are not finite")
     return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, dict(header))
+
+
+def _check_words(header: Mapping[str, Json]) -> None:
+    """ArtifactError where class names, codec or data set are not of the form that readers rely on."""
+    codec, classes, dataset = header["codec"], header["classes"], header["dataset"]
+    forms = {
+        "classes": isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and len(set(classes)) == len(classes) > 0,
+        "codec": isinstance(codec["name"], str)
+        and isinstance(codec["config"], dict)
+        and type(codec["upsample"]) is int
+        and isinstance(codec["fingerprint"], str),
+        "dataset": isinstance(dataset["name"], str) and isinstance(dataset.get("fingerprint"), str),
+        "origin": isinstance(header.get("origin", {}), dict),
+    }
+    wrong = [name for name, right in forms.items() if not right]
+    if wrong:
+        raise ArtifactError(f"malformed header: {', '.join(wrong)}")
 
 
 def _sizes(values: list[Json]) -> bool:
@@ -273,5 +319,6 @@ def _check_space(header: Mapping[str, Json], channels: int) -> None:
     sides = [space["mean"], space["std"]]
     if any(len(s) != channels or not all(math.isfinite(v) for v in s) for s in sides) or min(space["std"]) <= 0:
         raise ArtifactError(f"space: finite mean and positive std of {channels} channels are needed")
-    if len(header["image_shape"]) != 3 or not _sizes(header["image_shape"]):
+    shape = header["image_shape"]
+    if len(shape) != 3 or not _sizes(shape) or math.prod(shape) > LARGEST_IMAGE:
         raise ArtifactError(f"image_shape {header['image_shape']}: (C, H, W) of a possible size is needed")

@@ -25,6 +25,7 @@ from latentdd_plugin.folder import RunFolder
 from latentdd_plugin.outcome import dataset_entry
 from latentdd_plugin.record import command_line, environment, summary
 from latentdd_plugin.reference import recovery, reference
+from latentdd_plugin.robustness import metric_faults, robustness
 from latentdd_plugin.scoring import score, trial_of
 from latentdd_plugin.space import CodeSpace, SizedCodec, build_codec, pixel_set
 from latentdd_plugin.types import DatasetConfig, ImageData, Json, RunConfig, Score, hash_json
@@ -61,8 +62,8 @@ def evaluate_artifact(
         UsageError: it cannot be done as asked: a damaged artifact, other data, other weights, an unknown name.
         RunFailed: it began and could not be finished; finished scores are kept.
     """
-    path, beside = _located(Path(source))
-    stored, distributions = artifact.load(path), (plugins.OURS, *map(_normalised, allow_plugins))
+    path, beside = located(Path(source))
+    stored, distributions = artifact.load(path), allowed(allow_plugins)
     settled = _settled(stored, beside, config or EvaluationConfig(), distributions)
     default = path.parent / "evaluations" / f"{settled.run.protocol}-{hash_json(settled.to_json())[:8]}"
     folder = RunFolder(Path(out) if out is not None else default, Evaluation)
@@ -76,11 +77,11 @@ def evaluate_artifact(
     images = data.load(settled.run.dataset, progress=progress)
     _check_data(stored, images, allow_other=allow_other_data)
     work.clock.lap("load_s")
-    space, decoded = _decoded(stored, codec or {}, distributions, how.device)
+    space, pictures = decoded(stored, codec or {}, distributions, how.device)
     work.clock.lap("decode_s")
     with folder.open(settled):
         protocol, held_out = protocols.get(settled.run.protocol), images.held_out(settled.run.split)
-        trial = trial_of(stored, decoded, images, pixel_set(images, how.device), held_out, protocol, how)
+        trial = trial_of(stored, pictures, images, pixel_set(images, how.device), held_out, protocol, how)
         evaluation = Evaluation(_content(work, space, images, trial), folder.path)
         evaluation.save()
         folder.close()
@@ -130,23 +131,28 @@ def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
         "skipped": [asdict(row) for row in skipped],
         "summary": summary(scores),
         "reference": None,
+        "metrics": None,
     }
     if work.settled.reference == "full":
         judges = build_judges(run)[0]  # an evaluator serves one trial
         whole = reference(judges, images, trial, run.split, run.seed, progress=progress)
         found["reference"] = {**whole, "recovery": recovery(scores, [Score(**row) for row in whole["scores"]])}
         work.clock.lap("reference_s")
+    if work.settled.metrics:
+        found["metrics"] = robustness(work.settled, images, trial, scores, work.folder.checkpoints, progress=progress)
+        work.clock.lap("metrics_s")
     return found
 
 
-def _normalised(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+def allowed(plugins_too: Sequence[str] = ()) -> tuple[str, ...]:
+    """The distributions whose entries an artifact may name: this package, and those that the caller allows."""
+    return (plugins.OURS, *(re.sub(r"[-_.]+", "-", name).lower() for name in plugins_too))
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _located(source: Path) -> tuple[Path, Mapping[str, Json]]:
+def located(source: Path) -> tuple[Path, Mapping[str, Json]]:
     """The artifact's file, and the configuration of the run it lies in; empty where there is none."""
     path = source / "distilled.safetensors" if source.is_dir() else source
     try:
@@ -168,14 +174,16 @@ def _settled(
         given["name"] = _named_by(stored, known, distributions)
     dataset = DatasetConfig(**{**theirs, **given})
     split = config.split or ("validation" if given.get("validation") else str(beside.get("split", "test")))
-    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in ("dataset", "split", "reference")}
+    apart = ("dataset", "split", "reference", "metrics")
+    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in apart}
     run = RunConfig(**{**own, "dataset": dataset, "split": split})
-    faults = [*run.faults(), *build_judges(run)[2]]
+    _, protocol, more = build_judges(run)
+    faults = [*run.faults(), *more, *metric_faults(config.metrics, protocol)]
     if config.reference not in REFERENCES:
         faults.append(f"reference={config.reference}: choose one of {', '.join(REFERENCES)}")
     if faults:
         raise UsageError(faults)
-    return Settled(str(stored.header["content_sha256"]), run, config.reference)
+    return Settled(str(stored.header["content_sha256"]), run, config.reference, config.metrics)
 
 
 def _named_by(stored: Artifact, known: Json, distributions: Sequence[str]) -> str:
@@ -205,16 +213,18 @@ def _check_data(stored: Artifact, images: ImageData, *, allow_other: bool) -> No
             f"the artifact is of images {shape} in {classes} classes, data set {images.name} has {images.image_shape} "
             f"in {len(images.classes)}{hint}"
         )
+    theirs, named = stored.header["dataset"].get("fingerprint"), stored.header["dataset"]["name"]
+    if not theirs and not allow_other:
+        raise UsageError("the artifact does not say what data it was made from: --allow-other-data scores it on this")
     if not _same(stored, images) and not allow_other:
-        theirs, named = str(stored.header["dataset"].get("fingerprint")), stored.header["dataset"]["name"]
         raise UsageError(
             f"data set {images.name} is not what the artifact was made from ({named}): its training images have "
-            f"fingerprint {images.fingerprint[:12]}…, wanted is {theirs[:12]}…. Give the run's own dataset.* options "
-            "(classes, per_class, validation, image_size), or --allow-other-data to score it all the same"
+            f"fingerprint {images.fingerprint[:12]}…, wanted is {str(theirs)[:12]}…. Give the run's own dataset.* "
+            "options (classes, per_class, validation, image_size), or --allow-other-data to score it all the same"
         )
 
 
-def _decoded(
+def decoded(
     stored: Artifact, spec: Mapping[str, Json], distributions: Sequence[str], device: str
 ) -> tuple[CodeSpace, Tensor]:
     """The artifact's code space on the device, and its images (M, C, H, W) in [0, 1] units, not clamped."""
@@ -242,6 +252,7 @@ def _artifact_entries(path: Path, stored: Artifact, decoder: int) -> dict[str, J
     return {
         "artifact": {
             "path": path.name,
+            "origin": stored.header.get("origin"),
             "sha256": artifact.file_sha256(path),
             "content_sha256": stored.header["content_sha256"],
             "bytes": size,

@@ -23,6 +23,7 @@ class EvaluationConfig:
         evaluators: evaluator names or timm architectures.
         protocol: name of the evaluation recipe.
         split: `test` or `validation`. None takes the run's own; `validation` where the caller sets its fraction.
+        metrics: of `lrs` and `ars`, DD-Ranking's scores; their parts are measured under the same protocol.
         reference: `full` also trains on the whole real training set under the same protocol.
         seed: networks are trained under 1000 * seed + 0, 1, …
         device, amp, compile, threads: as for a run.
@@ -33,6 +34,7 @@ class EvaluationConfig:
     protocol: str = "fast.v1"
     split: str | None = None
     reference: str = "none"
+    metrics: tuple[str, ...] = ()
     seed: int = 0
     device: str = "auto"
     amp: str = "auto"
@@ -58,12 +60,14 @@ class Settled:
     content: str  # the artifact's content_sha256
     run: RunConfig  # data set, evaluators, protocol, split, seed, device and arithmetic
     reference: str
+    metrics: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """Everything that decides the scores."""
         kept = {f.name for f in fields(EvaluationConfig)}
         known = {key: value for key, value in self.run.to_json().items() if key in kept}
-        return {**known, "artifact": self.content, "reference": self.reference}
+        asked = {"metrics": list(self.metrics)} if self.metrics else {}
+        return {**known, "artifact": self.content, "reference": self.reference, **asked}
 
 
 def _table(data: Mapping[str, Json]) -> list[str]:
@@ -75,6 +79,11 @@ def _table(data: Mapping[str, Json]) -> list[str]:
             ["whole set", *(mean_std(whole["summary"].get(n)) for n in names), f"{whole['train_size']:,} images"]
         )
         rows.append(["recovery", *(_fraction(whole["recovery"].get(n)) for n in names), "accuracy / whole set's"])
+    measured = data.get("metrics") or {"values": {}}
+    asked = list(dict.fromkeys(key for found in measured["values"].values() for key in found))
+    for key in asked:
+        cells = [_value(measured["values"].get(name, {}).get(key)) for name in names]
+        rows.append([key.upper(), *cells, "scale of fractions"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "-" * max(map(len, lines)))
@@ -88,3 +97,9 @@ def _fraction(stats: Mapping[str, Json] | None) -> str:
     if stats is None or stats["ci95"] is None:
         return percent(stats["mean"] if stats else None)
     return f"{percent(stats['mean'])} [{100 * stats['ci95'][0]:.1f}, {100 * stats['ci95'][1]:.1f}]"
+
+
+def _value(stats: Mapping[str, Json] | None) -> str:
+    if stats is None:
+        return "-"
+    return f"{stats['mean']:.3f}" + (f" ± {stats['std']:.3f}" if stats["std"] is not None else "")

@@ -43,7 +43,7 @@ class Record:
         path = folder / cls.file
         try:
             data = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: not a readable record ({error})") from None
         if not isinstance(data, dict) or data.get("schema") != cls.schema:
             raise ArtifactError(f"{path}: not a record of schema {cls.schema!r}")

@@ -1,5 +1,6 @@
 """What every test shares: a cache of its own, one thread, real digits, and recipes of a few steps."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -34,6 +35,15 @@ def one_thread():
 def ctrl_c_is_heard():
     """A job in the background ignores Ctrl-C, and so would the processes that tests start and interrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_log_level():
+    """A command with --quiet says no more to the tests after it."""
+    logger = logging.getLogger("latentdd_plugin")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ ORDER = [
     {"distillers"},
     {"evaluators", "protocols"},
     {"artifact", "record", "report", "pages", "grid", "folder", "configure", "controls", "outcome", "scoring"},
-    {"road", "evaluation", "reference", "assess"},
+    {"road", "evaluation", "reference", "metrics", "robustness", "assess"},
     {"compare"},
     {"bridges", "leaderboard", "testing"},
     {"cli"},

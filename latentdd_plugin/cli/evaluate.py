@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
         "reference": "none, or full: train on the whole real training set too, and give the recovery",
+        "metrics": "of lrs and ars, with commas: DD-Ranking's scores on the scale of fractions",
         "out": "folder (default: evaluations/<protocol>-<hash> beside the artifact)",
     }
     for flag, text in flags.items():
@@ -46,15 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     from latentdd_plugin.assess import evaluate_artifact
+    from latentdd_plugin.cli.overrides import split_commas
     from latentdd_plugin.cli.run import start_logging
     from latentdd_plugin.evaluation import EvaluationConfig
 
     start_logging(quiet=args.quiet)
     values, dataset, codec = asked(args)
+    metrics = tuple(split_commas(args.metrics or ""))
     try:
         evaluation = evaluate_artifact(
             args.artifact,
-            EvaluationConfig(dataset=dataset, reference=args.reference or "none", **values),
+            EvaluationConfig(dataset=dataset, reference=args.reference or "none", metrics=metrics, **values),
             codec=codec,
             allow_plugins=args.allow_plugin,
             allow_other_data=args.allow_other_data,

@@ -1,0 +1,80 @@
+"""Bring a distilled set of another project in, as an ordinary artifact that `evaluate` and `export` take.
+
+  dd-bench import mtt logged_files/CIFAR10/run --values mtt-cifar10 --dataset my/cifar10 --out imported
+  dd-bench import dc res_DM_CIFAR10_ConvNet_10ipc.pt --values dc-cifar10 --dataset my/cifar10 --out imported
+  dd-bench import imagefolder syn_data --dataset my/imagenette dataset.image_size=128 --out imported
+
+Nothing in a foreign file is executed, and its value space is never guessed. Keys that can be set as key=value:
+dataset.*
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from latentdd_plugin import bridges
+
+if TYPE_CHECKING:
+    from latentdd_plugin.types import DatasetConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dd-bench import`."""
+    parser.epilog = bridges.listed()
+    parser.add_argument("format", help="one of the formats below")
+    parser.add_argument("path", help="file or folder of that format")
+    flags = {
+        "values": "value space of the source, as mtt-cifar10; none for plain pixels; MEAN/STD for one's own numbers",
+        "dataset": "the data set it was distilled from: name, folder or Hugging Face id",
+        "classes": "class names of the source's labels 0, 1, …, with commas (default: the data set's own order)",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument("--images-per-class", metavar="N", type=int, help="how many images a class it must have")
+    parser.add_argument("--experiment", metavar="N", type=int, help="which of several sets in one file, from 0")
+    parser.add_argument("--out", metavar="DIR", required=True, help="new folder for distilled.safetensors")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dataset.*, as for a run")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Import and say what came in."""
+    from latentdd_plugin.bridges.base import Told
+    from latentdd_plugin.bridges.exchange import import_set
+    from latentdd_plugin.cli.overrides import split_commas
+
+    classes = tuple(split_commas(args.classes)) if args.classes else None
+    told = Told(args.values, classes, args.images_per_class)
+    dataset = dataset_and_codec(args)[0]
+    made = import_set(args.format, args.path, args.out, told, dataset=dataset, experiment=args.experiment)
+    count, c, h, w = made.packed.shape
+    header, origin = made.header, made.header["origin"]
+    sys.stdout.write(
+        f"{count} images of {len(made.classes)} classes, {c}x{h}x{w}, {header['label_kind']} labels, values "
+        f"{origin['values']}, data set {header['dataset']['name']}, selection {origin['selection']}\n"
+        f"{args.out}/distilled.safetensors\n"
+    )
+    return 0
+
+
+def dataset_and_codec(args: argparse.Namespace) -> tuple[DatasetConfig | None, dict[str, Any]]:
+    """The data set that was named, None where none was, and the options of the codec; UsageError with all faults."""
+    from latentdd_plugin.cli import overrides, request
+    from latentdd_plugin.errors import UsageError
+
+    nodes = ("dataset", "codec") if hasattr(args, "codec") else ("dataset",)
+    words, faults = overrides.checked(overrides.from_flags(args, sweep=False), sweep=False)
+    given = [overrides.key_of(word) for word in words]
+    allowed = ", ".join(f"{node}.*" for node in nodes)
+    faults += [
+        f"{key}: has no meaning here; the keys are: {allowed}" for key in given if key.split(".")[0] not in nodes
+    ]
+    if any(key.startswith("dataset.") for key in given) and "dataset.name" not in given:
+        faults.append("dataset.*: name the data set too, with --dataset")
+    config, _, more = request.typed(overrides.composed(words))
+    if faults or more:
+        raise UsageError([*faults, *more])
+    named = {key.split(".")[1] for key in given if key.startswith("codec.")}
+    codec = {key: value for key, value in config.codec.items() if key in named}
+    return config.dataset if "dataset.name" in given else None, codec
