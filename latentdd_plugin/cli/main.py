@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("latentdd_plugin.cli.run", "distil a data set with one codec and one algorithm, and score the result"),
     "compare": ("latentdd_plugin.cli.compare", "compare codecs, algorithms and precisions at one budget"),
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
+    "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder of one's own"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, algorithms, evaluators and data sets that are installed"),
 }
 INTERRUPTED = 130
