@@ -63,6 +63,8 @@ class TrainingConfig:
         crop: side in pixels of what a step sees of an image; None takes 8 f, at least 32.
         lr: the largest learning rate.
         edge: weight of the differences between neighbours in the loss.
+        flips: probability, an axis and a step, that codes are flipped and have to decode to the flipped images, so that
+            the code is spatial (EQ-VAE, https://arxiv.org/abs/2502.09509, with flips for its rotations and scalings).
         kl: weight of the Kullback-Leibler term (kind=kl only); above 0, training decodes samples of the posterior.
         precision: of the saved weights, fp16 or fp32.
         seed: the only source of randomness.
@@ -79,6 +81,7 @@ class TrainingConfig:
     crop: int | None = None
     lr: float = 2e-3
     edge: float = 0.1
+    flips: float = 0.25
     kl: float = 0.0
     precision: str = "fp16"
     seed: int = 0
@@ -99,6 +102,8 @@ class TrainingConfig:
         for key in ("lr", "edge", "kl"):
             if not 0 <= getattr(self, key) < math.inf:
                 found.append(f"{key}={getattr(self, key)}: must not be negative")
+        if not 0 <= self.flips <= 1:
+            found.append(f"flips={self.flips}: a probability in [0, 1]")
         if self.crop is not None and self.crop < self.f:
             found.append(f"crop={self.crop}: must be at least f={self.f}")
         if self.kl and self.kind != "kl":
@@ -226,12 +231,12 @@ class Trainer:
 
     def _update(self) -> Tensor:
         """One step; the loss before it."""
-        images = self._batch()
+        images, flipped = self._batch(), self._flipped()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * _schedule(self.step, self.config.steps)
         with self.mode.autocast():
-            back, divergence = reconstruct(self.model, images, self._noise())
-        loss = reconstruction_loss(images, back.float(), self.config.edge) + self.config.kl * divergence
+            back, divergence = reconstruct(self.model, images, self._noise(), flipped)
+        loss = reconstruction_loss(images.flip(flipped), back.float(), self.config.edge) + self.config.kl * divergence
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -240,6 +245,11 @@ class Trainer:
 
     def _noise(self) -> torch.Generator | None:
         return generator(self.config.seed, "codec/posterior", self.step) if self.config.kl else None
+
+    def _flipped(self) -> tuple[int, ...]:
+        """The axes along which this step flips its codes before decoding."""
+        draws = torch.rand(2, generator=generator(self.config.seed, "codec/flip", self.step))
+        return tuple(axis for axis, drawn in zip((2, 3), draws.tolist(), strict=True) if drawn < self.config.flips)
 
     def _batch(self) -> Tensor:
         """Random crops of one data set, float32 (n, C, h, w); every pixel of all sets is about as likely as any."""

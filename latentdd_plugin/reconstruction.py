@@ -16,11 +16,13 @@ CELL, GAP = 96, 3  # pixels: side of an image in the sheet, and between two
 SMALLEST = 1e-6  # added to the squared error, whose root has no slope at zero
 
 
-def reconstruct(model: Any, images: Tensor, noise: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def reconstruct(
+    model: Any, images: Tensor, noise: torch.Generator | None = None, flipped: tuple[int, ...] = ()
+) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) in [0, 1] through one of diffusers' autoencoders, and the divergence of its posterior.
 
-    The code is the posterior's mode, or with `noise` a sample of it. The divergence is KL(posterior, N(0, 1)) a value
-    of the code, averaged; 0 where there is no posterior or no noise.
+    The code is the posterior's mode, or with `noise` a sample of it, flipped along the axes `flipped` before it is
+    decoded. The divergence is KL(posterior, N(0, 1)) a value of the code, averaged; 0 where there is no noise.
     """
     output = model.encode(2 * images - 1)
     divergence = torch.zeros((), device=images.device)
@@ -31,7 +33,7 @@ def reconstruct(model: Any, images: Tensor, noise: torch.Generator | None = None
         divergence = posterior.kl().mean() / posterior.mean[0].numel()
     else:
         codes = output.latent_dist.mode() if hasattr(output, "latent_dist") else output.latents
-    return (model.decode(codes).sample + 1) / 2, divergence
+    return (model.decode(codes.flip(flipped)).sample + 1) / 2, divergence
 
 
 def reconstruction_loss(images: Tensor, back: Tensor, edge: float) -> Tensor:

@@ -142,6 +142,7 @@ def test_all_faults_are_told_and_nothing_is_written(tmp_path, capsys):
         ({"crop": 3}, "crop=3: must be at least f=4"),
         ({"kind": "vq"}, "kind=vq: choose one of tiny, kl"),
         ({"kind": "kl", "width": 12}, "width=12: must be a multiple of 8"),
+        ({"flips": 2.0}, "flips=2.0: a probability in [0, 1]"),
         ({"lr": -1.0}, "lr=-1.0: must not be negative"),
     ],
 )

@@ -33,6 +33,7 @@ NUMBERS = {  # flag -> type and text
     "crop": (int, "side of a crop in pixels (default 8 f, at least 32)"),
     "lr": (float, "largest learning rate (default 0.002)"),
     "edge": (float, "weight of the differences between neighbouring pixels (default 0.1)"),
+    "flips": (float, "probability an axis that codes are flipped before decoding (default 0.25)"),
     "kl": (float, "weight of the Kullback-Leibler term, with --kind kl (default 0)"),
 }
 HELD_OUT = 0.1  # of each training split: the part that presets of this package are tuned on
