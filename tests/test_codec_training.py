@@ -8,9 +8,8 @@ import pytest
 import torch
 import yaml
 
-from latentdd_plugin import reconstruction
 from latentdd_plugin.cli.main import main
-from latentdd_plugin.codec_training import TrainingConfig
+from latentdd_plugin.codec_training import TrainingConfig, reconstruction
 from latentdd_plugin.space import build_codec
 from latentdd_plugin.types import DatasetConfig
 

@@ -29,7 +29,7 @@ NUMBERS = {  # flag -> type and text
     "channels": (int, "channels of the code (default 4)"),
     "width": (int, "channels inside (default 32)"),
     "steps": (int, "updates (default 10000)"),
-    "batch": (int, "crops a step (default 64)"),
+    "batch": (int, "crops a step (default as many as have 65,536 pixels)"),
     "crop": (int, "side of a crop in pixels (default 8 f, at least 32)"),
     "lr": (float, "largest learning rate (default 0.002)"),
     "edge": (float, "weight of the differences between neighbouring pixels (default 0.1)"),

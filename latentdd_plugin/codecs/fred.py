@@ -36,6 +36,8 @@ class FreD(Codec):
     """
 
     mask: Tensor  # int32 (keep,): positions in the flattened spectrum (C, H, W), ascending
+    rows: Tensor  # (H, H) and (W, W): the transform; they follow from the shape, so they are no part of the state
+    columns: Tensor
 
     def __init__(self, keep: int | None = None, image_shape: Sequence[int] | None = None) -> None:
         super().__init__()
