@@ -5,15 +5,17 @@ import signal
 
 import children
 import pytest
+import tiny
 import torch
 import yaml
 
 from latentdd_plugin.cli.main import main
 from latentdd_plugin.codec_training import TrainingConfig, reconstruction
+from latentdd_plugin.codecs.diffusers import untrained
 from latentdd_plugin.space import build_codec
 from latentdd_plugin.types import DatasetConfig
 
-TRAIN = "codec train --dataset digits --f 2 --width 8 --steps 8 --batch 4 --quiet --device cpu threads=1"
+TRAIN = "codec train --dataset digits --f 2 --steps 8 --batch 4 --width 8 --quiet --device cpu threads=1"
 FILES = {"config.json", "config.yaml", "diffusion_pytorch_model.safetensors", "log.txt", "samples.png", "training.json"}
 
 
@@ -116,6 +118,30 @@ def test_a_kl_autoencoder_samples_its_posterior(tmp_path, capsys):
     assert build_codec({"name": "diffusers", "path": f"{tmp_path}/0.01"}, (1, 8, 8)).code_shape == (4, 4, 4)
 
 
+@pytest.mark.parametrize("f", [2, 4, 8, 16])
+@pytest.mark.parametrize("kind", ["tiny", "kl"])
+def test_every_kind_and_factor_has_a_model(kind, f):
+    model = untrained(kind, f=f, channels=3, width=8, colours=1)
+    codes = []
+    model.decoder.register_forward_pre_hook(lambda _, given: codes.append(given[0].shape))
+    with torch.no_grad():
+        assert reconstruction.reconstruct(model, torch.zeros(1, 1, 32, 48))[0].shape == (1, 1, 32, 48)
+    assert codes == [(1, 3, 32 // f, 48 // f)]
+
+
+def test_a_flipped_code_has_to_give_the_flipped_image(tmp_path, capsys):
+    words = TRAIN.replace("--steps 8 --batch 4", "--steps 120 --batch 16")
+    ratios = {}
+    for flips in ("0", "0.5"):
+        assert called(f"{words} --flips {flips} --out {tmp_path}/{flips}") == 0
+        codec = build_codec({"name": "diffusers", "path": f"{tmp_path}/{flips}"}, (1, 8, 8))
+        x = tiny.held_out().pixels[:100].float() / 255
+        codes = codec.encode(x)
+        there, back = codec.decode(codes.flip(3)), codec.decode(codes)
+        ratios[flips] = float((there - back.flip(3)).abs().mean() / (there - back).abs().mean())
+    assert ratios["0.5"] < 0.6 * ratios["0"]
+
+
 def test_all_faults_are_told_and_nothing_is_written(tmp_path, capsys):
     words = "codec train --dataset digitz --f 3 --kl 1 --steps 0 --precision int8 dataset.validation=0 codec.size=3"
     assert called(f"{words} --out {tmp_path}/vae") == 2
@@ -126,10 +152,14 @@ def test_all_faults_are_told_and_nothing_is_written(tmp_path, capsys):
         "kl=1.0: only kind=kl has a posterior",
         "steps=0: must be at least 1",
         "precision=int8: choose one of fp16, fp32",
-        "dataset.validation: a fraction above 0",
+        "dataset.validation=0: a fraction must be held out",
         "codec.size: has no meaning here",
     ):
         assert fault in told
+    assert called(f"codec train --dataset , --out {tmp_path}/vae") == 2
+    assert "dataset: name at least one" in capsys.readouterr().err
+    assert called(f"codec train --dataset digits@0 --out {tmp_path}/vae") == 2
+    assert "dataset.image_size=0: must be at least 1" in capsys.readouterr().err
     assert called(f"codec train --f 16 --quiet --out {tmp_path}/vae") == 2
     assert "its 8x8 images are smaller than f=16" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -40,7 +40,7 @@ RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 SEPARATE = {"augment", "networks", "budget", "codecs"}  # never use each other, nor the reading of data
 READING = {"data", "columns", "decode", "sources"}
 SHARED = {
-    "codecs": {"base"},
+    "codecs": {"base", "diffusers"},
     "distillers": {"base", "loop", "gradients", "experts", "selection"},
 }  # what files of these folders may import of their own
 

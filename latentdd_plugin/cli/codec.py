@@ -83,14 +83,13 @@ def asked(args: argparse.Namespace) -> TrainingConfig:
         if key not in KEYS and (not key.startswith("dataset.") or key == "dataset.name")
     ]
     config, _, more = request.typed(overrides.composed([f"dataset.validation={HELD_OUT}", *words]))
-    names = overrides.split_commas(args.dataset)
-    datasets = tuple(_dataset(name, config.dataset) for name in names)
+    datasets = tuple(_dataset(name, config.dataset) for name in overrides.split_commas(args.dataset))
     faults += [*more, *(fault for dataset in datasets for fault in request.dataset_faults(dataset.name))]
     chosen = {f: getattr(args, f) for f in ("kind", *NUMBERS, "precision") if getattr(args, f) is not None}
     training = TrainingConfig(datasets, **chosen, **{key: getattr(config, key) for key in KEYS})
     faults += training.faults()
-    if faults or not names:
-        raise UsageError(list(dict.fromkeys(faults)) or "dataset: name at least one")
+    if faults:
+        raise UsageError(list(dict.fromkeys(faults)))
     return training
 
 

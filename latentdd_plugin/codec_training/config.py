@@ -70,17 +70,18 @@ class TrainingConfig:
 
     def faults(self) -> list[str]:
         """Every fault that can be seen without loading anything; empty when there is none."""
-        found = RunConfig(device=self.device, amp=self.amp, threads=self.threads).faults()
+        more: dict[str, Json] = {"device": self.device, "amp": self.amp, "threads": self.threads}
+        found = [fault for dataset in self.datasets for fault in RunConfig(dataset=dataset, **more).faults()]
+        if not self.datasets:
+            found.append("dataset: name at least one")
         choices: dict[str, tuple[Json, ...]] = {"kind": KINDS, "f": FACTORS, "precision": PRECISIONS}
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 found.append(f"{key}={getattr(self, key)}: choose one of {', '.join(map(str, allowed))}")
-        for key in ("channels", "width", "steps", "batch"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                found.append(f"{key}={getattr(self, key)}: must be at least 1")
-        for key in ("lr", "edge", "kl"):
-            if not 0 <= getattr(self, key) < math.inf:
-                found.append(f"{key}={getattr(self, key)}: must not be negative")
+        counts = {key: getattr(self, key) for key in ("channels", "width", "steps", "batch")}
+        found += [f"{key}={n}: must be at least 1" for key, n in counts.items() if n is not None and n < 1]
+        weights = {key: getattr(self, key) for key in ("lr", "edge", "kl")}
+        found += [f"{key}={x}: must not be negative" for key, x in weights.items() if not 0 <= x < math.inf]
         if not 0 <= self.flips <= 1:
             found.append(f"flips={self.flips}: a probability in [0, 1]")
         if self.crop is not None and self.crop < self.f:
@@ -89,9 +90,9 @@ class TrainingConfig:
             found.append(f"kl={self.kl}: only kind=kl has a posterior")
         if self.kind == "kl" and self.width % 8:
             found.append(f"width={self.width}: must be a multiple of 8 with kind=kl")
-        if not all(0 < dataset.validation < 1 for dataset in self.datasets):
-            found.append("dataset.validation: a fraction above 0 and below 1 is held out to measure the PSNR")
-        return found
+        if not all(dataset.validation for dataset in self.datasets):
+            found.append("dataset.validation=0: a fraction must be held out to measure the PSNR, for example 0.1")
+        return list(dict.fromkeys(found))
 
     def to_json(self) -> dict[str, Json]:
         """The configuration as plain JSON."""

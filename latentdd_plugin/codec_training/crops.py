@@ -31,7 +31,7 @@ class Crops:
         self.colours = max(images.image_shape[0] for images in sets)
         self.shapes = [_shape(images, config) for images in sets]  # (n, h, w) of a step
         self.held_out = [_held_out(images, config.f) for images in sets]  # uint8 (n, C, H, W)
-        self._weights = torch.tensor([images.train.pixels[:, 0].numel() for images in sets], dtype=torch.float64)
+        self._weights = torch.tensor([float(images.train.pixels[:, 0].numel()) for images in sets])
 
     def batch(self, step: int) -> Tensor:
         """Crops float32 (n, C, h, w) in [0, 1], on the CPU."""
