@@ -127,7 +127,7 @@ def try_compiled(mode: Mode, function: Callable[..., Any], *example: Any) -> tup
     return compiled, mode
 
 
-def forward_flops(module: torch.nn.Module, shape: tuple[int, ...], device: str = "cpu") -> float:
+def forward_flops(module: Callable[[torch.Tensor], Any], shape: tuple[int, ...], device: str = "cpu") -> float:
     """Floating-point operations of one forward pass on one input of this shape."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -18,8 +18,20 @@ ORDER = [
     {"space"},
     {"distillers"},
     {"evaluators", "protocols"},
-    {"artifact", "record", "report", "pages", "grid", "folder", "configure", "controls", "outcome", "scoring"},
-    {"road", "evaluation", "reference", "metrics", "robustness", "assess"},
+    {
+        "artifact",
+        "record",
+        "report",
+        "pages",
+        "grid",
+        "folder",
+        "configure",
+        "controls",
+        "outcome",
+        "scoring",
+        "reconstruction",
+    },
+    {"road", "evaluation", "reference", "metrics", "robustness", "assess", "codec_training"},
     {"compare"},
     {"bridges", "leaderboard", "testing"},
     {"cli"},
@@ -28,7 +40,7 @@ RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 SEPARATE = {"augment", "networks", "budget", "codecs"}  # never use each other, nor the reading of data
 READING = {"data", "columns", "decode", "sources"}
 SHARED = {
-    "codecs": {"base"},
+    "codecs": {"base", "diffusers"},
     "distillers": {"base", "loop", "gradients", "experts", "selection"},
 }  # what files of these folders may import of their own
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
     "import": ("latentdd_plugin.cli.importing", "bring another project's distilled set in, as an artifact"),
     "export": ("latentdd_plugin.cli.exporting", "write an artifact as another project's files"),
+    "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder of one's own"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, algorithms, evaluators and data sets that are installed"),
 }
 INTERRUPTED = 130

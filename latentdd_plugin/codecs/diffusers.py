@@ -30,6 +30,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = "diffusion_pytorch_model.safetensors.index.json"
 HUB_TIMEOUT = 4.0  # seconds until the hub counts as unreachable
 PROBED_SIDES = (64, 128, 256, 512)  # pixels; the first one that the encoder takes is used
+TINY_BLOCKS = (1, 2)  # of an autoencoder of our own: residual blocks at twice the code's size, and at the code's
 NO_ARCHITECTURE = frozenset({"sample_size", "force_upcast"})  # settings of a model that do not change what it computes
 
 
@@ -51,7 +52,8 @@ class Diffusers(Codec):
         path: local folder; wins over `repo`.
         architecture: class and digest of the model's own configuration, filled in from the weights; given (from a
             record), the weights must have it.
-        trained_on: names of the data sets the weights have seen, for the record; `unknown` where nobody says.
+        trained_on: names of the data sets the weights have seen, for the record. None asks the folder's training.json,
+            which `dd-bench codec train` leaves; `unknown` where nobody says.
 
     Attributes:
         source: where the weights came from, without absolute paths: folder, or repo, revision, commit and subfolder.
@@ -75,11 +77,10 @@ class Diffusers(Codec):
         path: str | None = None,
         *,
         architecture: str | None = None,
-        trained_on: Sequence[str] = ("unknown",),
+        trained_on: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.repo, self.revision, self.subfolder, self.path = repo, revision, subfolder, path
-        self.trained_on = tuple(trained_on)
         if path is not None:
             folder = _local_folder(Path(path), subfolder)
             self.source: dict[str, Json] = {"folder": folder.resolve().name}
@@ -89,6 +90,7 @@ class Diffusers(Codec):
             self.source = {"repo": repo, "revision": revision or "main", "commit": commit, "subfolder": subfolder}
         else:
             raise UsageError("diffusers: give codec.path=FOLDER (local weights) or codec.repo=OWNER/NAME (hub id)")
+        self.trained_on = _trained_on(folder) if trained_on is None else tuple(trained_on)
         self.model = _load(folder)
         self.weights_sha256: str = _sha256(folder)
         self.source["sha256"] = self.weights_sha256
@@ -225,6 +227,47 @@ def _load(folder: Path) -> Any:
     return model.float().requires_grad_(False)
 
 
+KINDS = ("tiny", "kl")
+
+
+def untrained(kind: str, *, f: int, channels: int, width: int, colours: int) -> Any:
+    """A fresh autoencoder, drawn from torch's global generator: f (a power of 2) pixels a side to one of the code.
+
+    `tiny` is an AutoencoderTiny without blocks at the image's own size, where they cost most: one at twice the code's
+    size, two at the code's. `kl` is an AutoencoderKL without attention: width, then twice as many channels inside.
+
+    Args:
+        kind: one of KINDS.
+        f: the factor.
+        channels: of the code.
+        width: channels inside; a multiple of 8 for `kl`.
+        colours: channels of the images.
+    """
+    import diffusers
+
+    stages = f.bit_length()
+    images = {"in_channels": colours, "out_channels": colours, "latent_channels": channels, "scaling_factor": 1.0}
+    if kind == "tiny":
+        widths, blocks = (width,) * stages, ((0,) * stages + TINY_BLOCKS)[-stages:]
+        blocks = (0, *blocks[1:])
+        return diffusers.AutoencoderTiny(
+            encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths,
+            num_encoder_blocks=blocks,
+            num_decoder_blocks=blocks[::-1],
+            **images,
+        )
+    return diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * stages,
+        up_block_types=("UpDecoderBlock2D",) * stages,
+        block_out_channels=(width, *(2 * width,) * (stages - 1)),
+        layers_per_block=1,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        **images,
+    )
+
+
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
@@ -235,6 +278,15 @@ def _read_config(folder: Path) -> Mapping[str, Json]:
     except (OSError, ValueError) as error:
         raise UsageError(f"diffusers: {folder}/config.json cannot be read: {error}") from error
     return config if isinstance(config, dict) else {}
+
+
+def _trained_on(folder: Path) -> tuple[str, ...]:
+    """The data sets that the folder's training.json names."""
+    try:
+        names = json.loads((folder / "training.json").read_text(encoding="utf-8"))["trained_on"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ("unknown",)
+    return tuple(map(str, names))
 
 
 def _weight_files(folder: Path) -> list[Path]:

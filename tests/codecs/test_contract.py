@@ -40,7 +40,7 @@ def ready(name, shape):
 
 
 def test_there_are_codecs_to_test():
-    assert {"identity", "dct", "pca"} <= set(NAMES)
+    assert {"identity", "downscale", "dct", "fred", "pca", "tiny-vae"} <= set(NAMES)
 
 
 @each_shape
@@ -77,9 +77,9 @@ def test_the_gradient_reaches_every_code(name, shape):
     assert bool((codes.grad.flatten(1).abs().amax(1) > 0).all())
     direction = torch.randn(codes.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        step = 1e-2 * direction
-        change = sized.decode(codes + step).square().sum() - sized.decode(codes - step).square().sum()
-    torch.testing.assert_close((codes.grad * step).sum() * 2, change, rtol=0.02, atol=0.02)
+        step = 1e-3 * direction  # small, because a network has kinks
+        change = sized.decode(codes + step).double().square().sum() - sized.decode(codes - step).double().square().sum()
+    torch.testing.assert_close((codes.grad * step).double().sum() * 2, change, rtol=0.02, atol=0.002)
 
 
 @each_codec
@@ -102,7 +102,8 @@ def test_from_its_configuration_comes_the_same_codec(name, shape):
     assert again.config() == kept == sized.codec.config()
     again.load_state_dict(sized.codec.state_dict())
     assert fingerprint(again) == fingerprint(sized.codec) == sized.fingerprint
-    torch.testing.assert_close(again.decode(sized.codec.encode(x)), sized.codec.decode(sized.codec.encode(x)))
+    codes = sized.encode(x)
+    torch.testing.assert_close(again.decode(codes), sized.codec.decode(codes))
 
 
 @each_codec
@@ -116,9 +117,11 @@ def test_the_fingerprint_is_stable_and_knows_the_configuration(name):
         assert made(name, (3, 12, 12)).fingerprint != sized.fingerprint
 
 
-FROZEN = {  # training-free codecs at (3, 16, 16); their class, its place and its configuration never change
+FROZEN = {  # those that learn nothing from a run, at (3, 16, 16): class, place, configuration and weights never change
     "identity": "2e64266cb6012302d3e4f7e6f925c0fc61787e7a5d364ac2e74bca4b4f36b188",
+    "downscale": "93883c03650e3553e02040bc86eda31a559d7c1fae05f4ad1cc7eb50ddee77f6",
     "dct": "8b1e4cc648aaf37006d3b541d07e9a6a0fbe6028d6c4f35b7b463021ba2d6c40",
+    "tiny-vae": "366d0199e038a881ddcaf25d2a5437d73fd1d9ed3635cdac23f7927866ee8966",
 }
 
 
@@ -129,10 +132,12 @@ def test_spatial_means_that_flips_commute(name, shape):
     if not sized.spatial:
         assert not sized.codec.spatial or min(sized.code_shape[1:]) < 2
         return
-    codes = sized.encode(x)
+    codes, decode = sized.encode(x), sized.codec.decode  # with what was padded, which lies on one side only
+    learned = bool(list(sized.codec.parameters()))
     for axis in (2, 3):
-        flipped, expected = sized.decode(codes.flip(axis)), sized.decode(codes).flip(axis)
-        assert float((flipped - expected).abs().mean()) < 0.1 * float((sized.decode(codes) - flipped).abs().mean())
+        flipped, expected = decode(codes.flip(axis)), decode(codes).flip(axis)
+        bound = (0.3 if learned else 0.1) * float((decode(codes) - flipped).abs().mean())
+        assert float((flipped - expected).abs().mean()) < bound
 
 
 @each_codec

@@ -1,0 +1,37 @@
+"""A small autoencoder that comes with the package: nothing to download, nothing to fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from latentdd_plugin.codecs.diffusers import Diffusers
+from latentdd_plugin.errors import UsageError
+
+BUNDLED = Path(__file__).parents[1] / "weights"
+FACTORS = (4, 8)
+
+
+class TinyVAE(Diffusers):
+    """An AutoencoderTiny trained by `dd-bench codec train`. Codes are float32 (N, 4, H/f, W/f).
+
+    The command, the data and the course of the training are in `weights/tiny-vae-f<f>/training.json`, the terms of the
+    data in `weights/README.md`. Its decoder saw the data sets in `trained_on`: on those, compare bytes with decoder.
+
+    Args:
+        f: pixels of a side that become one, 4 or 8. 4 for images up to about 64 pixels, 8 for larger ones.
+
+    Raises:
+        UsageError: no weights for this f.
+    """
+
+    locations: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, f: int = 4) -> None:
+        if f not in FACTORS:
+            raise UsageError(
+                f"tiny-vae: codec.f={f}: there are weights for {' and '.join(map(str, FACTORS))}; "
+                f"`dd-bench codec train --f {f}` makes others"
+            )
+        super().__init__(path=str(BUNDLED / f"tiny-vae-f{f}"))
+        self.f = f
