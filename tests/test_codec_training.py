@@ -1,6 +1,7 @@
 """`dd-bench codec train`: a small autoencoder of one's own, from the command line to `codec.path=`."""
 
 import json
+import logging
 import signal
 
 import children
@@ -25,6 +26,15 @@ def called(words):
 
 def weights(folder):
     return (folder / "diffusion_pytorch_model.safetensors").read_bytes()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def log_level():
+    """`--quiet` is for one command, not for the tests that follow."""
+    logger = logging.getLogger("latentdd_plugin")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture(scope="module")

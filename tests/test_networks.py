@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from latentdd_plugin.networks import MLP, ConvNet, convnet_depth, matching_network, register_with_timm
+from latentdd_plugin.randomness import seeded
 
 
 def parameters(network):
@@ -90,7 +91,8 @@ def test_reset_draws_what_torch_draws(network):
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             bound = 1 / math.sqrt(module.weight[0].numel())
-            theirs = type(module)(*_arguments(module))
+            with seeded(0, "reference"):
+                theirs = type(module)(*_arguments(module))
             for ours, reference in ((module.weight, theirs.weight), (module.bias, theirs.bias)):
                 assert float(ours.detach().abs().max()) <= bound
                 if ours.numel() > 1000:
