@@ -22,6 +22,7 @@ ORDER = [
     {"road", "evaluation", "reference", "assess"},
     {"compare"},
     {"bridges", "leaderboard", "testing"},
+    {"cards"},
     {"cli"},
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
