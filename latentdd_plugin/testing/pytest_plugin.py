@@ -34,23 +34,35 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     """Add a test for each contract, before other plug-ins choose among them."""
     for name in str(config.getoption("--dd-bench") or "").split(","):
         if name:
-            items.extend(PlugIn.from_parent(session, name=name, nodeid=name).collect())
+            subject, contracts = _prepared(name)
+            node = PlugIn.from_parent(session, name=name, nodeid=name, subject=subject, contracts=contracts)
+            report = config.hook.pytest_make_collect_report(collector=node)
+            config.hook.pytest_collectreport(report=report)  # the terminal counts what it is told of
+            items.extend(report.result)
+
+
+def _prepared(name: str) -> tuple[Any, Any]:
+    from latentdd_plugin.errors import UsageError
+
+    try:
+        subject, contracts = subject_of(name)
+        subject.prepare()
+    except UsageError as error:
+        raise pytest.UsageError(f"--dd-bench {name}: {error}") from None
+    return subject, contracts
 
 
 class PlugIn(pytest.Collector):
     """One named plug-in."""
 
+    def __init__(self, *, subject: Any, contracts: Any, **given: Any) -> None:
+        super().__init__(**given)
+        self.subject, self.contracts = subject, contracts
+
     def collect(self) -> Iterator[pytest.Item]:
         """A test for each of its contracts."""
-        from latentdd_plugin.errors import UsageError
-
-        try:
-            subject, contracts = subject_of(self.name)
-            subject.prepare()
-        except UsageError as error:
-            raise pytest.UsageError(f"--dd-bench {self.name}: {error}") from None
-        for contract in contracts:
-            yield ContractItem.from_parent(self, name=contract.__name__, subject=subject, contract=contract)
+        for contract in self.contracts:
+            yield ContractItem.from_parent(self, name=contract.__name__, subject=self.subject, contract=contract)
 
 
 class ContractItem(pytest.Item):

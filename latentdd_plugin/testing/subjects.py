@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from latentdd_plugin.configure import build_distiller, build_evaluator
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.errors import UsageError
 from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
+from latentdd_plugin.evaluators.train_scratch import TrainScratch
 from latentdd_plugin.space import Misfit, SizedCodec, build_codec
 from latentdd_plugin.testing.contracts import NotApplicable
 from latentdd_plugin.testing.samples import PICTURES, pictures, task, trial
@@ -26,6 +28,16 @@ COUNT = 6  # images that are encoded
 CODECS = ("dct", "pca", "identity")  # spatial codes, codes without a layout, pixels
 SMALL = {"iterations": 2, "batch_real": 8}  # where a method has such options and the caller does not set them
 SEEDS = (5, 6)  # that evaluators are tried with
+
+
+@contextmanager
+def _crashes_left_to_the_contracts() -> Iterator[None]:
+    """Let a refusal pass, and keep a constructor's own failure for the contracts to find."""
+    try:
+        yield
+    except UsageError as error:
+        if error.__cause__ is None:
+            raise
 
 
 @dataclass(frozen=True)
@@ -135,8 +147,9 @@ class DistillerSubject:
         self._kept: dict[tuple[str, str], SyntheticSet] = {}
 
     def prepare(self) -> None:
-        """Make it once; UsageError where it cannot be made with these options."""
-        self.build()
+        """Make it once; UsageError where it refuses these options."""
+        with _crashes_left_to_the_contracts():
+            self.build()
 
     def build(self, match: str = "code", codec: str = "dct", **more: Json) -> Distiller:
         """A new one; UsageError where it does not look at this match space."""
@@ -170,11 +183,14 @@ class EvaluatorSubject:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.cls: type[Evaluator] = type(self.build())
+        known = name in plugins.entries("evaluators") or ":" in name
+        self.cls: type[Evaluator] = plugins.resolve("evaluators", name, base=Evaluator).cls if known else TrainScratch
         self._scores: dict[int, Score] = {}
 
     def prepare(self) -> None:
-        """Nothing is left to make."""
+        """Make it once; UsageError where there is no such architecture."""
+        with _crashes_left_to_the_contracts():
+            self.build()
 
     def build(self) -> Evaluator:
         """A new one."""
