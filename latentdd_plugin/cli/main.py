@@ -20,6 +20,8 @@ COMMANDS = {
     "run": ("latentdd_plugin.cli.run", "distil a data set with one codec and one algorithm, and score the result"),
     "compare": ("latentdd_plugin.cli.compare", "compare codecs, algorithms and precisions at one budget"),
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
+    "check": ("latentdd_plugin.cli.check", "hold a codec or an algorithm to the contracts, and measure its card"),
+    "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, an algorithm or an evaluator"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, algorithms, evaluators and data sets that are installed"),
 }
 INTERRUPTED = 130
