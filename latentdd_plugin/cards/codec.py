@@ -18,7 +18,6 @@ from torch import Tensor
 from latentdd_plugin import data, numerics, protocols
 from latentdd_plugin.cards.judged import accuracies
 from latentdd_plugin.cards.quality import psnr, ssim, window_side
-from latentdd_plugin.errors import UsageError
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.record import environment
 from latentdd_plugin.space import SizedCodec, build_codec, code_set, pixel_set
@@ -98,12 +97,7 @@ def held_out_of_training(config: RunConfig) -> RunConfig:
     """The configuration with a validation part, which is what scores; UsageError with all its faults."""
     fraction = config.dataset.validation or HELD_OUT
     config = replace(config, dataset=replace(config.dataset, validation=fraction), split="validation", controls=False)
-    faults = config.faults()
-    if config.protocol not in protocols.PROTOCOLS:
-        faults.append(f"unknown protocol {config.protocol!r}; there are: {', '.join(protocols.PROTOCOLS)}")
-    if faults:
-        raise UsageError(faults)
-    return config
+    return config.check()
 
 
 def dataset_entry(images: ImageData, config: RunConfig, held_out: Images) -> dict[str, Json]:

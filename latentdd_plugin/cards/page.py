@@ -13,7 +13,7 @@ from typing import Any
 
 from latentdd_plugin.cards.codec import SHOWN, Pictures
 from latentdd_plugin.grid import write_file, write_grid
-from latentdd_plugin.pages import amount, points, render, spread
+from latentdd_plugin.pages import amount, count, points, render, spread
 from latentdd_plugin.record import points as interval
 from latentdd_plugin.types import Json, RunConfig
 
@@ -78,8 +78,8 @@ def codec_page(card: Mapping[str, Json], pictures: Pictures) -> str:
         ("decoder", amount(codec["decoder_bytes"]), "the tensors that decoding needs"),
         ("PSNR", f"{quality['psnr']['mean']:.2f} dB", f"± {quality['psnr']['std']:.2f} over images"),
         ("SSIM", f"{quality['ssim']['mean']:.3f}", f"± {quality['ssim']['std']:.3f}, window {quality['ssim_window']}"),
-        ("encode", f"{speed['encode_images_s']:,.0f}/s", f"images, {speed['device']}, batch {speed['batch']}"),
-        ("decode", f"{speed['decode_images_s']:,.0f}/s", f"images, {speed['threads']} threads"),
+        ("encode", _rate(speed["encode_images_s"]), f"images, {speed['device']}, batch {speed['batch']}"),
+        ("decode", _rate(speed["decode_images_s"]), f"images, {count(speed['threads'], 'thread')}"),
         ("trained on", trained or ("these images" if codec["fitted"] else "nothing"), ""),
     ]
     return _page(
@@ -93,6 +93,11 @@ def codec_page(card: Mapping[str, Json], pictures: Pictures) -> str:
         grid=grid,
         details=("codec", "dataset", "environment"),
     )
+
+
+def _rate(a_second: float) -> str:
+    """Three digits say enough: `2,070,000/s`."""
+    return f"{float(f'{a_second:.3g}'):,.0f}/s" if a_second >= 100 else f"{a_second:.3g}/s"
 
 
 def _codec_lead(card: Mapping[str, Json]) -> str:

@@ -6,7 +6,7 @@
   dd-bench check algo dm algo.iterations=50
 
 A codec is measured on a part held out of the data set's training split (a fifth, or dataset.validation), an algorithm
-on the digits. No test image is read. Exit code 1 says that a contract is broken.
+on the digits. No test image is read. Exit code 1 says that a contract is broken; then there is no card.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,29 +50,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print what the contracts say, then measure the card; 1 if a contract is broken."""
-    from latentdd_plugin import numerics
+    """Print what the contracts say; 1 if one is broken, else measure the card."""
     from latentdd_plugin.cli.run import start_logging
     from latentdd_plugin.testing import run_contracts
 
     start_logging(quiet=args.quiet)
     config = asked(args)
-    subject, contracts = subject_of(args.kind, config)
-    threads = numerics.resolve(config).threads
-    findings = run_contracts(subject, contracts)
+    findings = run_contracts(*subject_of(args.kind, config))
+    broken = any(finding.status == "broken" for finding in findings)
     sys.stdout.write(f"{args.kind} {args.name}\n{told(findings)}")
+    if broken:
+        sys.stdout.write("no card before they hold\n" if not args.contracts_only else "")
+        return 1
     if not args.contracts_only:
-        import torch
-
-        torch.set_num_threads(threads)
+        sys.stdout.flush()
         for path in card(args, config, findings):
             sys.stdout.write(f"{path}\n")
-    return 1 if any(finding.status == "broken" for finding in findings) else 0
+    return 0
 
 
 def asked(args: argparse.Namespace) -> RunConfig:
     """The configuration that flags and keys describe; UsageError with every fault seen in them."""
     from latentdd_plugin.cli import overrides, request
+    from latentdd_plugin.configure import build_judges
 
     if args.kind == "algo" and args.dataset is not None:
         raise UsageError("--dataset: an algorithm's card is measured on the digits")
@@ -80,11 +81,10 @@ def asked(args: argparse.Namespace) -> RunConfig:
     given = [overrides.key_of(word) for word in words]
     faults += [fault for key in given if (fault := _fault(args.kind, key))]
     config, _, more = request.typed(overrides.composed(words))
-    if faults or more:
-        raise UsageError([*faults, *more])
+    faults += [*more, *request.dataset_faults(config.dataset.name), *build_judges(config)[2]]
+    if faults:
+        raise UsageError(faults)
     if config.algo.get("preset") == request.AUTO:
-        from dataclasses import replace
-
         config = replace(config, algo={**config.algo, "preset": request.auto_preset(config.device)})
     return config
 

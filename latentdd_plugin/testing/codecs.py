@@ -295,13 +295,15 @@ def spatial(subject: CodecSubject) -> None:
     if not samples:
         raise NotApplicable("it does not say that it is spatial, or has no spatial codes")
     for sample in samples:
+        codec = subject_codec(sample)  # without what padding adds: the cut off side is another one after a flip
+        with torch.no_grad():
+            decoded = codec.decode(sample.codes)
         for axis, name in ((2, "height"), (3, "width")):
             with torch.no_grad():
-                flipped = sample.sized.decode(sample.codes.flip(axis))
-            expected = sample.decoded.flip(axis)
-            off, whole = float((flipped - expected).abs().mean()), float((sample.decoded - flipped).abs().mean())
+                flipped = codec.decode(sample.codes.flip(axis))
+            off, whole = float((flipped - decoded.flip(axis)).abs().mean()), float((decoded - flipped).abs().mean())
             say = f"images {sample.shape}, {name}: decode(flip(z)) is {off:.3g} from flip(decode(z))"
-            bound = 0.5 if subject.codec.costly else 0.1
+            bound = 0.5 if codec.costly else 0.1
             require(off < bound * whole, f"{say}, a flip changes {whole:.3g}")
 
 
