@@ -6,7 +6,9 @@ from pathlib import Path
 import fresh
 import pytest
 
+from latentdd_plugin.testing import run_contracts
 from latentdd_plugin.testing.__main__ import reference
+from latentdd_plugin.testing.pytest_plugin import subject_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIALS = ["add-a-codec.md", "add-an-algorithm.md"]
@@ -33,6 +35,14 @@ def test_the_tutorials_hold_what_is_executed():
         kinds = [kind for kind, _, _ in blocks((DOCS / name).read_text())]
         assert kinds.count("python") == 1
         assert kinds.count("console") >= 4
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_the_file_of_a_tutorial_keeps_to_every_contract(name, tmp_path):
+    ((_, title, content),) = (block for block in blocks((DOCS / name).read_text()) if block[0] == "python")
+    (tmp_path / title).write_text(content)
+    subject, contracts = subject_of(f"{tmp_path / title}:{title.removesuffix('.py').capitalize()}")
+    assert "broken" not in {finding.status for finding in run_contracts(subject, contracts)}
 
 
 @pytest.mark.slow

@@ -54,14 +54,14 @@ def test_contracts_alone_write_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("kind", "name", "says"),
     [
-        ("codec", "Doubles", "BROKEN  float32             images (1, 8, 8): decoded images are torch.float64\n"),
-        ("algo", "OneClass", "BROKEN  label_balance       dct, match=code: codes by class [20, 0, 0, 0, 0, 0, 0, 0"),
+        ("codec", "Doubles", "BROKEN float32 images (1, 8, 8): decoded images are torch.float64"),
+        ("algo", "OneClass", "BROKEN label_balance dct, match=code: codes by class [20, 0, 0, 0, 0, 0, 0, 0"),
     ],
 )
 def test_a_broken_contract_is_exit_1_and_leaves_no_card(kind, name, says, tmp_path, capsys):
     assert check(kind, f"{BROKEN}:{name}", *QUICK) == 1
     out = capsys.readouterr().out
-    assert says in out
+    assert says in " ".join(out.split())
     assert "contracts broken\n" in out
     assert "no card" in out
     assert list(tmp_path.iterdir()) == []

@@ -49,9 +49,9 @@ def broken(tmp_path, monkeypatch):
     distribution("sound", "[dd_bench.codecs]\ntwin = sound:Part\nsound = sound:Part\n", CODEC + "Part = Identity")
     distribution("second", "[dd_bench.codecs]\ntwin = second:Part\n", CODEC + "Part = Identity")
     distribution("malformed", "no section\n")
-    distribution("numbers", "[dd_bench.datasets]\nnumbers = numbers:SET\n", "SET = 3")
+    distribution("figures", "[dd_bench.datasets]\nfigures = figures:SET\n", "SET = 3")
     yield site
-    for name in [*FAULTS, "lacking", "sound", "second", "numbers"]:
+    for name in [*FAULTS, "lacking", "sound", "second", "figures"]:
         sys.modules.pop(name, None)
 
 
@@ -88,7 +88,7 @@ def test_without_check_nothing_is_imported(broken, capsys):
 
 def test_a_dataset_that_is_no_function_is_shown(broken, capsys):
     assert main.main(["list", "datasets", "--check"]) == 0
-    assert "dataset numbers = numbers:SET (of numbers 1.5): a function is wanted" in capsys.readouterr().out
+    assert "dataset figures = figures:SET (of figures 1.5): a function is wanted" in capsys.readouterr().out
 
 
 def test_everything_else_runs_beside_them(broken, tmp_path, monkeypatch, tiny_protocol, capsys):
