@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdd_plugin import plugins
-from latentdd_plugin.codecs.base import Codec, decoder_bytes, decoder_state, fingerprint, is_fitted
+from latentdd_plugin.codecs.base import decoder_bytes, decoder_state, fingerprint, is_fitted
 from latentdd_plugin.testing.contracts import (
     Contract,
     NotApplicable,
@@ -39,7 +39,7 @@ def options(subject: CodecSubject) -> None:
 @contract(CODEC_CONTRACTS)
 def sizes(subject: CodecSubject) -> None:
     """An image size is taken, padded (`multiple`) or refused with the sizes that work; never silently cropped."""
-    found = subject._found
+    found = subject.found
     for shape, failure in subject.failures.items():
         require(False, f"images {shape}: {failure}")
     for shape, refusal in subject.refusals.items():
@@ -60,19 +60,14 @@ def shapes(subject: CodecSubject) -> None:
     for sample in subject.samples:
         padded = sample.sized.sized(sample.images)
         with torch.no_grad():
-            codes = subject_codec(sample).encode(padded)
-            images = subject_codec(sample).decode(codes)
+            codes = sample.codec.encode(padded)
+            images = sample.codec.decode(codes)
         wanted = (COUNT, *sample.sized.code_shape)
         require(
             tuple(codes.shape) == wanted, f"{COUNT} images {sample.shape}: codes {tuple(codes.shape)}, not {wanted}"
         )
         same = images.shape == padded.shape
         require(same, f"encode was given {tuple(padded.shape)}, decode gives {tuple(images.shape)} back")
-
-
-def subject_codec(sample: Sample) -> Codec:
-    """The codec inside, which sees enlarged and padded images."""
-    return sample.sized.codec
 
 
 @contract(CODEC_CONTRACTS)
@@ -178,7 +173,7 @@ def inputs_kept(subject: CodecSubject) -> None:
 def frozen(subject: CodecSubject) -> None:
     """Use changes no weight; no weight wants a gradient; the module stays in evaluation mode."""
     for sample in subject.samples:
-        codec = subject_codec(sample)
+        codec = sample.codec
         before = {name: tensor.clone() for name, tensor in codec.state().items()}
         codes = sample.sized.encode(sample.images).detach().clone().requires_grad_()
         sample.sized.decode(codes).sum().backward()
@@ -195,7 +190,7 @@ def frozen(subject: CodecSubject) -> None:
 def config_round_trip(subject: CodecSubject) -> None:
     """`config()` as JSON makes the same codec again, which with the same state has the same fingerprint and codes."""
     for sample in subject.samples:
-        codec = subject_codec(sample)
+        codec = sample.codec
         where = {name: getattr(codec, name) for name in codec.locations}
         again = require_round_trip(codec, where).eval()
         again.load_state_dict(codec.state_dict())
@@ -214,14 +209,14 @@ def fingerprint_stable(subject: CodecSubject) -> None:
     """The fingerprint is the same in a second build, does not change with use, and knows the image size if asked."""
     samples = subject.samples
     sample = samples[0]
-    before = fingerprint(subject_codec(sample))
+    before = fingerprint(sample.codec)
     sample.sized.decode(sample.sized.encode(sample.images))
-    after = fingerprint(subject_codec(sample))
+    after = fingerprint(sample.codec)
     require(after == before, f"use changed it from {before[:12]}… to {after[:12]}…")
     second = fingerprint(subject.build(sample.shape).codec)
     require(second == before, f"a second build has {second[:12]}…, the first {before[:12]}…")
-    if "image_shape" in sample.sized.codec.config() and len(samples) > 1:
-        other = fingerprint(subject_codec(samples[1]))
+    if "image_shape" in sample.codec.config() and len(samples) > 1:
+        other = fingerprint(samples[1].codec)
         require(other != before, f"it is the same for images {sample.shape} and {samples[1].shape}")
 
 
@@ -229,7 +224,7 @@ def fingerprint_stable(subject: CodecSubject) -> None:
 def decoder_counted(subject: CodecSubject) -> None:
     """What `decode` reads is in `state()` as `decoder.*` or `shared.*`: that is the decoder's size."""
     for sample in subject.samples:
-        codec = subject_codec(sample)
+        codec = sample.codec
         counted = sum(t.numel() * t.element_size() for t in decoder_state(codec).values())
         require(decoder_bytes(codec) == counted, f"{decoder_bytes(codec)} bytes are counted, the state has {counted}")
         require(counted or not is_fitted(codec), "it learns from the images, but its decoder has no bytes")
@@ -248,7 +243,7 @@ def decoder_counted(subject: CodecSubject) -> None:
 def moves(subject: CodecSubject) -> None:
     """It moves as a whole: no tensor outside parameters and buffers; it works in float64, in autocast, on a GPU."""
     for sample in subject.samples:
-        stray = sorted(_stray_tensors(subject_codec(sample)))
+        stray = sorted(_stray_tensors(sample.codec))
         require(not stray, f"{', '.join(stray)}: a tensor that is no buffer stays behind when the codec is moved")
         for device, dtype in _places():
             moved = copy.deepcopy(sample.sized)
@@ -295,7 +290,7 @@ def spatial(subject: CodecSubject) -> None:
     if not samples:
         raise NotApplicable("it does not say that it is spatial, or has no spatial codes")
     for sample in samples:
-        codec = subject_codec(sample)  # without what padding adds: the cut off side is another one after a flip
+        codec = sample.codec  # without what padding adds: the cut off side is another one after a flip
         with torch.no_grad():
             decoded = codec.decode(sample.codes)
         for axis, name in ((2, "height"), (3, "width")):

@@ -48,6 +48,11 @@ class Sample:
     sized: SizedCodec
     images: Tensor  # float32 (6, C, H, W) in [0, 1]
 
+    @property
+    def codec(self) -> Codec:
+        """The codec inside, which sees enlarged and padded images."""
+        return self.sized.codec
+
     @cached_property
     def codes(self) -> Tensor:
         """The images' codes (6, c, h, w)."""
@@ -80,7 +85,7 @@ class CodecSubject:
 
     def prepare(self) -> None:
         """Make it for every shape; UsageError where it refuses them all, which absent weights look like."""
-        if not self._found and len(self.refusals) == len(SHAPES):
+        if not self.found and len(self.refusals) == len(SHAPES):
             raise next(iter(self.refusals.values()))
 
     def build(self, shape: Shape) -> SizedCodec:
@@ -91,13 +96,14 @@ class CodecSubject:
         return sized
 
     @cached_property
-    def _found(self) -> list[Sample]:
+    def found(self) -> list[Sample]:
+        """One for each shape that it takes; the others go to `refusals` and `failures`."""
         found: list[Sample] = []
         sizeless = "image_shape" not in inspect.signature(self.cls).parameters and not _learns(self.cls)
         for shape in SHAPES:
             try:
                 if found and sizeless and "upsample" not in self.spec:  # one object serves every size
-                    sized = SizedCodec(found[0].sized.codec, shape)
+                    sized = SizedCodec(found[0].codec, shape)
                     _ = sized.code_shape
                 else:
                     sized = self.build(shape)
@@ -111,15 +117,15 @@ class CodecSubject:
 
     @property
     def samples(self) -> list[Sample]:
-        """One for each shape that it takes; NotApplicable where there is none."""
-        if not self._found:
+        """Those; NotApplicable where there is none."""
+        if not self.found:
             raise NotApplicable("it takes none of the sizes tried, see `sizes`")
-        return self._found
+        return self.found
 
     @property
     def codec(self) -> Codec:
         """The codec itself, made for the first shape that it takes."""
-        return self.samples[0].sized.codec
+        return self.samples[0].codec
 
 
 def _learns(cls: type[Codec]) -> bool:
