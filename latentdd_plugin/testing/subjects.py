@@ -81,7 +81,7 @@ class CodecSubject:
         self.name, self.spec = name, {"name": name, **options}
         self.cls: type[Codec] = plugins.resolve("codecs", name, base=Codec).cls
         self.refusals: dict[Shape, UsageError] = {}  # sizes that the codec refuses
-        self.failures: dict[Shape, Exception] = {}  # sizes at which it breaks
+        self.failures: dict[Shape, BaseException] = {}  # sizes at which it breaks
 
     def prepare(self) -> None:
         """Make it for every shape; UsageError where it refuses them all, which absent weights look like."""
@@ -111,7 +111,7 @@ class CodecSubject:
             except UsageError as error:
                 broken = isinstance(error, Misfit) or error.__cause__ is not None
                 (self.failures if broken else self.refusals)[shape] = error
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.failures[shape] = error
         return found
 
