@@ -125,6 +125,6 @@ def code_protocol(space: CodeSpace, trial: Trial) -> Protocol:
     steps = trial.protocol.steps_for(trial.side)
     return replace(
         trial.protocol,
-        steps=() if steps is None else ((max(space.codec.code_shape), steps),),
+        steps=() if steps is None else ((trial.side, steps),),
         augment=tuple(op for op in trial.protocol.augment if op in usable),
     )

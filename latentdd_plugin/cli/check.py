@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COMMON = ("evaluator", "protocol", "seed", "device", "amp", "compile", "threads")
 KEYS = {"codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
-OPEN = {"codec": ("codec", "dataset"), "algo": ("algo", "codec", "dataset")}
+OPEN = {"codec": ("codec", "dataset"), "algo": ("algo", "codec")}
 MARKS = {"passed": "ok", "broken": "BROKEN", "skipped": "skipped"}
 
 
