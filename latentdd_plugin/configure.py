@@ -104,7 +104,10 @@ def build_evaluator(name: str) -> Evaluator:
     """An evaluator by entry name, dotted path or file; any other name is an architecture to train from scratch."""
     if name in plugins.entries("evaluators") or ":" in name:
         preset = plugins.resolve("evaluators", name, base=Evaluator)
-        evaluator: Evaluator = preset.cls(**preset.config)
+        try:
+            evaluator: Evaluator = preset.cls(**preset.config)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"evaluator {name}: {error}") from error
         return evaluator
     from latentdd_plugin.evaluators.architectures import is_known
 

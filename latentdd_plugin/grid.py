@@ -28,6 +28,7 @@ def write_grid(
     classes: Sequence[str],
     *,
     per_class: int = 8,
+    captions: tuple[str, str] = CAPTIONS,
 ) -> None:
     """A PNG with a row per class: its first decoded codes, and after a gap the real image nearest to each.
 
@@ -38,6 +39,7 @@ def write_grid(
         neighbours: float (M, C, H, W) in [0, 1], one for each decoded code; None leaves the right half out.
         classes: class names by label; the first 50 with images are shown.
         per_class: images a row.
+        captions: what stands over the two halves.
 
     Raises:
         RunFailed: the file cannot be written.
@@ -49,10 +51,10 @@ def write_grid(
     width, height = _cell_size(int(decoded.shape[-1]), int(decoded.shape[-2]))
     font = _font(max(13, 2 * columns * width // 60))  # still read when the page shows it at half its size
     left = math.ceil(max((font.getlength(name) for name, _ in rows), default=0)) + MARGIN
-    half = max(columns * (width + GAP) - GAP, math.ceil(font.getlength(CAPTIONS[1])))
-    halves = [(decoded, left, CAPTIONS[0])]
+    half = max(columns * (width + GAP) - GAP, math.ceil(font.getlength(captions[1])))
+    halves = [(decoded, left, captions[0])]
     if neighbours is not None:
-        halves.append((neighbours, left + half + MARGIN, CAPTIONS[1]))
+        halves.append((neighbours, left + half + MARGIN, captions[1]))
     top = math.ceil(1.6 * font.size)
     sheet = Image.new("RGBA", (halves[-1][1] + half, top + len(rows) * (height + GAP)))
     draw = ImageDraw.Draw(sheet)

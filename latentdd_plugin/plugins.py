@@ -31,6 +31,7 @@ __all__ = [
     "find",
     "load",
     "near",
+    "parameters",
     "problems",
     "resolve",
 ]
@@ -102,15 +103,20 @@ def resolve(
     return preset
 
 
-def check_arguments(cls: type, config: Mapping[str, Json]) -> list[str]:
-    """One fault for each key that is no parameter of the class's constructor."""
-    parameters = list(inspect.signature(cls).parameters.values())
+def parameters(cls: type) -> list[inspect.Parameter]:
+    """The constructor's parameters; none where a plug-in's class defines no constructor of its own."""
     maker = next(c for c in cls.__mro__ if "__init__" in vars(c))
     if hasattr(cls, "contract") and not hasattr(maker, "contract"):  # the constructor of torch's Module, say
-        parameters = []
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return []
-    allowed = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return list(inspect.signature(cls).parameters.values())
+
+
+def check_arguments(cls: type, config: Mapping[str, Json]) -> list[str]:
+    """One fault for each key that is no parameter of the class's constructor."""
+    known = parameters(cls)
+    if any(p.kind is p.VAR_KEYWORD for p in known):
+        return []
+    allowed = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes = f"it takes: {', '.join(allowed)}" if allowed else "it takes no options"
     return [f"{cls.__name__} has no option {k!r}{near(k, allowed)}; {takes}" for k in config if k not in allowed]
 

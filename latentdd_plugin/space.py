@@ -39,6 +39,10 @@ VALUES_A_CHUNK = 1 << 23  # of the training set, in float64, while its mean and 
 PIXELS_A_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations are held at once
 
 
+class Misfit(UsageError):
+    """The codec fails on images of this size, or gives back others than it was given."""
+
+
 class SizedCodec:
     """A codec made to fit images (C, H, W): grey to RGB, enlarging by `upsample`, padding; each undone by `decode`."""
 
@@ -63,14 +67,14 @@ class SizedCodec:
         """Let a codec that learns see the training images as `encode` gives them to it, once; others need nothing."""
         self.to(device)
         if self._to_fit:
-            self.codec.fit(lambda: (self._sized(part) for part in _float_batches(images, device)))
+            self.codec.fit(lambda: (self.sized(part) for part in _float_batches(images, device)))
             self._to_fit = False
 
     def encode(self, images: Tensor) -> Tensor:
         """Images float32 (N, C, H, W) in [0, 1] to codes (N, c, h, w)."""
-        return self.codec.encode(self._sized(images))
+        return self.codec.encode(self.sized(images))
 
-    def _sized(self, images: Tensor) -> Tensor:
+    def sized(self, images: Tensor) -> Tensor:
         """Images as the codec takes them."""
         if self._to_rgb:
             images = images.expand(-1, 3, -1, -1)
@@ -97,7 +101,7 @@ class SizedCodec:
         """(c, h, w) of one code, found by encoding an empty image.
 
         Raises:
-            UsageError: the codec cannot take this image size, or does not give it back.
+            UsageError: the codec refuses this image size. Misfit: it fails on it, or does not give it back.
         """
         c, h, w = self.image_shape
         device = next(iter([*self.codec.parameters(), *self.codec.buffers()]), torch.zeros(())).device
@@ -108,9 +112,9 @@ class SizedCodec:
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"the codec cannot take images of shape {self.image_shape}: {error}") from error
+            raise Misfit(f"the codec cannot take images of shape {self.image_shape}: {error}") from error
         if tuple(images.shape[1:]) != self.image_shape or codes.ndim != 4:
-            raise UsageError(
+            raise Misfit(
                 f"the codec does not fit images of shape {self.image_shape}: codes {tuple(codes.shape)} decode to "
                 f"{tuple(images.shape)}; set `multiple` in the codec, or dataset.image_size"
             )

@@ -34,6 +34,7 @@ ORDER = [
     {"road", "evaluation", "reference", "metrics", "robustness", "assess", "codec_training"},
     {"compare"},
     {"bridges", "leaderboard", "testing"},
+    {"cards"},
     {"cli"},
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}

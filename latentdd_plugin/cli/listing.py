@@ -20,28 +20,30 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The group, and whether to import."""
-    parser.add_argument("group", choices=tuple(plugins.GROUPS), help="which kind of plug-in")
+    groups = tuple(plugins.GROUPS)
+    parser.add_argument("group", nargs="?", choices=groups, help="which kind of plug-in (default all)")
     parser.add_argument("--check", action="store_true", help="import each entry and show what fails")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print the table; 1 if --check found an entry that cannot be used."""
-    found = plugins.entries(args.group)
-    heads = ("name", "from", "missing")
-    rows = [(e.name, _origin(e), missing(e) or "-") for e in found.values()]
-    faults: dict[str, str] = {}
-    if args.check:
-        faults = {name: fault for name in found if (fault := failure(args.group, name))}
-        heads = (*heads, "check")  # type: ignore[assignment]
-        rows = [(*row, "fails" if row[0] in faults else "ok") for row in rows]  # type: ignore[misc]
-    sys.stdout.write(_aligned([heads, *rows]))
-    if args.group == "evaluators":
-        sys.stdout.write("\nAny timm architecture is an evaluator too: resnet18, vit_tiny_patch16_224, …\n")
-    for fault in faults.values():
-        sys.stdout.write(f"\n{fault}\n")
+    """Print a table for each group; what fails has its reason under the table, and is no failure of this command."""
+    groups = [args.group] if args.group else list(plugins.GROUPS)
+    sys.stdout.write("\n".join(_table(group, check=args.check, titled=not args.group) for group in groups))
     for problem in plugins.problems():
         sys.stderr.write(f"dd-bench: ignored: {problem}\n")
-    return 1 if faults else 0
+    return 0
+
+
+def _table(group: str, *, check: bool, titled: bool) -> str:
+    found = plugins.entries(group)
+    rows = [(group if titled else "name", "from", "missing")]
+    rows += [(e.name, _origin(e), missing(e) or "-") for e in found.values()]
+    faults = {name: fault for name in found if (fault := failure(group, name))} if check else {}
+    checks = ["check", *("fails" if name in faults else "ok" for name in found)]
+    lines = [_aligned([(*row, mark) for row, mark in zip(rows, checks, strict=True)] if check else rows)]
+    if group == "evaluators":
+        lines.append("\nAny timm architecture is an evaluator too: resnet18, vit_tiny_patch16_224, …\n")
+    return "".join([*lines, *(f"\n{fault}\n" for fault in faults.values())])
 
 
 def _origin(entry: Entry) -> str:
@@ -63,11 +65,14 @@ def missing(entry: Entry) -> str:
 
 def absent_requirements(distribution: str, extra: str) -> list[str]:
     """The requirements of a distribution's extra that are not installed, or not in the version it wants."""
-    from packaging.requirements import Requirement
+    from packaging.requirements import InvalidRequirement, Requirement
 
     absent = []
-    for text in importlib.metadata.requires(distribution) or []:
-        requirement = Requirement(text)
+    for text in _requirements(distribution):
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
         marker = requirement.marker
         if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
             continue
@@ -81,13 +86,20 @@ def absent_requirements(distribution: str, extra: str) -> list[str]:
     return absent
 
 
+def _requirements(distribution: str) -> list[str]:
+    try:
+        return importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:  # metadata without a name
+        return []
+
+
 def failure(group: str, name: str) -> str | None:
     """Why an entry cannot be used, found by importing it; None when it can."""
     try:
         if group == "datasets":  # functions; the other groups hold classes
-            plugins.load(group, name)
-        else:
-            plugins.resolve(group, name, base=base_of(group))
+            loaded = plugins.load(group, name)
+            return None if callable(loaded) else f"dataset {plugins.find(group, name)}: a function is wanted"
+        plugins.resolve(group, name, base=base_of(group))
     except PluginError as error:
         return str(error)
     return None

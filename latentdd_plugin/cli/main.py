@@ -23,6 +23,8 @@ COMMANDS = {
     "import": ("latentdd_plugin.cli.importing", "bring another project's distilled set in, as an artifact"),
     "export": ("latentdd_plugin.cli.exporting", "write an artifact as another project's files"),
     "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder of one's own"),
+    "check": ("latentdd_plugin.cli.check", "hold a codec or an algorithm to the contracts, and measure its card"),
+    "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, an algorithm or an evaluator"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, algorithms, evaluators and data sets that are installed"),
 }
 INTERRUPTED = 130

@@ -112,6 +112,7 @@ def run_apart(orders: Sequence[Order], workers: int, finished: Callable[[Order],
                 live[_started(order)] = order
             for process in [p for p in live if p.poll() is not None]:
                 order = live.pop(process)
+                _close(process)
                 _settle(order, process.returncode)
                 finished(order)
             time.sleep(POLL_S)

@@ -16,7 +16,7 @@ from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.numerics import Mode, forward_flops, try_compiled
 from latentdd_plugin.protocols import Protocol
 from latentdd_plugin.randomness import generator, seeded
-from latentdd_plugin.types import Score
+from latentdd_plugin.types import Json, Score
 
 TEST_BATCH = 500
 
@@ -35,7 +35,7 @@ class TrainScratch(Evaluator):
     def evaluate(self, trial: Trial, seed: int) -> Score:
         """Accuracy (fraction) of one network on the held-out images."""
         with seeded(seed, f"evaluate/{self.arch}"):
-            network, name, kwargs = build(self.arch, trial.shape, trial.num_classes)
+            network, name, kwargs = self.network(trial)
         network = network.to(trial.numerics.device)
         params = sum(p.numel() for p in network.parameters())
         network, loss_of, logits_of, mode = self._prepare(network, trial)
@@ -43,6 +43,10 @@ class TrainScratch(Evaluator):
             train(network, loss_of, trial, mode, seed)
         accuracy = test(network, logits_of, trial, mode)
         return Score(self.arch, name, kwargs, params, seed, accuracy)
+
+    def network(self, trial: Trial) -> tuple[nn.Module, str, dict[str, Json]]:
+        """A fresh network for the trial's inputs, its timm name and what it was built with."""
+        return build(self.arch, trial.shape, trial.num_classes)
 
     def _prepare(self, network: nn.Module, trial: Trial) -> tuple[nn.Module, Any, Any, Mode]:
         """The module to train with its loss and logits, compiled once; a later seed's weights are copied into it."""

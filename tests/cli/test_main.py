@@ -206,25 +206,3 @@ def test_missing_requirements_of_an_extra_are_named():
     )
     rival = Entry("a", "codecs", "n:A", "other", "2")
     assert "claimed twice (m:A; n:A)" in listing.missing(Entry("a", "codecs", "m:A", "one", "1", (), (rival,)))
-
-
-def test_list_check_imports_and_shows_what_fails(tmp_path, monkeypatch, capsys):
-    info = tmp_path / "bad_one-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-one\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[dd_bench.codecs]\nbad = absent_module:Bad\n")
-    broken = tmp_path / "worse-2.0.dist-info"
-    broken.mkdir()
-    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: worse\nVersion: 2.0\n")
-    (broken / "entry_points.txt").write_text("no section\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(
-        listing.plugins,
-        "entries",
-        lambda g, real=listing.plugins.entries: {k: e for k, e in real(g).items() if k in ("bad", "identity")},
-    )
-    assert called("list", "codecs") == 0
-    assert called("list", "codecs", "--check") == 1
-    captured = capsys.readouterr()
-    assert "bad = absent_module:Bad (of bad-one 1.0) cannot be loaded: ModuleNotFoundError" in captured.out
-    assert "worse 2.0: malformed entry_points.txt" in captured.err

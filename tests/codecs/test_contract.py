@@ -1,120 +1,49 @@
-"""What every registered codec that works offline keeps to. Registering is being tested."""
+"""What every registered codec that works offline keeps to: the package's own suite. Registering is being tested."""
 
-import json
 from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from latentdd_plugin import plugins
-from latentdd_plugin.codecs.base import Codec, decoder_bytes, decoder_state, fingerprint, is_fitted
+from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.entries import WEIGHTS
+from latentdd_plugin.errors import UsageError
 from latentdd_plugin.space import build_codec
-from latentdd_plugin.types import Images
+from latentdd_plugin.testing import CODEC_CONTRACTS, CodecSubject
+from latentdd_plugin.testing.subjects import SHAPES
 
 NAMES = [name for name, entry in plugins.entries("codecs").items() if WEIGHTS not in entry.extras]
-SHAPES = [(1, 8, 8), (3, 16, 16), (3, 13, 21), (1, 7, 9)]
 each_codec = pytest.mark.parametrize("name", NAMES)
-each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
-
-
-def pictures(shape, n=80, seed=0):
-    """Smooth images in [0, 1]: noise at a quarter of the size, enlarged."""
-    c, h, w = shape
-    small = torch.rand((n, c, -(-h // 4) + 1, -(-w // 4) + 1), generator=torch.Generator().manual_seed(seed))
-    images = torch.nn.functional.interpolate(small, (h, w), mode="bicubic", align_corners=True).clamp(0, 1)
-    return (images * 255).round().to(torch.uint8)
-
-
-def made(name, shape):
-    """The codec made to fit images of this shape; fitted where it learns."""
-    sized = build_codec({"name": name}, shape)
-    sized.fit(Images(pictures(shape), torch.zeros(80, dtype=torch.long)), "cpu")
-    return sized
-
-
-@cache
-def ready(name, shape):
-    """(such a codec, images it can encode), made once."""
-    return made(name, shape), pictures(shape)[:6].float() / 255
+subject = cache(CodecSubject)
 
 
 def test_there_are_codecs_to_test():
     assert {"identity", "downscale", "dct", "fred", "pca", "tiny-vae"} <= set(NAMES)
 
 
-@each_shape
+@pytest.mark.parametrize("contract", CODEC_CONTRACTS, ids=lambda contract: contract.__name__)
 @each_codec
-def test_shapes_there_and_back(name, shape):
-    sized, x = ready(name, shape)
-    codes = sized.encode(x)
-    assert codes.shape == (6, *sized.code_shape)
-    assert codes.dtype == torch.float32
-    assert sized.decode(codes).shape == x.shape
-    assert float((sized.decode(codes) - x).square().mean().sqrt()) < 0.2, "a reconstruction"
-
-
-@each_shape
-@each_codec
-def test_encoding_is_deterministic_and_knows_no_batch(name, shape):
-    sized, x = ready(name, shape)
-    codes = sized.encode(x)
-    torch.rand(3)
-    assert torch.equal(sized.encode(x), codes)
-    one_by_one = torch.cat([sized.encode(x[i : i + 1]) for i in range(len(x))])
-    torch.testing.assert_close(one_by_one, codes, atol=1e-5, rtol=1e-5)
-    decoded = torch.cat([sized.decode(codes[i : i + 1]) for i in range(len(x))])
-    torch.testing.assert_close(decoded, sized.decode(codes), atol=1e-5, rtol=1e-5)
-
-
-@each_shape
-@each_codec
-def test_the_gradient_reaches_every_code(name, shape):
-    sized, x = ready(name, shape)
-    codes = sized.encode(x).detach().requires_grad_()
-    sized.decode(codes).square().sum().backward()
-    assert bool(torch.isfinite(codes.grad).all())
-    assert bool((codes.grad.flatten(1).abs().amax(1) > 0).all())
-    direction = torch.randn(codes.shape, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        step = 1e-3 * direction  # small, because a network has kinks
-        change = sized.decode(codes + step).double().square().sum() - sized.decode(codes - step).double().square().sum()
-    torch.testing.assert_close((codes.grad * step).double().sum() * 2, change, rtol=0.02, atol=0.002)
+def test_contract(contract, name):
+    contract(subject(name))
 
 
 @each_codec
-def test_images_and_weights_are_left_alone(name):
-    sized, x = ready(name, (3, 16, 16))
-    before, state = x.clone(), {k: v.clone() for k, v in sized.codec.state().items()}
-    sized.decode(sized.encode(x).detach().clone().requires_grad_()).sum().backward()
-    assert torch.equal(x, before)
-    assert all(torch.equal(v, state[k]) for k, v in sized.codec.state().items())
-    assert not sized.codec.training
-    assert not any(p.requires_grad for p in sized.codec.parameters())
+def test_every_offline_codec_takes_every_size(name):
+    assert [sample.shape for sample in subject(name).samples] == list(SHAPES)
+    for sample in subject(name).samples:
+        images = smooth(sample.shape)
+        with torch.no_grad():
+            error = float((sample.sized.decode(sample.sized.encode(images)) - images).square().mean().sqrt())
+        assert error < 0.2, f"a reconstruction of {sample.shape}"
 
 
-@each_shape
-@each_codec
-def test_from_its_configuration_comes_the_same_codec(name, shape):
-    sized, x = ready(name, shape)
-    kept = json.loads(json.dumps(sized.codec.config()))
-    again = type(sized.codec)(**kept)
-    assert again.config() == kept == sized.codec.config()
-    again.load_state_dict(sized.codec.state_dict())
-    assert fingerprint(again) == fingerprint(sized.codec) == sized.fingerprint
-    codes = sized.encode(x)
-    torch.testing.assert_close(again.decode(codes), sized.codec.decode(codes))
-
-
-@each_codec
-def test_the_fingerprint_is_stable_and_knows_the_configuration(name):
-    sized = made(name, (3, 16, 16))
-    assert sized.fingerprint == ready(name, (3, 16, 16))[0].fingerprint
-    assert len(bytes.fromhex(sized.fingerprint)) == 32
-    if name in FROZEN:
-        assert sized.fingerprint == FROZEN[name], "artifacts made before would no longer decode"
-    if "image_shape" in sized.codec.config():
-        assert made(name, (3, 12, 12)).fingerprint != sized.fingerprint
+def smooth(shape):
+    """Images in [0, 1] without hard edges, as natural ones are: noise at a quarter of the size, enlarged."""
+    c, h, w = shape
+    small = torch.rand((6, c, -(-h // 4) + 1, -(-w // 4) + 1), generator=torch.Generator().manual_seed(0))
+    return F.interpolate(small, (h, w), mode="bicubic", align_corners=True).clamp(0, 1)
 
 
 FROZEN = {  # those that learn nothing from a run, at (3, 16, 16): class, place, configuration and weights never change
@@ -125,33 +54,13 @@ FROZEN = {  # those that learn nothing from a run, at (3, 16, 16): class, place,
 }
 
 
-@each_shape
-@each_codec
-def test_spatial_means_that_flips_commute(name, shape):
-    sized, x = ready(name, shape)
-    if not sized.spatial:
-        assert not sized.codec.spatial or min(sized.code_shape[1:]) < 2
-        return
-    codes, decode = sized.encode(x), sized.codec.decode  # with what was padded, which lies on one side only
-    learned = bool(list(sized.codec.parameters()))
-    for axis in (2, 3):
-        flipped, expected = decode(codes.flip(axis)), decode(codes).flip(axis)
-        bound = (0.3 if learned else 0.1) * float((decode(codes) - flipped).abs().mean())
-        assert float((flipped - expected).abs().mean()) < bound
-
-
-@each_codec
-def test_the_decoder_is_counted(name):
-    sized, _ = ready(name, (3, 16, 16))
-    assert decoder_bytes(sized.codec) == sum(t.numel() * t.element_size() for t in decoder_state(sized.codec).values())
-    if is_fitted(sized.codec):
-        assert decoder_bytes(sized.codec) > 0
+@pytest.mark.parametrize("name", FROZEN)
+def test_artifacts_made_before_can_still_be_decoded(name):
+    assert build_codec({"name": name}, (3, 16, 16)).fingerprint == FROZEN[name]
 
 
 @each_codec
 def test_an_option_it_does_not_have_is_refused(name):
-    from latentdd_plugin.errors import UsageError
-
     with pytest.raises(UsageError, match=f"codec.{name}: .* has no option 'no_such_option'"):
         build_codec({"name": name, "no_such_option": 1}, (1, 8, 8))
 

@@ -1,0 +1,133 @@
+"""Hold a codec or an algorithm to the contracts, and measure its card: JSON and a page for the registry.
+
+  dd-bench check codec dct --dataset digits
+  dd-bench check codec ./my_codec.py:MyCodec codec.size=4 --contracts-only
+  dd-bench check codec taesd codec.path=FOLDER --dataset FOLDER dataset.image_size=64
+  dd-bench check algo dm algo.iterations=50
+
+A codec is measured on a part held out of the data set's training split (a fifth, or dataset.validation), an algorithm
+on the digits. No test image is read. Exit code 1 says that a contract is broken; then there is no card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdd_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from latentdd_plugin.testing.contracts import Contract, Finding, Subject
+    from latentdd_plugin.types import RunConfig
+
+COMMON = ("evaluator", "protocol", "seed", "device", "amp", "compile", "threads")
+KEYS = {"codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
+OPEN = {"codec": ("codec", "dataset"), "algo": ("algo", "codec")}
+MARKS = {"passed": "ok", "broken": "BROKEN", "skipped": "skipped"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dd-bench check`."""
+    parser.add_argument("kind", choices=tuple(OPEN), help="what it is")
+    parser.add_argument("name", metavar="NAME", help="an entry, package.module:Class or ./file.py:Class")
+    flags = {
+        "dataset": "of a codec's card: name, folder or Hugging Face id (default digits)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
+        "protocol": "evaluation recipe (default fast.v1)",
+        "seed": "whole number (default 0)",
+        "device": "auto, cpu, cuda or cuda:N",
+        "out": "folder of the cards (default registry, of the checkout or here)",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument("--contracts-only", action="store_true", help="leave out the card")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no log lines")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the configuration")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print what the contracts say; 1 if one is broken, else measure the card."""
+    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.testing import run_contracts
+
+    start_logging(quiet=args.quiet)
+    config = asked(args)
+    findings = run_contracts(*subject_of(args.kind, config))
+    broken = any(finding.status == "broken" for finding in findings)
+    sys.stdout.write(f"{args.kind} {args.name}\n{told(findings)}")
+    if broken:
+        sys.stdout.write("no card before they hold\n" if not args.contracts_only else "")
+        return 1
+    if not args.contracts_only:
+        sys.stdout.flush()
+        for path in card(args, config, findings):
+            sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def asked(args: argparse.Namespace) -> RunConfig:
+    """The configuration that flags and keys describe; UsageError with every fault seen in them."""
+    from latentdd_plugin.cli import overrides, request
+    from latentdd_plugin.configure import build_judges
+
+    if args.kind == "algo" and args.dataset is not None:
+        raise UsageError("--dataset: an algorithm's card is measured on the digits")
+    flags = argparse.Namespace(**{**vars(args), args.kind: args.name})
+    words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
+    given = [overrides.key_of(word) for word in words]
+    faults += [fault for key in given if (fault := _fault(args.kind, key))]
+    config, _, more = request.typed(overrides.composed(words))
+    faults += [*more, *request.dataset_faults(config.dataset.name), *build_judges(config)[2]]
+    if faults:
+        raise UsageError(faults)
+    if config.algo.get("preset") == request.AUTO:
+        config = replace(config, algo={**config.algo, "preset": request.auto_preset(config.device)})
+    return config
+
+
+def _fault(kind: str, key: str) -> str | None:
+    node, _, option = key.partition(".")
+    if key in KEYS[kind] or (option and node in OPEN[kind]):
+        return None
+    known = [*KEYS[kind], *(f"{node}.*" for node in OPEN[kind])]
+    return f"{key}: has no meaning here; the keys are: {', '.join(known)}"
+
+
+def subject_of(kind: str, config: RunConfig) -> tuple[Subject, Sequence[Contract]]:
+    """The plug-in under test with its options, and its contracts."""
+    from latentdd_plugin.testing import CODEC_CONTRACTS, DISTILLER_CONTRACTS, CodecSubject, DistillerSubject
+
+    node = dict(config.codec if kind == "codec" else config.algo)
+    name = str(node.pop("name"))
+    if kind == "codec":
+        return CodecSubject(name, **node), CODEC_CONTRACTS
+    return DistillerSubject(name, **node), DISTILLER_CONTRACTS
+
+
+def told(findings: Sequence[Finding]) -> str:
+    """A line for each contract, and how many are broken."""
+    width = max(len(finding.contract) for finding in findings)
+    lines = [f"  {MARKS[f.status]:8}{f.contract:{width}}  {f.message}".rstrip() for f in findings]
+    broken = [finding for finding in findings if finding.status == "broken"]
+    end = f"{len(broken)} of {len(findings)} contracts broken" if broken else f"{len(findings)} contracts, none broken"
+    return "\n".join([*lines, end]) + "\n"
+
+
+def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding]) -> Sequence[Path]:
+    """Measure and write the card; the paths of its JSON and its page."""
+    from latentdd_plugin.cards import page
+    from latentdd_plugin.cards.algo import algo_card
+    from latentdd_plugin.cards.codec import codec_card
+
+    out = Path(args.out) if args.out else page.default_out()
+    show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
+    if args.kind == "algo":
+        found = algo_card(config, findings, **show)
+        return page.save(out / "algos" / page.plain(args.name), found, page.algo_page(found))
+    found, pictures = codec_card(config, findings, **show)
+    place = out / page.codec_place(config, str(found["dataset"]["name"]))
+    return page.save(place, found, page.codec_page(found, pictures))

@@ -1,0 +1,218 @@
+"""Plug-ins under test: each subject makes what the contracts of its kind need, once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin import plugins
+from latentdd_plugin.codecs.base import Codec
+from latentdd_plugin.configure import build_distiller, build_evaluator
+from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.errors import UsageError
+from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
+from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.space import Misfit, SizedCodec, build_codec
+from latentdd_plugin.testing.contracts import NotApplicable
+from latentdd_plugin.testing.samples import PICTURES, pictures, task, trial
+from latentdd_plugin.types import MATCH_SPACES, Images, Json, Score, Shape, SyntheticSet
+
+SHAPES: tuple[Shape, ...] = ((1, 8, 8), (3, 16, 16), (3, 13, 21), (1, 7, 9))
+COUNT = 6  # images that are encoded
+CODECS = ("dct", "pca", "identity")  # spatial codes, codes without a layout, pixels
+SMALL = {"iterations": 2, "batch_real": 8}  # where a method has such options and the caller does not set them
+SEEDS = (5, 6)  # that evaluators are tried with
+
+
+@contextmanager
+def _crashes_left_to_the_contracts() -> Iterator[None]:
+    """Let a refusal pass, and keep a constructor's own failure for the contracts to find."""
+    try:
+        yield
+    except UsageError as error:
+        if error.__cause__ is None:
+            raise
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A codec made to fit one image shape, and images of it."""
+
+    shape: Shape
+    sized: SizedCodec
+    images: Tensor  # float32 (6, C, H, W) in [0, 1]
+
+    @property
+    def codec(self) -> Codec:
+        """The codec inside, which sees enlarged and padded images."""
+        return self.sized.codec
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """The images' codes (6, c, h, w)."""
+        with torch.no_grad():
+            return self.sized.encode(self.images)
+
+    @cached_property
+    def decoded(self) -> Tensor:
+        """The codes' images (6, C, H, W)."""
+        with torch.no_grad():
+            return self.sized.decode(self.codes)
+
+
+class CodecSubject:
+    """A codec under test.
+
+    Args:
+        name: an entry's name, `package.module:Class` or `./file.py:Class`.
+        options: of its constructor, and `upsample`.
+
+    Raises:
+        PluginError: there is none of that name, or it cannot be loaded.
+    """
+
+    def __init__(self, name: str, **options: Json) -> None:
+        self.name, self.spec = name, {"name": name, **options}
+        self.cls: type[Codec] = plugins.resolve("codecs", name, base=Codec).cls
+        self.refusals: dict[Shape, UsageError] = {}  # sizes that the codec refuses
+        self.failures: dict[Shape, BaseException] = {}  # sizes at which it breaks
+
+    def prepare(self) -> None:
+        """Make it for every shape; UsageError where it refuses them all, which absent weights look like."""
+        if not self.found and len(self.refusals) == len(SHAPES):
+            raise next(iter(self.refusals.values()))
+
+    def build(self, shape: Shape) -> SizedCodec:
+        """A new one that fits images of this shape, fitted on digits where it learns."""
+        sized = build_codec(self.spec, shape)
+        sized.fit(Images(pictures(shape), torch.zeros(PICTURES, dtype=torch.long)), "cpu")
+        _ = sized.code_shape
+        return sized
+
+    @cached_property
+    def found(self) -> list[Sample]:
+        """One for each shape that it takes; the others go to `refusals` and `failures`."""
+        found: list[Sample] = []
+        sizeless = "image_shape" not in inspect.signature(self.cls).parameters and not _learns(self.cls)
+        for shape in SHAPES:
+            try:
+                if found and sizeless and "upsample" not in self.spec:  # one object serves every size
+                    sized = SizedCodec(found[0].codec, shape)
+                    _ = sized.code_shape
+                else:
+                    sized = self.build(shape)
+                found.append(Sample(shape, sized, pictures(shape, COUNT).float() / 255))
+            except UsageError as error:
+                broken = isinstance(error, Misfit) or error.__cause__ is not None
+                (self.failures if broken else self.refusals)[shape] = error
+            except (Exception, SystemExit) as error:
+                self.failures[shape] = error
+        return found
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Those; NotApplicable where there is none."""
+        if not self.found:
+            raise NotApplicable("it takes none of the sizes tried, see `sizes`")
+        return self.found
+
+    @property
+    def codec(self) -> Codec:
+        """The codec itself, made for the first shape that it takes."""
+        return self.samples[0].codec
+
+
+def _learns(cls: type[Codec]) -> bool:
+    return cls.fit is not Codec.fit
+
+
+class DistillerSubject:
+    """A distiller under test, with its preset `quick`, cut to two iterations where it has such an option.
+
+    Args:
+        name: an entry's name, `package.module:Class` or `./file.py:Class`.
+        options: of its constructor, and `preset`.
+
+    Raises:
+        PluginError: there is none of that name, or it cannot be loaded.
+    """
+
+    def __init__(self, name: str, **options: Json) -> None:
+        self.name = name
+        self.cls: type[Distiller] = plugins.resolve("algos", name, base=Distiller).cls
+        taken = [parameter.name for parameter in plugins.parameters(self.cls)]
+        preset = "quick" if "quick" in self.cls.presets else next(iter(self.cls.presets), None)
+        chosen: dict[str, Json] = {} if preset is None else {"preset": preset}
+        self.spec = {"name": name, **chosen, **{k: v for k, v in SMALL.items() if k in taken}, **options}
+        self._kept: dict[tuple[str, str], SyntheticSet] = {}
+
+    def prepare(self) -> None:
+        """Make it once; UsageError where it refuses these options."""
+        with _crashes_left_to_the_contracts():
+            self.build()
+
+    def build(self, match: str = "code", codec: str = "dct", **more: Json) -> Distiller:
+        """A new one; UsageError where it does not look at this match space."""
+        return build_distiller({**self.spec, **more}, match, codec)
+
+    def distil(self, codec: str = "dct", match: str = "code", **given: object) -> SyntheticSet:
+        """A new distillation of the digits."""
+        return self.build(match, codec).distill(task(codec, match, **given))  # type: ignore[arg-type]
+
+    def distilled(self, codec: str, match: str) -> SyntheticSet:
+        """The same with seed 0, made once."""
+        if (codec, match) not in self._kept:
+            self._kept[codec, match] = self.distil(codec, match)
+        return self._kept[codec, match]
+
+    def spaces(self) -> Iterator[tuple[str, str]]:
+        """(codec, match space) of all that it supports; with `identity` both match spaces are one."""
+        for codec in CODECS:
+            yield from ((codec, match) for match in MATCH_SPACES if match in self.cls.match_spaces)
+
+
+class EvaluatorSubject:
+    """An evaluator under test.
+
+    Args:
+        name: an entry's name, `package.module:Class`, `./file.py:Class`, or a timm architecture.
+
+    Raises:
+        UsageError: there is none of that name, or it cannot be loaded.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        known = name in plugins.entries("evaluators") or ":" in name
+        self.cls: type[Evaluator] = plugins.resolve("evaluators", name, base=Evaluator).cls if known else TrainScratch
+        self._scores: dict[int, Score] = {}
+
+    def prepare(self) -> None:
+        """Make it once; UsageError where there is no such architecture."""
+        with _crashes_left_to_the_contracts():
+            self.build()
+
+    def build(self) -> Evaluator:
+        """A new one."""
+        return build_evaluator(self.name)
+
+    def score(self, evaluator: Evaluator, seed: int, given: Trial | None = None) -> Score:
+        """Its score on the digits; NotApplicable where it cannot take them."""
+        try:
+            return evaluator.evaluate(given or trial(), seed)
+        except Unsuitable as reason:
+            raise NotApplicable(f"it does not take these images: {reason}") from None
+
+    @property
+    def scores(self) -> dict[int, Score]:
+        """One object's scores by seed, in the order of SEEDS, made once."""
+        if not self._scores:
+            one = self.build()
+            self._scores = {seed: self.score(one, seed) for seed in SEEDS}
+        return self._scores
