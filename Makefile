@@ -1,10 +1,11 @@
 # Everything runs in .venv, which is made on first use and re-used afterwards. Needs python3 (3.10 or newer), pip and make.
 PYTHON ?= python3
+DATA ?= ../shared
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest lint types format test-slow docs clean
+.PHONY: help setup demo test pytest lint types format test-slow cards docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +38,9 @@ format: setup  ## let ruff rewrite
 
 test-slow: setup  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+cards: setup  ## the codec cards in registry/ that are missing; real data and weights lie in DATA
+	$(BIN)/python benchmarks/codec_cards.py $(DATA)/data $(DATA)/weights
 
 docs: setup  ## the contract reference, from the docstrings
 	$(BIN)/python -m latentdd_plugin.testing > docs/contracts.md

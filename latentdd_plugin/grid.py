@@ -16,6 +16,10 @@ from latentdd_plugin.errors import RunFailed
 CELL = (64, 128)  # px: smaller images are enlarged to about the first, larger ones reduced to the second
 ROWS = 50  # classes shown, so that a page of a thousand classes can be opened
 INK = (124, 129, 137, 255)  # read on white and on black alike: the grid's background is transparent
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "png", "optimize": True},
+    ".webp": {"format": "webp", "quality": 90},
+}
 CAPTIONS = ("distilled", "nearest real image")
 GAP, MARGIN = 3, 14  # px between images, and between the two halves
 
@@ -30,10 +34,10 @@ def write_grid(
     per_class: int = 8,
     captions: tuple[str, str] = CAPTIONS,
 ) -> None:
-    """A PNG with a row per class: its first decoded codes, and after a gap the real image nearest to each.
+    """A row per class: its first decoded codes, and after a gap the real image nearest to each.
 
     Args:
-        path: where to write.
+        path: where to write; .png or .webp.
         decoded: float (M, C, H, W), about [0, 1]; clamped to [0, 1] for these 8 bits only.
         labels: int64 (M,).
         neighbours: float (M, C, H, W) in [0, 1], one for each decoded code; None leaves the right half out.
@@ -67,7 +71,7 @@ def write_grid(
     for row, (name, _) in enumerate(rows):
         draw.text((left - MARGIN // 2, top + row * (height + GAP) + height // 2), name, INK, font, anchor="rm")
     file = io.BytesIO()
-    sheet.save(file, format="png", optimize=True)
+    sheet.save(file, **FORMATS[path.suffix])
     write_file(path, file.getvalue())
 
 

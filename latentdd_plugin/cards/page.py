@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,27 +47,30 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w.=+-]", "_", last)
 
 
-def save(place: Path, card: Mapping[str, Json], page: str) -> tuple[Path, Path]:
-    """Write `place.json`, keys sorted, and `place.html`; RunFailed where the system does not let us."""
-    text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    paths = place.with_name(f"{place.name}.json"), place.with_name(f"{place.name}.html")
-    for path, content in zip(paths, (text, page), strict=True):
-        write_file(path, content.encode())
-    return paths
+def save(place: Path, card: Mapping[str, Json], pictures: Pictures | None = None) -> list[Path]:
+    """Write `place.json`, keys sorted, `place.html` and the codec's `place.webp`; their paths.
+
+    Raises:
+        RunFailed: the system does not let us.
+    """
+    data, page, grid = (place.with_name(f"{place.name}.{ending}") for ending in ("json", "html", "webp"))
+    write_file(data, (json.dumps(card, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    if pictures is None:
+        write_file(page, algo_page(card).encode())
+        return [data, page]
+    halves = pictures.originals, pictures.labels, pictures.decoded, pictures.classes
+    write_grid(grid, *halves, per_class=SHOWN, captions=("held-out image", "decode(encode(image))"))
+    write_file(page, codec_page(card, grid.name).encode())
+    return [data, page, grid]
 
 
 # --- codecs -----------------------------------------------------------------------------------------------------------
 
 
-def codec_page(card: Mapping[str, Json], pictures: Pictures) -> str:
-    """The page of a codec's card, with pictures and what comes back of them."""
+def codec_page(card: Mapping[str, Json], grid: str) -> str:
+    """The page of a codec's card; `grid` is the picture beside it."""
     codec, dataset, values = card["codec"], card["dataset"], card["values"]
     quality, speed = card["quality"], card["speed"]
-    with tempfile.TemporaryDirectory() as folder:
-        path, captions = Path(folder) / "grid.png", ("held-out image", "decode(encode(image))")
-        halves = pictures.originals, pictures.labels, pictures.decoded, pictures.classes
-        write_grid(path, *halves, per_class=SHOWN, captions=captions)
-        grid = base64.b64encode(path.read_bytes()).decode()
     shape = "×".join(map(str, codec["code_shape"]))
     trained = ", ".join(codec["trained_on"])
     tiles = [

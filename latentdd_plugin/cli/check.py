@@ -118,7 +118,7 @@ def told(findings: Sequence[Finding]) -> str:
 
 
 def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding]) -> Sequence[Path]:
-    """Measure and write the card; the paths of its JSON and its page."""
+    """Measure and write the card; the paths of its files."""
     from latentdd_plugin.cards import page
     from latentdd_plugin.cards.algo import algo_card
     from latentdd_plugin.cards.codec import codec_card
@@ -127,7 +127,6 @@ def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding
     show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
     if args.kind == "algo":
         found = algo_card(config, findings, **show)
-        return page.save(out / "algos" / page.plain(args.name), found, page.algo_page(found))
+        return page.save(out / "algos" / page.plain(args.name), found)
     found, pictures = codec_card(config, findings, **show)
-    place = out / page.codec_place(config, str(found["dataset"]["name"]))
-    return page.save(place, found, page.codec_page(found, pictures))
+    return page.save(out / page.codec_place(config, str(found["dataset"]["name"])), found, pictures)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from latentdd_plugin import data
 from latentdd_plugin.cards import algo
@@ -70,7 +71,9 @@ def test_a_broken_contract_is_exit_1_and_leaves_no_card(kind, name, says, tmp_pa
 def test_the_card_of_a_codec(no_test_images, tmp_path, capsys):
     assert check("codec", "dct", "codec.size=6", *QUICK) == 0
     place = Path("cards") / "codecs" / "dct-size=6"
-    assert capsys.readouterr().out.endswith(f"{place / 'digits.json'}\n{place / 'digits.html'}\n")
+    assert capsys.readouterr().out.endswith(
+        "".join(f"{place}/digits.{ending}\n" for ending in ("json", "html", "webp"))
+    )
     card = json.loads((place / "digits.json").read_text())
     assert card["schema"] == "dd-bench/codec-card.v1"
     assert card["command"].startswith("dd-bench check codec dct codec.size=6")
@@ -95,8 +98,11 @@ def test_the_card_of_a_codec(no_test_images, tmp_path, capsys):
         for a, b in zip(*(accuracy[n]["scores"] for n in ("pixels", "codes")), strict=True)
     ]
     assert accuracy["codes"]["difference"]["convnet_d1"]["mean"] == pytest.approx(sum(apart) / 2)
+    with Image.open(place / "digits.webp") as grid:
+        assert grid.width > 8 * 64
+        assert grid.height > 10 * 64
     page = (place / "digits.html").read_text()
-    for text in ("dct on digits", "1×6×6", "data:image/png;base64,", "16 contracts, none broken", "reconstructions"):
+    for text in ("dct on digits", "1×6×6", 'src="digits.webp"', "16 contracts, none broken", "reconstructions"):
         assert text in page
     assert "http" not in page.replace("http-equiv", ""), "it needs nothing else"
 
