@@ -81,6 +81,7 @@ def evaluate_artifact(
     work.clock.lap("decode_s")
     with folder.open(settled):
         protocol, held_out = protocols.get(settled.run.protocol), images.held_out(settled.run.split)
+        protocol = replace(protocol, seeds=max(protocol.seeds, settled.networks or 0))
         trial = trial_of(stored, pictures, images, pixel_set(images, how.device), held_out, protocol, how)
         evaluation = Evaluation(_content(work, space, images, trial), folder.path)
         evaluation.save()
@@ -174,7 +175,7 @@ def _settled(
         given["name"] = _named_by(stored, known, distributions)
     dataset = DatasetConfig(**{**theirs, **given})
     split = config.split or ("validation" if given.get("validation") else str(beside.get("split", "test")))
-    apart = ("dataset", "split", "reference", "metrics")
+    apart = ("dataset", "split", "reference", "metrics", "networks")
     own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in apart}
     run = RunConfig(**{**own, "dataset": dataset, "split": split})
     _, protocol, more = build_judges(run)
@@ -183,7 +184,7 @@ def _settled(
         faults.append(f"reference={config.reference}: choose one of {', '.join(REFERENCES)}")
     if faults:
         raise UsageError(faults)
-    return Settled(str(stored.header["content_sha256"]), run, config.reference, config.metrics)
+    return Settled(str(stored.header["content_sha256"]), run, config.reference, config.metrics, config.networks)
 
 
 def _named_by(stored: Artifact, known: Json, distributions: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ class EvaluationConfig:
         metrics: of `lrs` and `ars`, DD-Ranking's scores; their parts are measured under the same protocol.
         reference: `full` also trains on the whole real training set under the same protocol.
         seed: networks are trained under 1000 * seed + 0, 1, …
+        networks: at least so many of them an evaluator; None leaves it to the protocol.
         device, amp, compile, threads: as for a run.
     """
 
@@ -36,6 +37,7 @@ class EvaluationConfig:
     reference: str = "none"
     metrics: tuple[str, ...] = ()
     seed: int = 0
+    networks: int | None = None
     device: str = "auto"
     amp: str = "auto"
     compile: str = "auto"
@@ -61,12 +63,14 @@ class Settled:
     run: RunConfig  # data set, evaluators, protocol, split, seed, device and arithmetic
     reference: str
     metrics: tuple[str, ...] = ()
+    networks: int | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Everything that decides the scores."""
         kept = {f.name for f in fields(EvaluationConfig)}
         known = {key: value for key, value in self.run.to_json().items() if key in kept}
-        asked = {"metrics": list(self.metrics)} if self.metrics else {}
+        asked: dict[str, Json] = {"metrics": list(self.metrics)} if self.metrics else {}
+        asked |= {"networks": self.networks} if self.networks else {}
         return {**known, "artifact": self.content, "reference": self.reference, **asked}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,6 +54,8 @@ def compare(
     in_process: bool = False,
     progress: bool = False,
     command: str | None = None,
+    only: Callable[[Cell], bool] | None = None,
+    launch: Callable[[Sequence[Order]], None] | None = None,
 ) -> Comparison:
     """Run every cell that has no result yet, cheap ones first, and write table, plot and page.
 
@@ -66,6 +68,9 @@ def compare(
         in_process: run cells in this process, one after another; their peak memory cannot be told apart then.
         progress: show progress bars on stderr.
         command: what to record as the command; None takes this process's.
+        only: which cells to run; None runs all. The others are rows without a result, if they have none.
+        launch: runs the orders in its own way, on other machines perhaps, and returns when all have ended; None runs
+            them here.
 
     Returns:
         The comparison, also in `out/compare.json`. A cell that cannot be run, or fails, is a row that says why.
@@ -81,7 +86,8 @@ def compare(
     command = command or command_line()
     apart = not in_process or jobs > 1
     with locked(folder, wait=False):
-        orders = _orders(found, folder, limit_s, command, progress=progress and jobs == 1)
+        chosen = [cell for cell in found if only is None or only(cell)]
+        orders = _orders(chosen, folder, limit_s, command, progress=progress and jobs == 1)
         log.info("%d cells, %d to run", len(found), len(orders))
 
         def finished(order: Order) -> None:
@@ -89,15 +95,17 @@ def compare(
             if outcome.data:
                 raise DataError(outcome.reason or "")
             log.info("%s: %s", order.name, f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status)
-            _comparison(grid, found, folder, command, apart=apart).save()
+            _comparison(grid, found, chosen, folder, command, apart=apart).save()
 
-        if apart:
+        if launch is not None:
+            launch(orders)
+        elif apart:
             run_apart(orders, max(1, jobs), finished)
         else:
             for order in orders:
                 run_here(order)
                 finished(order)
-        comparison = _comparison(grid, found, folder, command, apart=apart)
+        comparison = _comparison(grid, found, chosen, folder, command, apart=apart)
         _write(comparison)
     return comparison
 
@@ -134,12 +142,16 @@ def _orders(found: Sequence[Cell], folder: Path, limit_s: float | None, command:
 # --- what it leaves ---------------------------------------------------------------------------------------------------
 
 
-def _comparison(grid: Grid, found: Sequence[Cell], folder: Path, command: str, *, apart: bool) -> Comparison:
+def _comparison(
+    grid: Grid, found: Sequence[Cell], chosen: Sequence[Cell], folder: Path, command: str, *, apart: bool
+) -> Comparison:
     outcomes, records = {}, {}
     for cell in found:
         path = folder / "cells" / cell.name
         if cell.config is not None:
             outcomes[cell.name] = outcome_of(path)
+            if cell not in chosen and outcomes[cell.name].status == "unfinished":
+                outcomes[cell.name] = Outcome("not run", "not asked for")
             if outcomes[cell.name].status == "done":
                 records[cell.name] = Record.load(path).data
     rows = [_row(cell, outcomes, records) for cell in found]

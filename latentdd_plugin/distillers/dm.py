@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.distillers.base import Embedding, Task
-from latentdd_plugin.distillers.loop import INITS, LR_SCALES, Matching, Variables, one_of
+from latentdd_plugin.distillers.loop import INITS, LR_SCALES, OPTIMIZERS, Matching, Variables, one_of
 
 
 class DM(Matching):
@@ -44,6 +44,7 @@ class DM(Matching):
         batch_real: int = 256,
         init: str = "real",
         lr_scale: str = "none",
+        optimizer: str = "sgd",
     ) -> None:
         self.iterations = iterations
         self.lr = lr
@@ -51,6 +52,7 @@ class DM(Matching):
         self.batch_real = batch_real
         self.init = one_of("init", init, INITS)
         self.lr_scale = one_of("lr_scale", lr_scale, LR_SCALES)
+        self.optimizer = one_of("optimizer", optimizer, OPTIMIZERS)
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield the squared distance between class means of real and synthetic features, summed over classes."""

@@ -1,0 +1,65 @@
+"""Cells of a comparison on any Hydra launcher: joblib, Slurm through submitit, one after another."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from latentdd_plugin.cli import overrides as words_of
+from latentdd_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from latentdd_plugin.compare.outcomes import Order
+
+EXTRAS = "install 'latentdd-plugin[joblib]' or [slurm] for more launchers"
+
+
+def launch(orders: Sequence[Order], *, words: Sequence[str], folder: str, quiet: bool) -> None:
+    """Run each order as a job of a Hydra multirun; what became of it is in its folder.
+
+    Args:
+        orders: cells to run.
+        words: Hydra's own overrides: `hydra/launcher=joblib`, `hydra.launcher.n_jobs=2`.
+        folder: where the launcher keeps its own files.
+        quiet: no log lines.
+
+    Raises:
+        UsageError: no such launcher, or an option it does not have.
+    """
+    if not orders:
+        return
+    task = functools.partial(job, orders=tuple(orders), quiet=quiet)
+    sweep = f"+order={','.join(str(i) for i in range(len(orders)))}"
+    try:
+        with initialize_config_dir(str(words_of.CONF), job_name="dd-bench", version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            if hydra:
+                arguments = [sweep, *words, f"hydra.sweep.dir={words_of.quoted(folder)}"]
+                hydra.multirun("config", task, arguments, with_log_configuration=False)
+    except HydraException as error:
+        hint = f"; {EXTRAS}" if "launcher" in str(error) else ""
+        raise UsageError(" ".join(str(error).split()) + hint) from error
+
+
+def job(cfg: DictConfig, *, orders: Sequence[Order], quiet: bool) -> None:
+    """One order, in whatever process the launcher chose."""
+    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.compare.outcomes import run_here
+
+    start_logging(quiet=quiet)
+    order = orders[int(cfg.order)]
+    logging.getLogger("latentdd_plugin").info("%s", order.name)
+    run_here(order)
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's own overrides among these words, and the others."""
+    own = [word for word in words if word.lstrip("+~").startswith(("hydra/", "hydra."))]
+    return own, [word for word in words if word not in own]

@@ -1,0 +1,115 @@
+"""Recompute what a run or a submission claims, and keep what was found beside it.
+
+  dd-bench verify runs/digits-dct-dm-0123abcd
+  dd-bench verify registry/submissions/SUITE/SLUG.json dataset.path=my/cifar10 codec.path=my/taesd
+  dd-bench verify --all --level static
+
+`static` checks what needs no training: forms, suite, protocol, seeds, hashes, every byte of the artifact. `full` also
+decodes the artifact and trains every network again under the recorded seeds: on the same platform (torch, processor's
+capability, threads, precision) each accuracy must come out to the bit; elsewhere the means of at least five networks,
+within the larger of 0.01 and three standard errors. Nothing is fetched, and no code that a submission names is run: its
+data and weights are yours (dataset.path, codec.path; with --all dataset.<name>.path, codec.<name>.path), and a third
+party's codec needs --allow-plugin. Exit code 1 says that a claim failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentdd_plugin.errors import UsageError
+
+if TYPE_CHECKING:
+    from latentdd_plugin.leaderboard.verify import Check, Given
+
+LEVELS = ("static", "full")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `dd-bench verify`."""
+    parser.add_argument("words", nargs="*", metavar="RUN_DIR|FILE key=value", help="what to check; where things lie")
+    parser.add_argument("--all", action="store_true", help="every submission of the registry")
+    parser.add_argument("--level", metavar="X", default="full", choices=LEVELS, help="static or full (default)")
+    parser.add_argument("--registry", metavar="DIR", type=Path, help="of --all (default: the checkout's, else here)")
+    parser.add_argument("--artifact", metavar="FILE", type=Path, help="of a submission whose artifact lies at a URL")
+    parser.add_argument(
+        "--allow-plugin", metavar="DIST", action="append", default=[], help="a distribution whose entries it may name"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the outcome only")
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Check one claim or all of them, a paragraph each; 1 if one failed, 2 if one could not be checked from here."""
+    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.leaderboard.verify import verify
+
+    start_logging(quiet=args.quiet)
+    paths, given = asked(args)
+    codes = [0]
+    for path in paths:
+        try:
+            check = verify(path, args.level, given, progress=not args.quiet and sys.stderr.isatty())
+        except UsageError as error:
+            if not args.all:
+                raise
+            codes.append(2)
+            sys.stdout.write(f"{path}: not checked\n" + "".join(f"  {fault}\n" for fault in error.faults))
+            continue
+        codes.append(int(check.result == "failed"))
+        sys.stdout.write(f"{path}: {told(check)}")
+        sys.stdout.flush()
+    return 1 if 1 in codes else max(codes)
+
+
+def told(check: Check) -> str:
+    """What a check found, for a person."""
+    why = "".join(f"  {reason}\n" for reason in check.why)
+    if check.level == "static":
+        return f"{check.result} (static checks)\n{why}"
+    exact = sum(row.claimed == row.found for row in check.rows)
+    where = "" if check.same_platform is None else f", {'the same' if check.same_platform else 'another'} platform"
+    rows = f" ({exact} of {len(check.rows)} accuracies to the bit{where})" if check.rows else ""
+    return f"{check.result}{rows}\n{why}"
+
+
+def asked(args: argparse.Namespace) -> tuple[list[Path], Given]:
+    """The claims to check, and what the caller brings; UsageError with every fault seen in them."""
+    from latentdd_plugin import registry
+    from latentdd_plugin.leaderboard import claim
+    from latentdd_plugin.leaderboard.verify import Given
+
+    paths = [Path(word) for word in args.words if "=" not in word or Path(word).exists()]
+    words = [word for word in args.words if Path(word) not in paths]
+    faults = [f"{path}: there is no such file or folder" for path in paths if not path.exists()]
+    if args.all:
+        folder = args.registry or registry.default()
+        faults += ["--all checks the registry: give no path beside it"] if paths else []
+        faults += [] if folder.is_dir() else [f"{folder} is no folder; give the registry's with --registry"]
+        paths = claim.all_in(folder) if folder.is_dir() else []
+    elif not paths:
+        faults.append("name the folder of a run or the file of a submission, or give --all")
+    datasets, codecs, more = places(words)
+    if faults or more:
+        raise UsageError([*faults, *more])
+    return paths, Given(datasets, codecs, tuple(args.allow_plugin), args.artifact)
+
+
+def places(words: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, Any]], list[str]]:
+    """Where data sets and codecs' weights lie, by name, "" for any; and a fault for each other word."""
+    datasets: dict[str, str] = {}
+    codecs: dict[str, dict[str, Any]] = {}
+    faults = []
+    for word in words:
+        key, _, value = word.partition("=")
+        parts = re.fullmatch(r"(dataset|codec)\.(?:(.+)\.)?(\w+)", key)
+        if parts and parts[1] == "dataset" and parts[3] == "path":
+            datasets[parts[2] or ""] = value
+        elif parts and parts[1] == "codec":
+            codecs.setdefault(parts[2] or "", {})[parts[3]] = value
+        else:
+            faults.append(f"{key}: the keys are dataset.path, dataset.<name>.path, codec.path, codec.<name>.path")
+    return datasets, codecs, faults

@@ -1,0 +1,283 @@
+"""From a run to a verified entry; and whatever is changed on the way is found, and said."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import suite as tiny_suite
+
+from latentdd_plugin import suites
+from latentdd_plugin.cli import main
+from latentdd_plugin.types import canonical_json
+
+ME = ["--name", "A. Person", "--contact", "a@example.org"]
+SLUG = "a-person-digits-ipc1-dct-dm-int8"
+
+
+def called(*words):
+    return main.main([str(word) for word in words])
+
+
+@pytest.fixture
+def claim(run, tmp_path):
+    """A submission's file."""
+    assert called("submit", run, *ME, "--registry", tmp_path / "registry") == 0
+    return tmp_path / "registry" / "submissions" / "tiny.v1" / f"{SLUG}.json"
+
+
+def change(path, *keys, to):
+    """Set what lies under these keys of a JSON file; `to` is a value, or a function of the one there."""
+    tree = json.loads(path.read_text())
+    place = tree
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to(place[keys[-1]]) if callable(to) else to
+    path.write_text(json.dumps(tree, indent=2, sort_keys=True))
+    return tree
+
+
+def checks(claim):
+    kept = json.loads(claim.with_name(f"{claim.stem}.verification.json").read_text())
+    assert kept["claim_sha256"] == hashlib.sha256(claim.read_bytes()).hexdigest()
+    return kept["checks"]
+
+
+def refused(capsys, claim, *says, level="static"):
+    """Verification fails and says this; what failed is kept beside the claim, which is not touched."""
+    before = claim.read_bytes()
+    assert called("verify", claim, "--level", level, "--quiet") == 1
+    told = capsys.readouterr().out
+    for text in says:
+        assert text in told
+    assert claim.read_bytes() == before
+    assert checks(claim)[-1]["result"] == "failed"
+    return told
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_becomes_a_submission_and_is_verified_to_the_bit(run, tmp_path, capsys):
+    assert called("submit", run, *ME, "--registry", tmp_path / "registry", "--paper", "https://example.org/p") == 0
+    folder = tmp_path / "registry" / "submissions" / "tiny.v1"
+    told = capsys.readouterr().out
+    assert told.splitlines()[:3] == [f"{folder / SLUG}.{ending}" for ending in ("json", "safetensors", "png")]
+    assert "pull request" in told
+    kept = json.loads((folder / f"{SLUG}.json").read_text())
+    assert kept["record"] == json.loads((run / "result.json").read_text())
+    assert (kept["suite"], kept["cell"]) == ("tiny.v1", "digits-ipc1-dct-dm-int8")
+    assert kept["suite_sha256"] == suites.get("tiny.v1").sha256
+    assert called("verify", folder / f"{SLUG}.json", "--quiet") == 0
+    assert "verified (2 of 2 accuracies to the bit, the same platform)" in capsys.readouterr().out
+    assert called("verify", "--all", "--registry", tmp_path / "registry", "--level", "static") == 0
+    first, second = checks(folder / f"{SLUG}.json")
+    assert (first["level"], first["result"], second["level"]) == ("full", "verified", "static")
+    assert [row["claimed"] for row in first["rows"]] == [row["found"] for row in first["rows"]]
+
+
+def test_a_runs_folder_can_be_verified_without_any_suite(run, capsys):
+    assert called("verify", run, "--quiet") == 0
+    assert "verified (2 of 2" in capsys.readouterr().out
+    assert json.loads((run / "verification.json").read_text())["checks"][0]["result"] == "verified"
+
+
+def test_another_platform_asks_for_the_mean_of_five_networks(run, claim, capsys):
+    change(claim, "record", "environment", "numerics", "torch", to="2.4.0")
+    assert called("verify", claim, "--quiet") == 0
+    assert "reproduced within tolerance (2 of 2 accuracies to the bit, another platform)" in capsys.readouterr().out
+    assert checks(claim)[-1]["same_platform"] is False
+
+
+def test_a_changed_claim_starts_its_history_anew(claim):
+    assert called("verify", claim, "--level", "static") == 0
+    change(claim, "notes", to="said later")
+    assert called("verify", claim, "--level", "static") == 0
+    assert len(checks(claim)) == 1
+
+
+# --- what cannot be submitted -----------------------------------------------------------------------------------------
+
+
+def test_every_reason_is_told_at_once_and_nothing_is_written(run, tmp_path, capsys):
+    change(run / "result.json", "selection", to="best-on-test")
+    change(run / "result.json", "config", "seed", to=4)
+    assert called("submit", run, *ME, "--registry", tmp_path / "registry", "--suite", "tiny.v1") == 2
+    told = capsys.readouterr().err
+    for fault in ("seed is 4, not 0", "only the last iterate may be scored", "has no row of seed 4000"):
+        assert fault in told
+    assert not (tmp_path / "registry").exists()
+
+
+def test_a_claim_is_never_overwritten(run, claim, tmp_path, capsys):
+    assert called("submit", run, *ME, "--registry", tmp_path / "registry") == 2
+    assert "a claim is never overwritten" in capsys.readouterr().err
+
+
+def test_a_run_that_meets_no_suite_is_told_what_each_asks_for(run, tmp_path, capsys):
+    change(run / "result.json", "config", "ipc", to=7)
+    assert called("submit", run, *ME, "--registry", tmp_path) == 2
+    assert "no suite's conditions are met" in (told := capsys.readouterr().err)
+    assert "tiny.v1: ipc is 7, not 1" in told
+
+
+def test_an_address_that_is_none_is_refused(run, tmp_path, capsys):
+    assert called("submit", run, *ME, "--code", "javascript:alert(1)", "--registry", tmp_path / "r") == 2
+    assert "code: " in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_artifact_elsewhere_is_never_fetched(run, tmp_path, capsys):
+    assert called("submit", run, *ME, "--url", "https://example.org/a", "--registry", tmp_path / "r") == 0
+    claim = tmp_path / "r" / "submissions" / "tiny.v1" / f"{SLUG}.json"
+    assert not claim.with_suffix(".safetensors").exists()
+    refused(capsys, claim, "it lies elsewhere (https://example.org/a); fetch it and give --artifact FILE")
+    assert called("verify", claim, "--level", "static", "--artifact", run / "distilled.safetensors") == 0
+
+
+# --- what was changed -------------------------------------------------------------------------------------------------
+
+
+def test_one_byte_of_the_artifact(claim, capsys):
+    path = claim.with_suffix(".safetensors")
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+    refused(capsys, claim, "artifact: ", "content does not match its hash")
+
+
+def test_another_artifact_of_the_same_form(claim, tmp_path, capsys):
+    again = tmp_path / "again"
+    assert called(*tiny_suite.RUN.split(), "--seed", "1", "--out", again) == 0
+    capsys.readouterr()
+    shutil.copy(again / "distilled.safetensors", claim.with_suffix(".safetensors"))
+    refused(capsys, claim, "artifact.sha256: ")
+
+
+def test_an_accuracy_raised_by_two_points(claim, capsys):
+    change(claim, "record", "scores", 0, "accuracy", to=lambda a: a + 0.02)
+    refused(capsys, claim, "summary: not what the rows of scores give")
+
+
+def test_an_accuracy_raised_with_everything_that_follows_from_it(claim, capsys):
+    from latentdd_plugin.record import gain, summary
+    from latentdd_plugin.schemas import _rows
+
+    images = json.loads(claim.read_text())["record"]["dataset"]["test_size"]
+    tree = change(claim, "record", "scores", 0, "accuracy", to=lambda a: round(a * images + 0.02 * images) / images)
+    record = tree["record"]
+    change(claim, "record", "summary", to=summary(_rows(record)))
+    for name, entry in record["controls"].items():
+        change(claim, "record", "controls", name, "gain", to=gain(_rows(record), _rows(entry)))
+    assert called("verify", claim, "--level", "static") == 0, "nothing static contradicts it"
+    capsys.readouterr()
+    told = refused(capsys, claim, "convnet_d1, seed 0: ", "claimed", "found", level="full")
+    assert "failed (1 of 2 accuracies to the bit, the same platform)" in told
+
+
+def test_the_protocols_steps(claim, capsys):
+    change(claim, "record", "protocol", "steps", to=[[32, 300]])
+    refused(capsys, claim, "protocol.steps: [[32, 300]], but tiny.test has [[32, 3]]")
+
+
+def test_the_budget(claim, capsys):
+    spent = ("record", "budget", "bytes")
+    change(claim, *spent, "codes", to=lambda n: n - 100)
+    change(claim, *spent, "total", to=lambda n: n - 100)
+    change(claim, *spent, "total_with_decoder", to=lambda n: n - 100)
+    refused(capsys, claim, "budget.bytes.codes: 2,460 claimed, the artifact has 2,560")
+
+
+def test_a_larger_budget_than_the_suites(claim, capsys):
+    change(claim, "record", "budget", "bytes_per_class", to=1024)
+    refused(capsys, claim, "budget.bytes_per_class: 1,024, but ipc=1 is 256 bytes")
+
+
+def test_the_suites_version(claim, tiny_suites, capsys):
+    change(claim, "suite_sha256", to="0" * 64)
+    refused(capsys, claim, "suite_sha256: made under another tiny.v1 (000000000000…)")
+
+
+def test_the_suites_content(claim, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    tiny_suite.written(folder, seed=3)
+    monkeypatch.setattr(suites, "folder", lambda: folder)
+    refused(capsys, claim, "tiny.v1: seed is 0, not 3", "suite_sha256: made under another tiny.v1")
+
+
+def test_a_suite_that_nobody_knows(claim, capsys):
+    folder = claim.parent.parent / "other.v9"
+    shutil.copytree(claim.parent, folder)
+    change(folder / claim.name, "suite", to="other.v9")
+    refused(capsys, folder / claim.name, "unknown suite 'other.v9'")
+
+
+def test_a_row_left_out(claim, capsys):
+    change(claim, "record", "scores", to=lambda rows: rows[:1])
+    refused(capsys, claim, "summary: not what the rows of scores give")
+
+
+def test_decoder_weights_that_have_seen_nothing(claim, capsys):
+    change(claim, "record", "codec", "decoder_bytes", to=10)
+    refused(capsys, claim, "codec.trained_on: dct has weights; say what data they have seen")
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "x/y.safetensors", ".hidden"])
+def test_paths_stay_in_the_registry(claim, capsys, name):
+    change(claim, "artifact", "file", to=name)
+    refused(capsys, claim, "artifact.file: ")
+
+
+def test_a_link_out_of_the_registry(claim, run, capsys):
+    path = claim.with_suffix(".safetensors")
+    path.unlink()
+    path.symlink_to(run / "distilled.safetensors")
+    refused(capsys, claim, "is a link")
+
+
+def test_no_code_that_a_submission_names_is_run(claim, tmp_path, monkeypatch, capsys):
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.chdir(tmp_path)
+    change(claim, "record", "codec", "name", to="evil:Codec")
+    change(claim, "record", "config", "codec", to={"name": "./evil.py:Codec"})
+    refused(capsys, claim, "codec.name: evil:Codec claimed, the artifact has dct")
+    assert "evil" not in __import__("sys").modules
+
+
+def test_nan_and_infinity_are_no_numbers(claim, capsys):
+    claim.write_text(claim.read_text().replace('"accuracy": ', '"accuracy": NaN, "was": ', 1))
+    refused(capsys, claim, "not readable as JSON")
+
+
+def test_all_goes_on_after_a_failure(claim, tmp_path, capsys):
+    other = claim.with_name("b.json")
+    shutil.copy(claim, other)
+    change(other, "record", "selection", to="best")
+    assert called("verify", "--all", "--registry", tmp_path / "registry", "--level", "static") == 1
+    told = capsys.readouterr().out
+    assert f"{claim}: verified (static checks)" in told
+    assert f"{other}: failed" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("verify", "name the folder of a run"),
+        ("verify nothing", "nothing: there is no such file or folder"),
+        ("verify --all --registry nowhere", "nowhere is no folder"),
+        ("verify --all --registry . x colour=red", "give no path beside it"),
+        ("submit nothing --name a --contact b", "not a readable record"),
+    ],
+)
+def test_faults_of_the_command_line(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert called(*words.split()) == 2
+    assert says in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+def test_canonical_or_not_a_claim_is_read(claim):
+    claim.write_text(canonical_json(json.loads(claim.read_text())))
+    assert called("verify", claim, "--level", "static") == 0
