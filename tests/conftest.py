@@ -39,11 +39,8 @@ def ctrl_c_is_heard():
 
 @pytest.fixture(autouse=True)
 def own_log_level():
-    """A command with --quiet says no more to the tests after it."""
-    logger = logging.getLogger("latentdd_plugin")
-    before = logger.level
-    yield
-    logger.setLevel(before)
+    """A command with --quiet, in a test or in a fixture of several, says no more to the tests after it."""
+    logging.getLogger("latentdd_plugin").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ def record(**more):
             "evaluators": ["convnet", "convnext_atto"],
             "seed": 0,
             "controls": True,
+            "algo": {"name": "dm"},
             "ipc": 1,
         },
         "dataset": {"options": {"validation": 0.0}, "train_size": 1438, "test_size": 359},
@@ -123,6 +124,11 @@ def test_a_record_of_the_same_conditions_belongs():
     suite = suites.get("cpu-digits.v1")
     assert suite.place_of(record()) == ("digits-ipc1", [])
     assert suites.matching(record())[0].name == "cpu-digits.v1"
+
+
+def test_random_codes_are_the_control_themselves():
+    alone = record(config__controls=False, config__algo={"name": "random"})
+    assert suites.get("cpu-digits.v1").place_of(alone)[1] == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -74,8 +75,9 @@ def spaces(codec: str) -> tuple[SizedCodec, CodeSpace, Real, Real]:
 
 
 def task(codec: str = "dct", match: str = "code", *, codes_per_class: int = 2, seed: int = 0, **more: Any) -> Task:
-    """A distiller's task on the digits, as the road makes it; `more` replaces its fields."""
-    sized, space, codes, pixels = spaces(codec)
+    """A distiller's task on the digits, with real samples of its own to spoil; `more` replaces its fields."""
+    sized, space, *both = spaces(codec)
+    codes, pixels = (replace(real, store=real.store.clone()) for real in both)
     in_pixels = match == "pixel" or sized.pixels
     operations = operations_for(colour=False, spatial=in_pixels or sized.spatial, flip=digits().flip)
     given = {

@@ -10,7 +10,7 @@ from latentdd_plugin import protocols, suites
 from latentdd_plugin.cli import main
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def tiny_suites(tmp_path_factory):
     folder = tmp_path_factory.mktemp("suites")
     tiny_suite.written(folder)
@@ -20,7 +20,7 @@ def tiny_suites(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def made(tiny_suites, tmp_path_factory):
     """The folder of a run that meets the suite's conditions."""
     out = tmp_path_factory.mktemp("run") / "dct-dm"
