@@ -12,7 +12,7 @@ NAME = PACKAGE.name
 ORDER = [
     {"errors", "clock"},
     {"types", "entries"},
-    {"cache", "plugins", "randomness"},
+    {"cache", "form", "plugins", "randomness"},
     {"numerics"},
     {"data", "columns", "decode", "sources", "augment", "networks", "budget", "codecs"},
     {"space"},
@@ -21,6 +21,8 @@ ORDER = [
     {
         "artifact",
         "record",
+        "registry",
+        "schemas",
         "report",
         "pages",
         "grid",
@@ -33,8 +35,9 @@ ORDER = [
     },
     {"road", "evaluation", "reference", "metrics", "robustness", "assess", "codec_training"},
     {"compare"},
-    {"bridges", "leaderboard", "testing"},
+    {"bridges", "testing"},
     {"cards"},
+    {"leaderboard"},
     {"cli"},
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}

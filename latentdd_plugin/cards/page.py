@@ -26,12 +26,6 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def default_out() -> Path:
-    """`registry` of this package's checkout, or of the working folder where the package is installed."""
-    beside = Path(__file__).parents[2]
-    return beside / "registry" if (beside / ".git").exists() else Path("registry")
-
-
 def codec_place(config: RunConfig, dataset: str) -> Path:
     """`codecs/<codec and its options>/<dataset>`, where the registry keeps the card, without an ending."""
     skipped = ("name", "path", "repo", "revision", "subfolder")
