@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from latentdd_plugin.pages import count, points, spread
 from latentdd_plugin.registry import STALE, Submission
-from latentdd_plugin.types import Json
 
 CONTROL = "random-codes"
 UNRANKED = ("failed", STALE)
