@@ -69,6 +69,7 @@ FLAG = Kind("true or false", lambda v: isinstance(v, bool))
 OBJECT = Kind("an object", lambda v: isinstance(v, Mapping))
 LIST = Kind("a list", lambda v: isinstance(v, list))
 TEXTS = Kind("a list of lines", lambda v: isinstance(v, list) and all(map(_line, v)))
+NAMES = Kind("a list of at least one line", lambda v: TEXTS.holds(v) and len(v) > 0)
 PAIR = Kind("two numbers", lambda v: isinstance(v, list) and len(v) == 2 and all(map(number, v)))
 SIZES = Kind("three whole numbers from 1", lambda v: isinstance(v, list) and len(v) == 3 and all(map(SOME.holds, v)))
 TIME = Kind(
@@ -112,11 +113,10 @@ def _at(value: Json, path: list[str], where: str) -> Iterator[tuple[str, Json]]:
             yield from _at(member, path[1:], f"{where}.{short(key) if isinstance(key, str) else key}")
     else:
         there = value.get(path[0], MISSING) if isinstance(value, Mapping) else MISSING
-        yield from (
-            _at(there, path[1:], f"{where}.{path[0]}".lstrip("."))
-            if there is not MISSING
-            else iter([(f"{where}.{'.'.join(path)}".lstrip("."), MISSING)])
-        )
+        if there is MISSING:
+            yield f"{where}.{'.'.join(path)}".lstrip("."), MISSING
+        else:
+            yield from _at(there, path[1:], f"{where}.{path[0]}".lstrip("."))
 
 
 def short(value: Json) -> str:

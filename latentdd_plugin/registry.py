@@ -22,6 +22,8 @@ from latentdd_plugin.types import Json
 
 SUBMISSION, VERIFICATION, CARD = "dd-bench/submission.v1", "dd-bench/verification.v1", "dd-bench/codec-card.v1"
 LONGEST = 4_000_000  # bytes of a JSON file or a picture
+LARGEST = 8192  # px, of a picture's side
+DEEPEST = 32  # levels of JSON
 SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,198}[a-z0-9])?")
 SUITE = re.compile(r"[a-z0-9][a-z0-9-]{0,98}(\.[a-z0-9]+)*")
 CARD_NAME = re.compile(r"[A-Za-z0-9_+=-][\w.+=-]{0,198}", re.ASCII)
@@ -242,11 +244,18 @@ def _json(path: Path, schema: str) -> tuple[bytes, Mapping[str, Json]]:
     try:
         data = json.loads(raw.decode(), object_pairs_hook=_once)
         json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+        if _depth(data) > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST}")
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"not readable as JSON ({error})") from None
     if not isinstance(data, dict) or data.get("schema") != schema:
         raise ArtifactError(f"not of schema {schema!r}")
     return raw, data
+
+
+def _depth(value: Json) -> int:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, members), default=0)
 
 
 def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -261,6 +270,8 @@ def _picture(path: Path, sha256: str | None = None) -> bytes:
     png, webp = raw.startswith(b"\x89PNG\r\n\x1a\n"), raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"
     if not (png if path.suffix == ".png" else webp):
         raise ArtifactError("is not the picture that its name says")
+    if png and max(int.from_bytes(raw[16:20], "big"), int.from_bytes(raw[20:24], "big")) > LARGEST:
+        raise ArtifactError(f"more than {LARGEST} px wide or high")
     if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
         raise ArtifactError("is not the file that the submission names: another sha256")
     return raw

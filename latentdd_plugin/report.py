@@ -30,7 +30,7 @@ def write_report(path: Path, record: Mapping[str, Json], losses: Sequence[tuple[
         RunFailed: the file cannot be written.
     """
     picture = base64.b64encode(grid.read_bytes()).decode()
-    page = render("report.html.j2", **_view(record), curve=curve(losses), grid=picture)
+    page = render("report.html.j2", **view(record), curve=curve(losses), grid=picture)
     write_file(path, page.encode())
 
 
@@ -99,7 +99,7 @@ class Row:
     seeds: tuple[float, ...] = ()
 
 
-def _view(record: Mapping[str, Json]) -> dict[str, Any]:
+def view(record: Mapping[str, Json]) -> dict[str, Any]:
     """What the template shows, in words and positions."""
     dataset, budget, codec = record["dataset"], record["budget"], record["codec"]
     method = f"{codec['name']} + {record['distiller']['name']}"

@@ -12,6 +12,7 @@ from latentdd_plugin.form import (
     FRACTION,
     LIST,
     LONG,
+    NAMES,
     NUMBER,
     OBJECT,
     PAIR,
@@ -74,7 +75,7 @@ RECORD: Form = {
     "command": ANY,
     "dataset.name": TEXT,
     "dataset.fingerprint": SHA,
-    "dataset.classes": TEXTS,
+    "dataset.classes": NAMES,
     "dataset.image_shape": SIZES,
     **under("codec", CODEC),
     "distiller.name": TEXT,
@@ -174,7 +175,7 @@ def contradictions(claim: Mapping[str, Json]) -> list[str]:
     """Where a claim of the right form does not agree with itself: controls, rows and summaries, bytes, hashes."""
     record = claim["record"]
     found = faults(claim, GRID) if claim["grid"] is not None else []
-    scored = {name: entry for name, entry in record["controls"].items() if not isinstance(entry.get("skipped"), str)}
+    scored = {name: entry for name, entry in record["controls"].items() if not _left_out(entry)}
     for name, entry in scored.items():
         found += [f"record.controls.{short(name)}.{fault}" for fault in faults(entry, CONTROL)]
     if found:
@@ -198,6 +199,10 @@ def contradictions(claim: Mapping[str, Json]) -> list[str]:
     return found
 
 
+def _left_out(control: Mapping[str, Json]) -> bool:
+    return control.keys() == {"skipped"} and ANY.holds(control["skipped"])
+
+
 def _rows(entry: Mapping[str, Json]) -> list[Score]:
     keys = ("evaluator", "arch", "kwargs", "params", "seed", "accuracy")
     return [Score(**{key: row[key] for key in keys}) for row in entry["scores"]]
@@ -217,9 +222,7 @@ def _spent(budget: Mapping[str, Json], classes: int) -> list[str]:
 def _same(ours: Json, theirs: Json) -> bool:
     """Whether two summaries say the same, to what rounding in another version may change."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        return (
-            ours.keys() <= theirs.keys() and len(ours) == len(theirs) and all(_same(ours[k], theirs[k]) for k in ours)
-        )
+        return ours.keys() == theirs.keys() and all(_same(ours[key], theirs[key]) for key in ours)
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(_same, ours, theirs))
     if isinstance(ours, float) and isinstance(theirs, int | float):

@@ -26,12 +26,6 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def default_out() -> Path:
-    """`registry` of this package's checkout, or of the working folder where the package is installed."""
-    beside = Path(__file__).parents[2]
-    return beside / "registry" if (beside / ".git").exists() else Path("registry")
-
-
 def codec_place(config: RunConfig, dataset: str) -> Path:
     """`codecs/<codec and its options>/<dataset>`, where the registry keeps the card, without an ending."""
     skipped = ("name", "path", "repo", "revision", "subfolder")
@@ -67,8 +61,8 @@ def save(place: Path, card: Mapping[str, Json], pictures: Pictures | None = None
 # --- codecs -----------------------------------------------------------------------------------------------------------
 
 
-def codec_page(card: Mapping[str, Json], grid: str) -> str:
-    """The page of a codec's card; `grid` is the picture beside it."""
+def codec_page(card: Mapping[str, Json], grid: str | None, **site: Any) -> str:
+    """The page of a codec's card; `grid` is the picture beside it, `site` what the base page of a site needs."""
     codec, dataset, values = card["codec"], card["dataset"], card["values"]
     quality, speed = card["quality"], card["speed"]
     shape = "×".join(map(str, codec["code_shape"]))
@@ -93,6 +87,7 @@ def codec_page(card: Mapping[str, Json], grid: str) -> str:
         tables=[_accuracy(card["accuracy"])],
         grid=grid,
         details=("codec", "dataset", "environment"),
+        **site,
     )
 
 

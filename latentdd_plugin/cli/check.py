@@ -119,11 +119,12 @@ def told(findings: Sequence[Finding]) -> str:
 
 def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding]) -> Sequence[Path]:
     """Measure and write the card; the paths of its files."""
+    from latentdd_plugin import registry
     from latentdd_plugin.cards import page
     from latentdd_plugin.cards.algo import algo_card
     from latentdd_plugin.cards.codec import codec_card
 
-    out = Path(args.out) if args.out else page.default_out()
+    out = Path(args.out) if args.out else registry.default()
     show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
     if args.kind == "algo":
         found = algo_card(config, findings, **show)

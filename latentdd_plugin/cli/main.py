@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
     "import": ("latentdd_plugin.cli.importing", "bring another project's distilled set in, as an artifact"),
     "export": ("latentdd_plugin.cli.exporting", "write an artifact as another project's files"),
+    "leaderboard": ("latentdd_plugin.cli.leaderboard", "build the leaderboard, a static site, from a registry"),
     "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder of one's own"),
     "suite": ("latentdd_plugin.cli.suite", "list, show and run versioned grids of runs"),
     "submit": ("latentdd_plugin.cli.submit", "check a run against its suite and write it into the registry"),

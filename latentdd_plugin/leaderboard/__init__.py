@@ -1,1 +1,1 @@
-"""From a run to an entry that anyone can check: submit, verify, and the page that shows them."""
+"""From a run to an entry that anyone can check: submit, verify, and the site that shows them."""

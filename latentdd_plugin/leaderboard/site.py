@@ -1,0 +1,174 @@
+"""The site's files: a pure function of a registry, with neither clock nor machine in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+from latentdd_plugin.cards.page import codec_page
+from latentdd_plugin.errors import RunFailed, UsageError
+from latentdd_plugin.grid import write_file
+from latentdd_plugin.leaderboard import submission, table
+from latentdd_plugin.leaderboard.plot import plots
+from latentdd_plugin.pages import render
+from latentdd_plugin.registry import CHECKED, CodecCard, Fault, Registry, Submission, read
+from latentdd_plugin.types import canonical_json
+
+SUMS = "SHA256SUMS"  # of every file; what marks a folder as ours to replace
+CODECS = ("Codecs", "codecs/index.html")
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was written."""
+
+    folder: Path
+    submissions: int
+    cards: int
+    faults: tuple[Fault, ...]  # files of the registry that are not shown
+
+
+def build(registry: Path, out: Path) -> Site:
+    """Write the site of a registry.
+
+    Args:
+        registry: its folder.
+        out: a folder that is missing, empty, or holds an earlier site, whose files are replaced.
+
+    Raises:
+        UsageError: there is no such registry, or `out` holds something else.
+        RunFailed: a file cannot be written.
+    """
+    _check_out(registry, out)
+    found = read(registry)
+    files = dict(_files(found))
+    sums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    _remove(out, set(_listed(out)) - set(files))
+    write_file(out / SUMS, sums.encode())
+    for name, content in files.items():
+        write_file(out / name, content)
+    return Site(out, len(found.submissions), len(found.cards), found.faults)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def _files(found: Registry) -> Iterator[tuple[str, bytes]]:
+    """(path in the site, content) of every file."""
+    templates = resources.files("latentdd_plugin") / "templates"
+    yield "style.css", b"".join((templates / name).read_bytes() for name in ("page.css", "leaderboard/site.css"))
+    for name in ("table.js", "icon.svg"):
+        yield name, (templates / "leaderboard" / name).read_bytes()
+    suites = {name: [s for s in found.submissions if s.suite == name] for name in sorted(_suites(found.submissions))}
+    yield "index.html", _index(found, suites)
+    for name, members in suites.items():
+        yield f"suites/{name}.html", _suite(name, members, found.cards)
+    for one in found.submissions:
+        yield from _submission(one)
+    yield "codecs/index.html", _page("leaderboard/codecs.html.j2", "../", (), title="Codec cards", cards=found.cards)
+    for card in found.cards:
+        yield from _card(card)
+
+
+def _page(template: str, root: str, trail: Sequence[tuple[str, str]], **view: object) -> bytes:
+    return render(template, root=root, trail=[CODECS, *trail], **view).encode()
+
+
+def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
+    rows = [
+        {
+            "name": name,
+            "submissions": len(members),
+            "verified": sum(s.status == "verified" for s in members),
+            "datasets": _words(s.record["dataset"]["name"] for s in members),
+            "codecs": _words(s.record["codec"]["name"] for s in members),
+            "algos": _words(s.record["distiller"]["name"] for s in members),
+        }
+        for name, members in suites.items()
+    ]
+    return _page(
+        "leaderboard/index.html.j2", "", (), title="Leaderboard", suites=rows, cards=found.cards, faults=found.faults
+    )
+
+
+def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> bytes:
+    entries = table.entries(members)
+    return _page(
+        "leaderboard/suite.html.j2",
+        "../",
+        (),
+        title=name,
+        submissions=len(members),
+        verified=sum(s.status == "verified" for s in members),
+        ledgers=[(key, table.LEDGERS[key], groups) for key, groups in table.ledgers(entries).items()],
+        filters=table.choices(entries),
+        plots=plots(entries),
+        cards={(c.data["codec"]["fingerprint"], c.data["dataset"]["name"]): f"{c.codec}/{c.dataset}" for c in cards},
+    )
+
+
+def _submission(one: Submission) -> Iterator[tuple[str, bytes]]:
+    place = f"submissions/{one.suite}/{one.slug}"
+    trail = [(one.suite, f"suites/{one.suite}.html")]
+    yield f"{place}.html", _page("leaderboard/submission.html.j2", "../../", trail, **submission.view(one))
+    yield f"{place}.json", one.raw
+    if one.grid:
+        yield f"{place}.png", one.grid
+    if one.checks:
+        content = {"claim_sha256": one.checked, "checks": list(one.checks)}
+        yield f"{place}{CHECKED}.json", canonical_json(content).encode()
+
+
+def _card(card: CodecCard) -> Iterator[tuple[str, bytes]]:
+    place = f"codecs/{card.codec}/{card.dataset}"
+    grid = card.picture[0] if card.picture else None
+    yield f"{place}.html", codec_page(card.data, grid, root="../../", trail=[CODECS]).encode()
+    yield f"{place}.json", card.raw
+    if card.picture:
+        yield f"codecs/{card.codec}/{card.picture[0]}", card.picture[1]
+
+
+def _suites(found: Sequence[Submission]) -> set[str]:
+    return {one.suite for one in found}
+
+
+def _words(found: Iterator[str]) -> str:
+    return ", ".join(sorted(set(found)))
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def _check_out(registry: Path, out: Path) -> None:
+    ours, theirs = out.resolve(), registry.resolve()
+    if ours == theirs or theirs in ours.parents or ours in theirs.parents:
+        raise UsageError(f"--out {out}: the site cannot lie in the registry, nor around it; choose another folder")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: this is a file; choose a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / SUMS).is_file():
+        raise UsageError(f"--out {out}: this folder holds something else than a site ({SUMS} is missing)")
+
+
+def _listed(out: Path) -> Iterator[str]:
+    """The files of the site that lies there, as far as they lie inside it."""
+    there = out / SUMS
+    for line in there.read_text().splitlines() if there.is_file() else ():
+        name = PurePosixPath(line.partition("  ")[2])
+        if name.parts and not name.is_absolute() and ".." not in name.parts:
+            yield str(name)
+
+
+def _remove(out: Path, names: set[str]) -> None:
+    """Take away pages of submissions that are gone, and folders that are empty then."""
+    for name in sorted(names, reverse=True):
+        path = out / name
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunFailed(f"cannot remove {path}: {error.strerror}") from error
+        with suppress(OSError):
+            path.parent.rmdir()
