@@ -39,8 +39,8 @@ class CodeOnly(Distiller):
 class Slow(Matching):
     """Five hundredths of a second a step."""
 
-    def __init__(self, iterations=40, lr=0.0, momentum=0.0, init="real", lr_scale="none"):
-        self.iterations, self.lr, self.momentum, self.init, self.lr_scale = iterations, lr, momentum, init, lr_scale
+    def __init__(self, iterations=40, lr=0.0, momentum=0.0, init="real", optimizer="sgd"):
+        self.iterations, self.lr, self.momentum, self.init, self.optimizer = iterations, lr, momentum, init, optimizer
 
     def iteration(self, task, variables, step):
         time.sleep(0.05)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.distillers.base import Embedding, Task
-from latentdd_plugin.distillers.loop import INITS, LR_SCALES, OPTIMIZERS, Matching, Variables, one_of
+from latentdd_plugin.distillers.loop import INITS, OPTIMIZERS, Matching, Variables, one_of
 
 
 class DM(Matching):
@@ -24,16 +24,16 @@ class DM(Matching):
 
     Args:
         iterations: steps, each with one fresh network (paper: 20,000).
-        lr: step size of the codes for one code a class (paper: 1).
-        momentum: of the SGD on the codes (paper: 0.5).
+        lr: step size of the codes (paper: 1, with SGD).
+        momentum: of the optimiser on the codes (paper: 0.5).
         batch_real: real samples a class and step (paper: 256).
         init: `real` or `noise` (paper: real).
-        lr_scale: `auto` scales lr with the number of codes a class and their dimension, `none` takes it as it is.
+        optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
-        "quick": {"iterations": 200, "batch_real": 64, "lr_scale": "auto"},
+        "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": 0.03},
     }
 
     def __init__(
@@ -43,7 +43,6 @@ class DM(Matching):
         momentum: float = 0.5,
         batch_real: int = 256,
         init: str = "real",
-        lr_scale: str = "none",
         optimizer: str = "sgd",
     ) -> None:
         self.iterations = iterations
@@ -51,7 +50,6 @@ class DM(Matching):
         self.momentum = momentum
         self.batch_real = batch_real
         self.init = one_of("init", init, INITS)
-        self.lr_scale = one_of("lr_scale", lr_scale, LR_SCALES)
         self.optimizer = one_of("optimizer", optimizer, OPTIMIZERS)
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from latentdd_plugin.distillers.base import Distiller, Task
 from latentdd_plugin.errors import RunFailed
-from latentdd_plugin.types import Shape, SyntheticSet
+from latentdd_plugin.types import SyntheticSet
 
 CURVE_POINTS = 200  # losses kept for the report
-INITS, LR_SCALES, OPTIMIZERS = ("real", "noise"), ("auto", "none"), ("sgd", "adam")
-PUBLISHED_DIMENSION = 3 * 32 * 32  # values of a CIFAR image, for which the papers chose their step sizes
+INITS, OPTIMIZERS = ("real", "noise"), ("sgd", "adam")
 
 
 @dataclass
@@ -47,7 +46,6 @@ class Matching(Distiller):
     lr: float
     momentum: float
     init: str
-    lr_scale: str = "none"
     optimizer: str = "sgd"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
@@ -60,11 +58,7 @@ class Matching(Distiller):
         """The tensors to optimise, at their start."""
         codes, labels = task.init(self.init)
         codes.requires_grad_()
-        return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.scaled_lr(task)}]))
-
-    def scaled_lr(self, task: Task) -> float:
-        """The step size of this task's codes."""
-        return self.lr * (step_scale(task.codes_per_class, task.code_shape) if self.lr_scale == "auto" else 1.0)
+        return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.lr}]))
 
     def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """SGD, as the papers have it, or Adam, whose step is a share of a code's deviation whatever the gradient."""
@@ -82,17 +76,6 @@ def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ValueError(f"{option}={value}: choose one of {', '.join(allowed)}")
     return value
-
-
-def step_scale(codes_per_class: int, code_shape: Shape) -> float:
-    """How a published learning rate, made for few samples of pixels, carries over to many codes of another size.
-
-    A class mean's gradient falls on each of its L samples as 1/L, so the step grows with L. A loss answers to relative
-    changes: for standardised codes of D values, |x| grows as sqrt(D) and the gradient as 1/sqrt(D), so the step grows
-    with D; the published rates belong to D = 3 * 32 * 32. On validation data of CIFAR-10 (`dct`, int4, 32 codes a
-    class, D = 768) DM was best at 0.3 L of 0.1, 0.3, 1, 3, 10 L; this rule gives 0.25 L.
-    """
-    return codes_per_class * math.prod(code_shape) / PUBLISHED_DIMENSION
 
 
 def optimise(method: Matching, task: Task) -> SyntheticSet:

@@ -30,8 +30,8 @@ class Killed(Distiller):
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Endless(Matching):
-    def __init__(self, iterations=100000, lr=0.0, momentum=0.0, init="real", lr_scale="none"):
-        self.iterations, self.lr, self.momentum, self.init, self.lr_scale = iterations, lr, momentum, init, lr_scale
+    def __init__(self, iterations=100000, lr=0.0, momentum=0.0, init="real", optimizer="sgd"):
+        self.iterations, self.lr, self.momentum, self.init, self.optimizer = iterations, lr, momentum, init, optimizer
 
     def iteration(self, task, variables, step):
         Path("pid").write_text(str(os.getpid()))

@@ -112,7 +112,7 @@ def test_adams_first_step_has_the_length_it_was_given(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [("dc", "init"), ("dc", "optimizer"), ("mtt", "optimizer"), ("dm", "init"), ("dm", "lr_scale")]
+    ("name", "option"), [("dc", "init"), ("dc", "optimizer"), ("mtt", "optimizer"), ("dm", "init"), ("dm", "optimizer")]
 )
 def test_a_word_that_is_none_of_an_options_is_refused(name, option):
     with pytest.raises(UsageError, match=rf"algo\.{name}: {option}=rael: choose one of"):

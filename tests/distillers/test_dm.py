@@ -71,7 +71,7 @@ def test_every_step_has_its_own_network_batch_and_draw():
 def test_the_update_is_sgd_with_momentum():
     """Two steps by hand: v = m v + g, x = x - lr v."""
     task = tiny.task("dct", augment=Augment(()))
-    method = tiny.distiller("dm", iterations=2, batch_real=10_000, lr=0.3, lr_scale="none")
+    method = tiny.distiller("dm", iterations=2, batch_real=10_000, lr=0.3, optimizer="sgd")
     codes = task.init()[0].double()
     velocity = torch.zeros_like(codes)
     for step in range(2):
@@ -84,7 +84,7 @@ def test_the_update_is_sgd_with_momentum():
 
 @pytest.mark.parametrize(("codec", "match"), [("dct", "code"), ("pca", "code"), ("pca", "pixel"), ("identity", "code")])
 def test_steps_bring_the_loss_down(codec, match):
-    method = tiny.distiller("dm", match, iterations=40, batch_real=32, lr=4.0, lr_scale="none")
+    method = tiny.distiller("dm", match, iterations=40, batch_real=32, lr=4.0, optimizer="sgd")
     found = method.distill(tiny.task(codec, match))
     losses = [loss for _, loss in found.losses]
     assert len(losses) == 40
@@ -96,7 +96,7 @@ def test_steps_bring_the_loss_down(codec, match):
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(iterations):
     """Of 2000 steps only every tenth loss is looked at; a checkpoint in between must not be a broken one."""
     kept = tiny.Kept()
-    method = tiny.distiller("dm", iterations=iterations, batch_real=8, lr=1e37, lr_scale="none")
+    method = tiny.distiller("dm", iterations=iterations, batch_real=8, lr=1e37, optimizer="sgd")
     with pytest.raises(
         RunFailed, match=r"step \d+: the loss is .* The last good checkpoint is kept; try a smaller"
     ) as e:
