@@ -103,7 +103,7 @@ def _panel(members: Sequence[Entry], counted: bool, colour: dict[str, int], shap
                 colour=colour[e.codec],
                 shape=shape[e.algo],
                 hollow=e.algo == "random",
-                said=f"{e.name}: {e.codec} + {e.algo}, {e.precision}; {e.accuracy_text}, {sizes[e.key]:,.0f} B a class",
+                said=f"{e.name}, {e.precision}, by {e.submitter}: {e.accuracy_text}, {sizes[e.key]:,.0f} bytes a class",
             )
             for e in sorted(members, key=lambda e: (e.accuracy, e.key))
         ),

@@ -37,7 +37,7 @@ class Entry:
 
     field: Field
     key: str  # `<suite>/<slug>`
-    name: str
+    name: str  # what was run
     submitter: str
     codec: str
     fingerprint: str  # of the codec
@@ -95,8 +95,8 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
             fingerprints=(dataset["fingerprint"], protocol["sha256"]),
         ),
         key=f"{submission.suite}/{submission.slug}",
-        name=claim["name"],
-        submitter=claim["contact"],
+        name=f"{record['codec']['name']} + {record['distiller']['name']}",
+        submitter=claim["name"],
         codec=record["codec"]["name"],
         fingerprint=record["codec"]["fingerprint"],
         algo=record["distiller"]["name"],
