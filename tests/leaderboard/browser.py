@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,13 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for fd, theirs in zip(pipes, (3, 4)):  # where the browser looks for them
+    os.dup2(fd, theirs)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -29,7 +37,7 @@ class Browser:
         here = (f"--user-data-dir={self._profile.name}", "about:blank")
         self._from, theirs_out = os.pipe()
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', PROGRAM, *FLAGS, *here],
+            [sys.executable, "-c", START, str(theirs_in), str(theirs_out), PROGRAM, *FLAGS, *here],
             pass_fds=(theirs_in, theirs_out),
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
