@@ -19,14 +19,18 @@ from mutation import DAMAGE, JSON, PLACE, damaged, replaced
 from PIL import Image
 from safetensors.torch import save_file
 
-from latentdd_plugin import artifact
+from latentdd_plugin import artifact, registry, suites
 from latentdd_plugin.bridges.base import FILE, Foreign, Told, to_artifact
 from latentdd_plugin.bridges.exchange import export_set, import_set
 from latentdd_plugin.errors import DDBenchError, UsageError
+from latentdd_plugin.leaderboard import claim as claims
+from latentdd_plugin.leaderboard.site import build
 from latentdd_plugin.record import Record
 from latentdd_plugin.types import canonical_json
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+REGISTRY = Path(__file__).parents[2] / "registry"
+ENTRY = REGISTRY / "submissions" / "cpu-digits.v1" / "latentdd-plugin-digits-ipc1-dct-dm-fp32.json"
 ALLOWED_MB = 600  # more than this above the start is a great memory
 CLASSES = ("a", "b", "c")
 
@@ -92,10 +96,43 @@ def load_as(name, below=""):
     return load
 
 
+def make_registry(folder):
+    """One real entry with its check, and one codec's card."""
+    for path in (*ENTRY.parent.glob(f"{ENTRY.stem}*"), *REGISTRY.glob("codecs/dct/cifar10.*")):
+        into = folder / path.relative_to(REGISTRY)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, into)
+
+
+def load_registry(folder, out):
+    """Read, show and check all that can be read."""
+    if not folder.joinpath("submissions").is_dir():
+        return
+    build(folder, out / "made")
+    for path in claims.all_in(folder):
+        try:
+            claim = claims.load(path)
+        except DDBenchError as error:
+            assert str(error)
+            continue
+        claims.static_faults(claim, [])
+
+
+def make_suite(folder):
+    shutil.copy(suites.folder() / "cpu-digits.v1.yaml", folder)
+
+
+def load_suite(folder, out):
+    for path in folder.glob("*.yaml"):
+        suites.get(str(path)).cells()
+
+
 OWN = ("ddranking", "imagefolder", "huggingface")
 LOADERS = {
     "record": (make_record, load_record),
     "artifact": (make_artifact, load_artifact),
+    "registry": (make_registry, load_registry),
+    "suite": (make_suite, load_suite),
     "dc": (make_dc, load_as("dc")),
     "mtt": (make_mtt, load_as("mtt")),
     "dc-bench": (make_kip, load_as("dc-bench", "IPC2")),
@@ -149,7 +186,7 @@ def test_damage(name, seeds, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_much_damage(name, seeds, tmp_path, monkeypatch):
-    """Nine loaders, 1,200 inputs each."""
+    """Eleven loaders, 1,200 inputs each."""
     many(name, seeds, tmp_path, monkeypatch, settings(max_examples=1200, print_blob=True, **COMMON))
 
 
@@ -203,6 +240,37 @@ def test_forged_headers(tmp_path):
 @pytest.mark.slow
 def test_many_forged_headers(tmp_path):
     forging(tmp_path, settings(max_examples=2000, print_blob=True, **COMMON))
+
+
+# --- claims of the right JSON, one value of which is another ----------------------------------------------------------
+
+
+def claiming(tmp_path, how):
+    make_registry(tmp_path)
+    path = tmp_path / ENTRY.relative_to(REGISTRY)
+    sound_claim = json.loads(path.read_text())
+
+    @how
+    @given(PLACE, JSON | st.just("remove"))
+    def check(place, value):
+        path.write_text(canonical_json(replaced(sound_claim, place, value)))
+        found = registry.read(tmp_path)
+        assert len(found.submissions) + len(found.faults) == 1
+        for one in found.submissions:
+            assert claims.static_faults(claims.load(path), []) is not None
+            assert one.status in registry.STATUSES
+        build(tmp_path, tmp_path.with_name("site"))
+
+    check()
+
+
+def test_changed_claims(tmp_path):
+    claiming(tmp_path, settings(max_examples=60, derandomize=True, **COMMON))
+
+
+@pytest.mark.slow
+def test_many_changed_claims(tmp_path):
+    claiming(tmp_path, settings(max_examples=2000, print_blob=True, **COMMON))
 
 
 # --- single cases -----------------------------------------------------------------------------------------------------
