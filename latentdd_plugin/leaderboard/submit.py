@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +20,7 @@ from latentdd_plugin.suites import Suite
 from latentdd_plugin.types import Json
 
 LARGEST = 2_000_000  # bytes of an artifact that the registry takes in; a larger one lies at a URL
+PLACE = re.compile(r"(?<![^\s='\",])(?:~|\.{0,2})[\\/](?:[^\s'\",]*[\\/])?([^\s'\",\\/]*)")  # a path, and its last part
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _content(
     if grid.is_file() and grid.stat().st_size <= registry.LONGEST:
         beside[f"{slug}.png"] = grid
         pictured = {"file": f"{slug}.png", "sha256": artifact.file_sha256(grid)}
-    record = claim.record
+    record = placeless(claim.record)
     content = {
         "schema": registry.SUBMISSION,
         "name": who.name,
@@ -127,6 +128,27 @@ def _content(
         "submitted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return content, beside
+
+
+def placeless(record: Mapping[str, Json]) -> dict[str, Json]:
+    """The record as others need it: of a path on the submitter's machine the last part stays, `…/taesd`.
+
+    Data and weights are known by their fingerprints; where they lay is nobody's business and no use to anyone.
+    """
+    made = {**record, "config": _placeless(record["config"]), "command": _placeless(record["command"])}
+    made["controls"] = {
+        name: {**entry, "config": _placeless(entry["config"])} if "config" in entry else entry
+        for name, entry in record["controls"].items()
+    }
+    return made
+
+
+def _placeless(value: Json) -> Json:
+    if isinstance(value, Mapping):
+        return {key: _placeless(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_placeless(member) for member in value]
+    return PLACE.sub(r"…/\1", value) if isinstance(value, str) else value
 
 
 def _written(path: Path, content: dict[str, Json], beside: dict[str, Path]) -> list[Path]:

@@ -10,6 +10,7 @@ import suite as tiny_suite
 
 from latentdd_plugin import suites
 from latentdd_plugin.cli import main
+from latentdd_plugin.leaderboard import submit as submission
 from latentdd_plugin.types import canonical_json
 
 ME = ["--name", "A. Person", "--contact", "a@example.org"]
@@ -66,7 +67,11 @@ def test_a_run_becomes_a_submission_and_is_verified_to_the_bit(run, tmp_path, ca
     assert told.splitlines()[:3] == [f"{folder / SLUG}.{ending}" for ending in ("json", "safetensors", "png")]
     assert "pull request" in told
     kept = json.loads((folder / f"{SLUG}.json").read_text())
-    assert kept["record"] == json.loads((run / "result.json").read_text())
+    ours = json.loads((run / "result.json").read_text())
+    assert str(run.parent) not in json.dumps(kept), "where it lay on this machine"
+    assert {k: v for k, v in kept["record"].items() if k != "command"} == {
+        k: v for k, v in ours.items() if k != "command"
+    }
     assert (kept["suite"], kept["cell"]) == ("tiny.v1", "digits-ipc1-dct-dm-int8")
     assert kept["suite_sha256"] == suites.get("tiny.v1").sha256
     assert called("verify", folder / f"{SLUG}.json", "--quiet") == 0
@@ -75,6 +80,35 @@ def test_a_run_becomes_a_submission_and_is_verified_to_the_bit(run, tmp_path, ca
     first, second = checks(folder / f"{SLUG}.json")
     assert (first["level"], first["result"], second["level"]) == ("full", "verified", "static")
     assert [row["claimed"] for row in first["rows"]] == [row["found"] for row in first["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (
+            "run dataset.cifar10.path=/home/me/data/cifar10 --out ../runs/x threads=1",
+            "run dataset.cifar10.path=…/cifar10 --out …/x threads=1",
+        ),
+        ("run --codec '~/my weights/taesd'", "run --codec '…/my weights/taesd'"),
+        (
+            "owner/name --only '*-dm-*' a/b https://example.org/x 1/2",
+            "owner/name --only '*-dm-*' a/b https://example.org/x 1/2",
+        ),
+        ("/data/imagenette128/", "…/"),
+        ("./mine", "…/mine"),
+        ("--dataset 'C:\\me\\x'", "--dataset 'C:\\me\\x'"),
+    ],
+)
+def test_of_a_place_on_this_machine_the_last_part_stays(said, left):
+    record = {
+        "command": said,
+        "config": {"codec": {"path": said}},
+        "controls": {"random-codes": {"config": {"x": [said]}}},
+    }
+    made = submission.placeless(record)
+    assert (
+        made["command"] == made["config"]["codec"]["path"] == made["controls"]["random-codes"]["config"]["x"][0] == left
+    )
 
 
 def test_a_runs_folder_can_be_verified_without_any_suite(run, capsys):
