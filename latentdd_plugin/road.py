@@ -190,7 +190,7 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
                 "skipped": [asdict(row) for row in skipped],
                 "summary": summary(scores),
                 "controls": beside,
-                "selection": "last-iterate",
+                "selection": job.parts.distiller.selection,
                 "cost": outcome.cost_entry(clock),
                 "environment": environment(prepared.numerics.to_json()),
                 "seeds": {"run": config.seed, "evaluation": sorted({score.seed for score in scores})},

@@ -204,11 +204,13 @@ class Distiller(ABC):
     Attributes:
         presets: named sets of arguments; `paper` is the published one, `quick` fits two CPU cores.
         match_spaces: where it can look; a method that never calls `task.view` supports `code` only.
+        selection: which iterate it returns; `unknown` of a set that was made elsewhere.
     """
 
     contract: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Json]]] = {"paper": {}, "quick": {}}
     match_spaces: ClassVar[tuple[str, ...]] = ("code",)
+    selection: ClassVar[str] = "last-iterate"
 
     @abstractmethod
     def distill(self, task: Task) -> SyntheticSet:

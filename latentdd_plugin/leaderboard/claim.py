@@ -170,7 +170,8 @@ def _rows(record: Mapping[str, Json], seeds: int) -> list[str]:
 def _against_itself(record: Mapping[str, Json]) -> list[str]:
     """How the set was selected, and what its decoder has seen."""
     found = []
-    if record["selection"] != "last-iterate":
+    wanted = {"last-iterate", *(["unknown"] if record["distiller"]["name"] == "imported" else [])}
+    if record["selection"] not in wanted:
         found.append(f"selection: {record['selection']!r}, but only the last iterate may be scored")
     codec, data = record["codec"], record["dataset"]
     if codec["decoder_bytes"] and not codec["fitted"] and not codec["trained_on"]:

@@ -135,7 +135,7 @@ def placeless(record: Mapping[str, Json]) -> dict[str, Json]:
 
     Data and weights are known by their fingerprints; where they lay is nobody's business and no use to anyone.
     """
-    made = {**record, "config": _placeless(record["config"]), "command": _placeless(record["command"])}
+    made = {**record, **{key: _placeless(record[key]) for key in ("command", "config", "distiller")}}
     made["controls"] = {
         name: {**entry, "config": _placeless(entry["config"])} if "config" in entry else entry
         for name, entry in record["controls"].items()

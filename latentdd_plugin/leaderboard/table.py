@@ -46,6 +46,7 @@ class Entry:
     precision: str
     architectures: tuple[str, ...]
     status: str
+    selection: str
     accuracy: float
     accuracy_text: str
     interval: tuple[float, float] | None
@@ -61,8 +62,8 @@ class Entry:
 
     @property
     def ranked(self) -> bool:
-        """Whether it may hold a rank: neither refuted, nor checked in another form than it has now."""
-        return self.status not in UNRANKED
+        """Whether it may hold a rank: neither refuted, nor changed since it was checked, nor chosen who knows how."""
+        return self.status not in UNRANKED and self.selection == "last-iterate"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
         precision=budget["precision"],
         architectures=tuple(record["summary"]),
         status=submission.status,
+        selection=record["selection"],
         accuracy=stats["mean"],
         accuracy_text=spread(stats),
         interval=tuple(stats["ci95"]) if stats["ci95"] else None,

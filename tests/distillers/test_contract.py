@@ -16,7 +16,7 @@ from latentdd_plugin.errors import RunFailed, UsageError
 from latentdd_plugin.testing import DISTILLER_CONTRACTS, DistillerSubject
 from latentdd_plugin.types import SyntheticSet
 
-NAMES = list(plugins.entries("algos"))
+NAMES = [name for name in plugins.entries("algos") if name != "imported"]  # which needs a set
 SMALL = {"mtt": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "max_start_epoch": 1}}
 WITHOUT_A_DRAW = ("herding", "k-center")  # they compute their choice
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import suite as tiny_suite
+import tiny
+import torch
 
-from latentdd_plugin import suites
+from latentdd_plugin import registry, suites
 from latentdd_plugin.cli import main
 from latentdd_plugin.leaderboard import submit as submission
+from latentdd_plugin.leaderboard import table
 from latentdd_plugin.types import canonical_json
 
 ME = ["--name", "A. Person", "--contact", "a@example.org"]
@@ -103,6 +106,7 @@ def test_of_a_place_on_this_machine_the_last_part_stays(said, left):
     record = {
         "command": said,
         "config": {"codec": {"path": said}},
+        "distiller": {},
         "controls": {"random-codes": {"config": {"x": [said]}}},
     }
     made = submission.placeless(record)
@@ -315,3 +319,25 @@ def test_faults_of_the_command_line(words, says, tmp_path, monkeypatch, capsys):
 def test_canonical_or_not_a_claim_is_read(claim):
     claim.write_text(canonical_json(json.loads(claim.read_text())))
     assert called("verify", claim, "--level", "static") == 0
+
+
+def test_an_imported_set_is_submitted_and_verified_and_shown_without_a_rank(tiny_suites, tmp_path):
+    digits = tiny.digits().train
+    rows = torch.stack([(digits.labels == label).nonzero()[3, 0] for label in range(10)])
+    torch.save({"data": [[digits.pixels[rows].float() / 255, digits.labels[rows]]]}, tmp_path / "res_DM_x_1ipc.pt")
+    words = ("--values", "none", "--dataset", "digits", "--out", tmp_path / "in")
+    assert called("import", "dc", tmp_path / "res_DM_x_1ipc.pt", *words) == 0
+    method = f"imported algo.path={tmp_path / 'in'}"
+    command = tiny_suite.RUN.replace("dm algo.iterations=2 algo.batch_real=8", method).replace("dct", "identity")
+    assert called(*command.replace("int8", "fp32").split(), "--out", tmp_path / "run") == 0
+    assert called("submit", tmp_path / "run", *ME, "--registry", tmp_path / "registry") == 0
+    (path,) = (tmp_path / "registry").glob("submissions/*/*.json")
+    assert called("verify", path, "--quiet") == 0
+    (entry,) = table.entries(registry.read(tmp_path / "registry").submissions)
+    assert (entry.status, entry.ranked) == ("verified", False)
+    assert str(tmp_path) not in path.read_text()
+
+
+def test_only_an_imported_set_may_leave_its_selection_open(claim, capsys):
+    change(claim, "record", "selection", to="unknown")
+    refused(capsys, claim, "only the last iterate may be scored")
