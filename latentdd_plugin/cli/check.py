@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print what the contracts say; 1 if one is broken, else measure the card."""
-    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.testing import run_contracts
 
     start_logging(quiet=args.quiet)

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Train and print the outcome."""
-    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.codec_training import train_codec
 
     start_logging(quiet=args.quiet)

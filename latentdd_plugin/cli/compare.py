@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the comparison and print the table; 1 if a cell failed."""
-    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.compare import compare
 
     start_logging(quiet=args.quiet)

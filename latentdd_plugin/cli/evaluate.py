@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     from latentdd_plugin.assess import evaluate_artifact
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.cli.overrides import split_commas
-    from latentdd_plugin.cli.run import start_logging
     from latentdd_plugin.evaluation import EvaluationConfig
 
     start_logging(quiet=args.quiet)

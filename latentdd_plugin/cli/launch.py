@@ -50,7 +50,7 @@ def launch(orders: Sequence[Order], *, words: Sequence[str], folder: str, quiet:
 
 def job(cfg: DictConfig, *, orders: Sequence[Order], quiet: bool) -> None:
     """One order, in whatever process the launcher chose."""
-    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.compare.outcomes import run_here
 
     start_logging(quiet=quiet)

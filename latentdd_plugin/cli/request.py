@@ -9,12 +9,15 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin import plugins
 from latentdd_plugin.cli.overrides import split_commas
 from latentdd_plugin.errors import UsageError
 from latentdd_plugin.types import DatasetConfig, Json, RunConfig
+
+if TYPE_CHECKING:
+    from latentdd_plugin.record import Record
 
 log = logging.getLogger("latentdd_plugin")
 AUTO = "auto"
@@ -161,3 +164,13 @@ def _fitted(value: Json, kinds: Sequence[Any]) -> Any:
     if str in kinds and type(value) in (int, float):  # a name made of digits
         return str(value)
     raise ValueError
+
+
+def perform(wanted: Request, *, progress: bool, command: str | None, limit_s: float | None) -> list[Record]:
+    """Run what was asked for: one record, or one for each precision."""
+    from latentdd_plugin.road import run, run_precisions
+
+    config, precisions = wanted.config, wanted.precisions
+    if len(precisions) > 1:
+        return run_precisions(config, precisions, out=wanted.out, progress=progress, command=command, limit_s=limit_s)
+    return [run(config, out=wanted.out, progress=progress, command=command, limit_s=limit_s)]

@@ -12,14 +12,12 @@ Any key of the configuration can also be set as key=value, before or after the f
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import TYPE_CHECKING
 
 from latentdd_plugin.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.cli.request import Request
     from latentdd_plugin.record import Record
 
 FILES = ("result.json", "distilled.safetensors", "report.html", "grid.png")
@@ -54,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Do the run, or the sweep with -m, and print the table."""
     from latentdd_plugin.cli import overrides, request, sweep
+    from latentdd_plugin.cli.logs import start_logging
 
     start_logging(quiet=args.quiet)
     words, faults = overrides.checked(overrides.from_flags(args, sweep=args.multirun), sweep=args.multirun)
@@ -66,36 +65,11 @@ def execute(args: argparse.Namespace) -> int:
     if faults or more or wanted is None:
         raise UsageError([*faults, *more])
     progress = not args.quiet and sys.stderr.isatty()
-    for record in perform(wanted, progress=progress, command=args.command_line, limit_s=limit_s):
+    for record in request.perform(wanted, progress=progress, command=args.command_line, limit_s=limit_s):
         sys.stdout.write(f"{record.table()}\n{paths(record)}\n")
     return 0
-
-
-def perform(wanted: Request, *, progress: bool, command: str | None, limit_s: float | None) -> list[Record]:
-    """Run what was asked for: one record, or one for each precision."""
-    from latentdd_plugin.road import run, run_precisions
-
-    config, precisions = wanted.config, wanted.precisions
-    if len(precisions) > 1:
-        return run_precisions(config, precisions, out=wanted.out, progress=progress, command=command, limit_s=limit_s)
-    return [run(config, out=wanted.out, progress=progress, command=command, limit_s=limit_s)]
 
 
 def paths(record: Record) -> str:
     """Where the run's files are, a line each."""
     return "\n".join(str(record.folder / name) for name in FILES if (record.folder / name).exists())
-
-
-def start_logging(*, quiet: bool) -> None:
-    """The package's log lines as plain text on stderr."""
-    logger = logging.getLogger("latentdd_plugin")
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
-        logger.addHandler(_Lines())
-
-
-class _Lines(logging.Handler):
-    """Writes to the stderr of the moment, which a test or a progress bar may have replaced."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")

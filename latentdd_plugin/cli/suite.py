@@ -90,7 +90,7 @@ def shown(suite: Suite) -> str:
 def run(suite: Suite, args: argparse.Namespace) -> int:
     """Check every run, then do what is missing, data set by data set; print each one's table."""
     from latentdd_plugin.cli.launch import launch, split
-    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.compare import compare
     from latentdd_plugin.suites import cell_name
 

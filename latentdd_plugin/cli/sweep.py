@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from latentdd_plugin.cli import overrides as words_of
 from latentdd_plugin.cli import request
-from latentdd_plugin.cli.run import perform, start_logging
+from latentdd_plugin.cli.logs import start_logging
 from latentdd_plugin.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def job(cfg: DictConfig, *, quiet: bool, command: str, limit_s: float | None) ->
         folder = (wanted.out or Path(DEFAULT_OUT)) / road.default_out(wanted.config).name
         wanted = replace(wanted, out=folder)
         progress = one_by_one and not quiet and sys.stderr.isatty()
-        records = perform(wanted, progress=progress, command=command, limit_s=limit_s)
+        records = request.perform(wanted, progress=progress, command=command, limit_s=limit_s)
     except DDBenchError as error:
         return Outcome(names, (), " ".join(str(error).split()))
     except Exception as error:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Check one claim or all of them, a paragraph each; 1 if one failed, 2 if one could not be checked from here."""
-    from latentdd_plugin.cli.run import start_logging
+    from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.leaderboard.verify import verify
 
     start_logging(quiet=args.quiet)
