@@ -33,7 +33,7 @@ class DM(Matching):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
-        "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": 0.03},
+        "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": 0.01},
     }
 
     def __init__(
