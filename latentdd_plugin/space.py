@@ -43,6 +43,13 @@ class Misfit(UsageError):
     """The codec fails on images of this size, or gives back others than it was given."""
 
 
+def encoded_shape(codec: Codec | type[Codec], image_shape: Shape, upsample: int) -> Shape:
+    """(C, H, W) of the images that a codec's `encode` is given: in its channels, enlarged, padded."""
+    c, *sides = image_shape
+    h, w = (-(-side * upsample // codec.multiple) * codec.multiple for side in sides)
+    return (3 if codec.channels == 3 else c), h, w
+
+
 class SizedCodec:
     """A codec made to fit images (C, H, W): grey to RGB, enlarging by `upsample`, padding; each undone by `decode`."""
 
@@ -55,7 +62,8 @@ class SizedCodec:
             raise UsageError(f"this codec takes {codec.channels} channels; the images have {c}")
         self._to_rgb = codec.channels == 3 and c == 1
         self._size = (h * upsample, w * upsample)
-        self._pad = tuple(-s % codec.multiple for s in self._size)
+        padded = encoded_shape(codec, image_shape, upsample)[1:]
+        self._pad = tuple(p - s for p, s in zip(padded, self._size, strict=True))
         self._to_fit = is_fitted(codec)
 
     @property
@@ -173,9 +181,7 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     if faults:
         raise UsageError([f"codec.{name}: {fault}" for fault in faults])
     if "image_shape" in inspect.signature(preset.cls).parameters:
-        c, h, w = image_shape
-        given = options.get("image_shape")
-        options["image_shape"] = tuple(given) if given else (c, h * upsample, w * upsample)
+        options["image_shape"] = tuple(options.get("image_shape") or encoded_shape(preset.cls, image_shape, upsample))
     try:
         codec = preset.cls(**options)
     except (TypeError, ValueError) as error:

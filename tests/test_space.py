@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from latentdd_plugin import space
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.errors import UsageError
+from latentdd_plugin.plugins import Preset
 from latentdd_plugin.space import CodeSpace, Real, SizedCodec, build_codec, code_set, members
 from latentdd_plugin.types import Images
 
@@ -147,6 +148,35 @@ def test_upsampling_is_undone():
     assert back.shape == x.shape
     assert float((back - x).abs().mean()) < 0.03
     assert sized.describe("h")["upsample"] == 2
+
+
+class Told(Codec):
+    """Keeps the image shape it is told, and sees what it is given."""
+
+    def __init__(self, image_shape=None):
+        super().__init__()
+        self.image_shape = image_shape
+
+    def encode(self, images):
+        self.seen = tuple(images.shape[1:])
+        return F.avg_pool2d(images, 2)
+
+    def decode(self, codes):
+        return F.interpolate(codes, self.image_shape[1:])
+
+
+class ToldRGB(Told):
+    channels, multiple = 3, 8
+
+
+@pytest.mark.parametrize("cls", [Told, ToldRGB])
+@pytest.mark.parametrize("upsample", [1, 2])
+def test_a_codec_is_told_the_shape_that_encode_is_given(monkeypatch, cls, upsample):
+    monkeypatch.setattr(space.plugins, "resolve", lambda *_, **__: Preset(cls))
+    sized = build_codec({"name": "told", "upsample": upsample}, (1, 10, 6))
+    assert sized.code_shape == (sized.codec.seen[0], *(side // 2 for side in sized.codec.seen[1:]))
+    assert sized.codec.image_shape == sized.codec.seen
+    assert sized.decode(sized.encode(images(1, 10, 6))).shape == (3, 1, 10, 6)
 
 
 @pytest.mark.parametrize("name", CODECS)
