@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.numerics import Numerics
 from latentdd_plugin.protocols import Protocol
 from latentdd_plugin.space import CodeSpace, Real, SizedCodec, build_codec, code_set, pixel_set
-from latentdd_plugin.types import DatasetConfig, ImageData, Images, RunConfig, Shape
+from latentdd_plugin.types import DatasetConfig, ImageData, Images, Json, RunConfig, Shape
 
 PICTURES = 80  # images that a codec which learns is fitted on
 
@@ -67,16 +69,33 @@ def pictures(shape: Shape, n: int = PICTURES) -> Tensor:
 
 
 @cache
-def spaces(codec: str) -> tuple[SizedCodec, CodeSpace, Real, Real]:
+def spaces(codec: str, **options: Json) -> tuple[SizedCodec, CodeSpace, Real, Real]:
     """(sized codec, code space, codes, pixels) of the digits under a codec's name; fitted where it learns."""
-    sized = build_codec({"name": codec}, digits().image_shape)
+    sized = build_codec({"name": codec, **options}, digits().image_shape)
     space, codes = code_set(digits(), sized, plain())
     return sized, space, codes, pixel_set(digits(), "cpu")
 
 
-def task(codec: str = "dct", match: str = "code", *, codes_per_class: int = 2, seed: int = 0, **more: Any) -> Task:
-    """A distiller's task on the digits, with real samples of its own to spoil; `more` replaces its fields."""
-    sized, space, *both = spaces(codec)
+def task(
+    codec: str = "dct",
+    match: str = "code",
+    *,
+    codes_per_class: int = 2,
+    seed: int = 0,
+    options: Mapping[str, Json] = MappingProxyType({}),
+    **more: Any,
+) -> Task:
+    """A distiller's task on the digits, with real samples of its own to spoil; `more` replaces its fields.
+
+    Args:
+        codec: its name.
+        match: `code` or `pixel`.
+        codes_per_class: how many codes a class.
+        seed: of every draw.
+        options: the codec's own.
+        more: fields of `Task`.
+    """
+    sized, space, *both = spaces(codec, **options)
     codes, pixels = (replace(real, store=real.store.clone()) for real in both)
     in_pixels = match == "pixel" or sized.pixels
     operations = operations_for(colour=False, spatial=in_pixels or sized.spatial, flip=digits().flip)
