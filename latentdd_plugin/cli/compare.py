@@ -6,6 +6,7 @@ carry its name; others go to all that take them, any other key to every cell:
   dd-bench compare --codec identity,dct,pca --algo dm,herding --precision fp32,int8
   dd-bench compare --codec identity,taesd codec.taesd.path=my/taesd --algo dm,mtt algo.mtt.iterations=50
   dd-bench compare --dataset my/folder dataset.image_size=64 --ipc 10 --out my/comparison
+  dd-bench compare --algo dm,mtt hydra/launcher=joblib hydra.launcher.n_jobs=2      # or submitit_slurm, …
 
 Cells are ordinary run folders in OUT/cells. The same command again continues: finished cells are not run again.
 """
@@ -69,12 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the comparison and print the table; 1 if a cell failed."""
+    from latentdd_plugin.cli.launch import launcher, split
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.compare import compare
 
     start_logging(quiet=args.quiet)
+    hydra, args.overrides = split(args.overrides)
     if args.jobs > 1 and args.in_process:
         raise UsageError("--jobs needs a process for each cell: leave out --in-process")
+    if args.jobs > 1 and hydra:
+        raise UsageError("--jobs is for cells without a launcher; with one, set hydra.launcher.n_jobs or its like")
     try:
         comparison = compare(
             grid_of(args),
@@ -84,6 +89,7 @@ def execute(args: argparse.Namespace) -> int:
             in_process=args.in_process,
             progress=not args.quiet and sys.stderr.isatty(),
             command=args.command_line,
+            launch=launcher(hydra, quiet=args.quiet),
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; finished cells are kept, the same command continues") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hydra import initialize_config_dir
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 EXTRAS = "install 'latentdd-plugin[joblib]' or [slurm] for more launchers"
 
 
-def launch(orders: Sequence[Order], *, words: Sequence[str], folder: str, quiet: bool) -> None:
-    """Run each order as a job of a Hydra multirun; what became of it is in its folder.
+def launcher(words: Sequence[str], *, quiet: bool) -> Callable[[Sequence[Order]], None] | None:
+    """How `compare` shall run its cells, where Hydra's own overrides ask for a launcher; else None."""
+    return functools.partial(launch, words=words, quiet=quiet) if words else None
+
+
+def launch(orders: Sequence[Order], *, words: Sequence[str], quiet: bool) -> None:
+    """Run each order as a job of a Hydra multirun; what became of it is in its folder, `launcher/` beside the cells.
 
     Args:
         orders: cells to run.
         words: Hydra's own overrides: `hydra/launcher=joblib`, `hydra.launcher.n_jobs=2`.
-        folder: where the launcher keeps its own files.
         quiet: no log lines.
 
     Raises:
@@ -35,13 +39,14 @@ def launch(orders: Sequence[Order], *, words: Sequence[str], folder: str, quiet:
     """
     if not orders:
         return
+    folder = orders[0].folder.parents[1] / "launcher"
     task = functools.partial(job, orders=tuple(orders), quiet=quiet)
     sweep = f"+order={','.join(str(i) for i in range(len(orders)))}"
     try:
         with initialize_config_dir(str(words_of.CONF), job_name="dd-bench", version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             if hydra:
-                arguments = [sweep, *words, f"hydra.sweep.dir={words_of.quoted(folder)}"]
+                arguments = [sweep, *words, f"hydra.sweep.dir={words_of.quoted(str(folder))}"]
                 hydra.multirun("config", task, arguments, with_log_configuration=False)
     except HydraException as error:
         hint = f"; {EXTRAS}" if "launcher" in str(error) else ""

@@ -15,7 +15,6 @@ hydra.launcher.*.
 from __future__ import annotations
 
 import argparse
-import functools
 import re
 import sys
 from collections.abc import Sequence
@@ -89,7 +88,7 @@ def shown(suite: Suite) -> str:
 
 def run(suite: Suite, args: argparse.Namespace) -> int:
     """Check every run, then do what is missing, data set by data set; print each one's table."""
-    from latentdd_plugin.cli.launch import launch, split
+    from latentdd_plugin.cli.launch import launcher, split
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.compare import compare
     from latentdd_plugin.suites import cell_name
@@ -111,7 +110,6 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
 
         if not any(fnmatchcase(name, glob) for name in names if name.startswith(place) for glob in args.only or ("*",)):
             continue
-        elsewhere = functools.partial(launch, words=hydra, folder=str(out / "launcher"), quiet=args.quiet)
         done = compare(
             grid,
             out=out / place,
@@ -120,7 +118,7 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
             progress=not args.quiet and sys.stderr.isatty(),
             command=args.command_line,
             only=chosen,
-            launch=elsewhere if hydra else None,
+            launch=launcher(hydra, quiet=args.quiet),
         )
         failed |= done.failed
         sys.stdout.write(f"{done.table()}\n{done.folder / 'report.html'}\n")

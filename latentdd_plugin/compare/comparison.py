@@ -84,7 +84,7 @@ def compare(
     RunFolder(folder).refuse_unwritable()
     _check_folders(found, folder)
     command = command or command_line()
-    apart = not in_process or jobs > 1
+    apart = launch is None and (not in_process or jobs > 1)
     with locked(folder, wait=False):
         chosen = [cell for cell in found if only is None or only(cell)]
         orders = _orders(chosen, folder, limit_s, command, progress=progress and jobs == 1)

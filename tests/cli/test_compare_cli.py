@@ -190,6 +190,24 @@ def test_cells_have_processes_of_their_own(tmp_path):
     assert record["cost"]["distill_peak_rss_mb"] > 50
 
 
+def test_cells_are_spread_over_a_launcher(tmp_path):
+    """They are run in processes that are not theirs alone, so that no cell has a peak memory."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = "compare --codec dct --algo random --precision fp32,int8 --ledger bytes --protocol demo.v1 --out out"
+    spread = "--evaluator convnet_d1 --controls none hydra/launcher=joblib hydra.launcher.n_jobs=2"
+    process = child(f"{words} {spread} {PLAIN}", tmp_path)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert "peak MB" not in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["cells", "launcher"]
+    assert len(list((tmp_path / "out" / "cells").glob("*/result.json"))) == 2
+
+
+def test_a_launcher_and_jobs_are_one_too_many(capsys):
+    assert called(f"compare --jobs 2 hydra/launcher=joblib {PLAIN}") == 2
+    assert "--jobs is for cells without a launcher" in capsys.readouterr().err
+
+
 def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
