@@ -17,7 +17,7 @@ from latentdd_plugin import artifact, data, numerics, plugins, protocols
 from latentdd_plugin.artifact import Artifact
 from latentdd_plugin.clock import Clock, peak_mb
 from latentdd_plugin.codecs.base import decoder_bytes
-from latentdd_plugin.configure import build_judges
+from latentdd_plugin.configure import build_judges, code_of
 from latentdd_plugin.errors import UsageError
 from latentdd_plugin.evaluation import REFERENCES, Evaluation, EvaluationConfig, Settled
 from latentdd_plugin.evaluators.base import Trial
@@ -178,7 +178,8 @@ def _settled(
     apart = ("dataset", "split", "reference", "metrics", "networks")
     own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in apart}
     run = RunConfig(**{**own, "dataset": dataset, "split": split})
-    _, protocol, more = build_judges(run)
+    judges, protocol, more = build_judges(run)
+    run = replace(run, code=code_of({name: type(judge) for name, judge in judges.items()}))
     faults = [*run.faults(), *more, *metric_faults(config.metrics, protocol)]
     if config.reference not in REFERENCES:
         faults.append(f"reference={config.reference}: choose one of {', '.join(REFERENCES)}")

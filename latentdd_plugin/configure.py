@@ -32,13 +32,13 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Parts]:
         UsageError: with all faults found.
     """
     faults = config.faults()
-    distiller = None
+    distiller = codec = None
     try:
         distiller = build_distiller(config.algo, config.match, str(config.codec["name"]))
     except UsageError as error:
         faults += error.faults
     try:
-        _check_codec(config.codec)
+        codec = _check_codec(config.codec)
     except UsageError as error:
         faults += error.faults
     evaluators, protocol, more = build_judges(config)
@@ -47,7 +47,13 @@ def resolve(config: RunConfig) -> tuple[RunConfig, Parts]:
         raise UsageError(faults)
     preset = {"preset": config.algo["preset"]} if "preset" in config.algo else {}
     algo = {"name": config.algo["name"], **preset, **distiller.config()}
-    return replace(config, algo=algo), Parts(distiller, evaluators, protocol)
+    code = code_of({"codec": codec, "algo": type(distiller), **{key: type(e) for key, e in evaluators.items()}})
+    return replace(config, algo=algo, code=code), Parts(distiller, evaluators, protocol)
+
+
+def code_of(parts: Mapping[str, type | None]) -> dict[str, str]:
+    """The code of each part that is not this package's."""
+    return {key: code for key, cls in parts.items() if cls is not None and (code := plugins.code_of(cls))}
 
 
 def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = "") -> Distiller:
@@ -76,12 +82,15 @@ def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = 
         raise UsageError(f"algo.{name}: {error}") from error
 
 
-def _check_codec(spec: Mapping[str, Json]) -> None:
+def _check_codec(spec: Mapping[str, Json]) -> type[Codec]:
+    """The codec's class; UsageError where it has not these options."""
     options = {k: v for k, v in spec.items() if k not in ("name", "upsample")}
     preset = plugins.resolve("codecs", str(spec["name"]), base=Codec)
     faults = plugins.check_arguments(preset.cls, {**preset.config, **options})
     if faults:
         raise UsageError([f"codec.{spec['name']}: {fault}" for fault in faults])
+    cls: type[Codec] = preset.cls
+    return cls
 
 
 def build_judges(config: RunConfig) -> tuple[dict[str, Evaluator], Protocol | None, list[str]]:

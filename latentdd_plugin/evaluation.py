@@ -67,7 +67,7 @@ class Settled:
 
     def to_json(self) -> dict[str, Json]:
         """Everything that decides the scores."""
-        kept = {f.name for f in fields(EvaluationConfig)}
+        kept = {f.name for f in fields(EvaluationConfig)} | {"code"}
         known = {key: value for key, value in self.run.to_json().items() if key in kept}
         asked: dict[str, Json] = {"metrics": list(self.metrics)} if self.metrics else {}
         asked |= {"networks": self.networks} if self.networks else {}

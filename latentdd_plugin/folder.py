@@ -76,9 +76,11 @@ class RunFolder:
             raise UsageError(f"{there} cannot be read ({error}); choose another --out") from None
         differences = differing(kept, config.to_json())
         if differences:
+            edited = any(line.startswith("code.") for line in differences)
             raise UsageError(
                 f"{self.path} belongs to another configuration; choose another --out. It differs in:\n  "
                 + "\n  ".join(differences)
+                + ("\n(code: the file of a plug-in was edited since)" if edited else "")
             )
         return self._kind.load(self.path) if (self.path / self._kind.file).exists() else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -27,6 +28,7 @@ __all__ = [
     "Entry",
     "Preset",
     "check_arguments",
+    "code_of",
     "entries",
     "find",
     "load",
@@ -38,6 +40,7 @@ __all__ = [
 
 OURS = "latentdd-plugin"  # the distribution of the built-in entries
 CONTRACT = 1
+KNOWN_BY_VERSION = ("latentdd_plugin", "torch", "abc", "builtins")  # top-level packages whose code needs no watching
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,24 @@ def check_arguments(cls: type, config: Mapping[str, Json]) -> list[str]:
     allowed = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes = f"it takes: {', '.join(allowed)}" if allowed else "it takes no options"
     return [f"{cls.__name__} has no option {k!r}{near(k, allowed)}; {takes}" for k in config if k not in allowed]
+
+
+def code_of(cls: type) -> str | None:
+    """sha256 over the files that define a plug-in's class and its bases; None of a class of this package.
+
+    With other code, equal options may give other numbers: what is kept on disk is kept for this code alone.
+    """
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(cls)}
+    return hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest() if digests else None
+
+
+def _files(cls: type) -> set[Path]:
+    """Where a class and its bases are written, as their functions say: a file need not be a module any more."""
+    theirs = [one for one in cls.__mro__ if one.__module__.partition(".")[0] not in KNOWN_BY_VERSION]
+    functions = [inspect.unwrap(value) for one in theirs for value in vars(one).values() if inspect.isfunction(value)]
+    paths = {function.__code__.co_filename for function in functions}
+    paths |= {getattr(sys.modules.get(one.__module__), "__file__", None) or "" for one in theirs}
+    return {Path(path) for path in paths if Path(path).is_file()}
 
 
 def _check(cls: Any, base: type | None, what: str) -> None:

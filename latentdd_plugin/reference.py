@@ -10,6 +10,7 @@ import torch
 
 from latentdd_plugin import __version__
 from latentdd_plugin.cache import cache_dir, locked
+from latentdd_plugin.configure import code_of
 from latentdd_plugin.evaluators.base import Evaluator, Trial, shrink
 from latentdd_plugin.record import by_evaluator, summarise, summary
 from latentdd_plugin.scoring import ScoreFile, score
@@ -42,7 +43,8 @@ def reference(
     """
     protocol, total = trial.protocol, len(images.train)
     key = [protocol.to_json(), images.fingerprint, dict(images.source), split, seed, trial.numerics.to_json()]
-    folder = cache_dir() / "references" / hash_json([*key, __version__])[:32]
+    code = code_of({name: type(evaluator) for name, evaluator in evaluators.items()})
+    folder = cache_dir() / "references" / hash_json([*key, code, __version__])[:32]
     if not protocol.steps:
         log.info("%s counts epochs: %d of %d images for each reference network", protocol.name, protocol.epochs, total)
     with locked(folder):

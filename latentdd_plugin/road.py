@@ -226,7 +226,7 @@ def distil(job: Job, prepared: Prepared) -> SyntheticSet:
             augment=Augment(operations),
             checkpoint=DiskCheckpoint(job.folder, prepared.numerics.to_json()),
             progress=progress,
-            real_id=hash_json([prepared.data.fingerprint, "pixels" if in_pixels else prepared.codec.fingerprint]),
+            real_id=hash_json([prepared.data.fingerprint, "pixels" if in_pixels else prepared.codec.identity]),
         )
         return checked(job.parts.distiller.distill(task), task)
 

@@ -139,6 +139,12 @@ class SizedCodec:
         """sha256 of the codec; equal wherever the weights were loaded from."""
         return fingerprint(self.codec)
 
+    @cached_property
+    def identity(self) -> str:
+        """What codes on disk are kept for: the fingerprint, and the code of a codec that is not this package's."""
+        code = plugins.code_of(type(self.codec))
+        return hash_json([self.fingerprint, code]) if code else self.fingerprint
+
     def describe(self, name: str) -> dict[str, Json]:
         """The record's `codec` entry."""
         return {
@@ -180,16 +186,28 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     faults = plugins.check_arguments(preset.cls, options)
     if faults:
         raise UsageError([f"codec.{name}: {fault}" for fault in faults])
-    if "image_shape" in inspect.signature(preset.cls).parameters:
-        options["image_shape"] = tuple(options.get("image_shape") or encoded_shape(preset.cls, image_shape, upsample))
-    try:
-        codec = preset.cls(**options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"codec {name}: {error}") from error
+    given = options.get("image_shape")
+    wants_shape = "image_shape" in inspect.signature(preset.cls).parameters
+    if wants_shape:
+        options["image_shape"] = tuple(given or encoded_shape(preset.cls, image_shape, upsample))
+    codec = _made(preset.cls, name, options)
+    seen = encoded_shape(codec, image_shape, upsample)
+    if wants_shape and not given and seen != options["image_shape"]:  # its options decide what it pads to
+        codec = _made(preset.cls, name, {**options, "image_shape": seen})
     sized = SizedCodec(codec, image_shape, upsample)
     if not is_fitted(codec):
         _ = sized.code_shape
     return sized
+
+
+def _made(cls: type[Codec], name: str, options: Mapping[str, Json]) -> Codec:
+    try:
+        codec = cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"codec {name}: {error}") from error
+    if not hasattr(codec, "_modules"):
+        raise UsageError(f"codec {name}: {cls.__name__}.__init__ has to begin with super().__init__()")
+    return codec
 
 
 @dataclass(frozen=True)
@@ -311,7 +329,7 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
     key = hash_json(
         [
             data.fingerprint,
-            codec.fingerprint,
+            codec.identity,
             data.image_shape,
             codec.upsample,
             mode.amp,

@@ -114,6 +114,8 @@ class RunConfig:
         amp: mixed precision, `auto`, `bf16` or `off`.
         compile: `auto`, `on` or `off`.
         threads: CPU threads; None keeps torch's choice.
+        code: sha256 of the code of each plug-in that is not this package's, by part. Filled in when the configuration
+            is resolved, so that a run made with other code is another run.
     """
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -132,6 +134,7 @@ class RunConfig:
     amp: str = "auto"
     compile: str = "auto"
     threads: int | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         dataset = self.dataset
@@ -191,6 +194,8 @@ class RunConfig:
     def to_json(self) -> dict[str, Json]:
         """The configuration as plain JSON; `from_json` gives an equal one back."""
         value: dict[str, Json] = json.loads(json.dumps(asdict(self)))
+        if not self.code:
+            del value["code"]
         return value
 
     @classmethod

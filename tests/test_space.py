@@ -169,7 +169,14 @@ class ToldRGB(Told):
     channels, multiple = 3, 8
 
 
-@pytest.mark.parametrize("cls", [Told, ToldRGB])
+class ToldOfItsLevel(Told):
+    def __init__(self, level=3, image_shape=None):
+        super().__init__(image_shape)
+        self.level = level
+        self.multiple = 2**level
+
+
+@pytest.mark.parametrize("cls", [Told, ToldRGB, ToldOfItsLevel])
 @pytest.mark.parametrize("upsample", [1, 2])
 def test_a_codec_is_told_the_shape_that_encode_is_given(monkeypatch, cls, upsample):
     monkeypatch.setattr(space.plugins, "resolve", lambda *_, **__: Preset(cls))
@@ -188,6 +195,16 @@ def test_every_codec_takes_an_enlarged_image(name):
     back = where.decode(codes.all()[0][:50])
     assert back.shape == (50, 1, 8, 8)
     assert float((back - data.train.pixels[:50] / 255).abs().mean()) < 0.12
+
+
+def test_a_codec_that_never_became_a_module_is_told_why(monkeypatch):
+    class Forgetful(Halving):
+        def __init__(self):
+            pass
+
+    monkeypatch.setattr(space.plugins, "resolve", lambda *_, **__: Preset(Forgetful))
+    with pytest.raises(UsageError, match=r"Forgetful.__init__ has to begin with super\(\).__init__\(\)"):
+        build_codec({"name": "forgetful"}, (3, 8, 8))
 
 
 @pytest.mark.parametrize("upsample", [0, 9, 1.5, "2", None])

@@ -61,7 +61,7 @@ def accuracies(
         progress: show bars on stderr.
     """
     found = {"pixels": reference(judges(config), images, trial, config.split, config.seed, progress=progress)}
-    key = [images.fingerprint, dict(images.source), space.codec.fingerprint, space.codec.upsample, config.split]
+    key = [images.fingerprint, dict(images.source), space.codec.identity, space.codec.upsample, config.split]
     key += [trial.protocol.to_json(), config.evaluators, config.seed, trial.numerics.to_json(), __version__]
     folder = cache_dir() / "cards" / hash_json(key)[:32]
     made = {"reconstructions": reconstructions, "codes": in_codes}
