@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from latentdd_plugin.budget import Budget
 from latentdd_plugin.types import PRECISIONS, Json, RunConfig, Shape
 
 KEPT = ("config", "codec", "budget", "scores", "summary", "artifact")  # of a control's record, in the method's
 
 
-def control_configs(config: RunConfig, budget: Budget, image_shape: Shape) -> dict[str, RunConfig | str]:
-    """A configuration for each control, or the reason why there is none.
+def control_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape) -> dict[str, RunConfig | str]:
+    """A configuration for each control of a run with so many bytes a class, or the reason why there is none.
 
     `random-codes` is the draw that the method started from, not optimised. `random-pixels` are real images at the same
     bytes and precision, with their fp32 row beside them.
@@ -29,8 +28,8 @@ def control_configs(config: RunConfig, budget: Budget, image_shape: Shape) -> di
             continue  # the run itself
         pixels = replace(plain, codec={"name": "identity"}, precision=precision)
         if config.lpc is not None:
-            pixels = replace(pixels, lpc=_images_at(budget.bytes_per_class, precision, image_shape))
-        configs[name] = pixels if pixels.lpc != 0 else _too_small(budget.bytes_per_class, precision)
+            pixels = replace(pixels, lpc=_images_at(bytes_per_class, precision, image_shape))
+        configs[name] = pixels if pixels.lpc != 0 else _too_small(bytes_per_class, precision)
     return configs
 
 

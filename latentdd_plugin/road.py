@@ -199,7 +199,7 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
         )
         outcome.write_pictures(record, synthetic, images, prepared.pixels)
         record.save()
-        if controls.is_control(config):
+        if controls.is_control(config) and not job.shared:
             folder.copy(_control_folder(config, job.parts, prepared))
     return record, synthetic
 
@@ -235,32 +235,48 @@ def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, J
     """The controls' entries in the record: ordinary runs, made once for configuration, data, codec and numerics."""
     entries: dict[str, Json] = {}
     for name, config in controls.control_configs(
-        job.config, method.budget(job.config, job.parts), method.data.image_shape
+        job.config, method.budget(job.config, job.parts).bytes_per_class, method.data.image_shape
     ).items():
         if isinstance(config, str):
             entries[name] = {"skipped": config}
             continue
         prepared = _in_pixels(method) if name.startswith("random-pixels") else method
-        resolved, parts = resolve(config)
-        folder = _control_folder(resolved, parts, prepared)
-        record = folder.finished(resolved)
-        if record is None:
-            log.info("control %s", name)
-            control = Job(resolved, parts, folder, f"control of: {job.command}", job.progress, Clock(), shared=True)
-            try:
-                record, _ = finish(control, prepared)
-                folder.close()
-            except UsageError as fault:
-                entries[name] = {"skipped": str(fault)}
-                continue
+        try:
+            record = _control(config, prepared, f"control of: {job.command}", job.progress)
+        except UsageError as fault:
+            entries[name] = {"skipped": str(fault)}
+            continue
         theirs = [Score(**row) for row in record.data["scores"]]
         entries[name] = controls.entry(dict(record.data), gain(scores, theirs))
     return entries
 
 
-def _control_folder(config: RunConfig, parts: Parts, prepared: Prepared) -> RunFolder:
+def control(config: RunConfig, *, kept: str = "controls", progress: bool = False) -> Record:
+    """A control's run, made once and kept in the cache.
+
+    Args:
+        config: of the control itself, as `control_configs` gives it.
+        kept: under which name in the cache; `controls` are those that methods are compared with.
+        progress: show progress bars on stderr.
+    """
+    resolved, parts = resolve(config)
+    return _control(config, prepare(resolved, parts, progress, Clock()), "control", progress, kept)
+
+
+def _control(config: RunConfig, prepared: Prepared, command: str, progress: bool, kept: str = "controls") -> Record:
+    resolved, parts = resolve(config)
+    folder = _control_folder(resolved, parts, prepared, kept)
+    record = folder.finished(resolved)
+    if record is None:
+        log.info("control %s + random at %s", config.codec["name"], config.precision)
+        record, _ = finish(Job(resolved, parts, folder, command, progress, Clock(), shared=True), prepared)
+        folder.close()
+    return record
+
+
+def _control_folder(config: RunConfig, parts: Parts, prepared: Prepared, kept: str = "controls") -> RunFolder:
     key = [config.to_json(), prepared.data.fingerprint, prepared.codec.fingerprint, parts.protocol.sha256]
-    return RunFolder(cache_dir() / "controls" / hash_json([*key, prepared.numerics.to_json(), __version__])[:32])
+    return RunFolder(cache_dir() / kept / hash_json([*key, prepared.numerics.to_json(), __version__])[:32])
 
 
 def _in_pixels(method: Prepared) -> Prepared:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from latentdd_plugin.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.leaderboard.verify import Check, Given
+    from latentdd_plugin.leaderboard.recompute import Check, Given
 
 LEVELS = ("static", "full")
 
@@ -67,9 +67,12 @@ def execute(args: argparse.Namespace) -> int:
 
 def told(check: Check) -> str:
     """What a check found, for a person."""
+    from latentdd_plugin import registry
+    from latentdd_plugin.leaderboard.recompute import VERIFIED
+
     why = "".join(f"  {reason}\n" for reason in check.why)
     if check.level == "static":
-        return f"{check.result} (static checks)\n{why}"
+        return f"{registry.PASSED if check.result == VERIFIED else check.result}\n{why}"
     exact = sum(row.claimed == row.found for row in check.rows)
     where = "" if check.same_platform is None else f", {'the same' if check.same_platform else 'another'} platform"
     rows = f" ({exact} of {len(check.rows)} accuracies to the bit{where})" if check.rows else ""
@@ -80,7 +83,7 @@ def asked(args: argparse.Namespace) -> tuple[list[Path], Given]:
     """The claims to check, and what the caller brings; UsageError with every fault seen in them."""
     from latentdd_plugin import registry
     from latentdd_plugin.leaderboard import claim
-    from latentdd_plugin.leaderboard.verify import Given
+    from latentdd_plugin.leaderboard.recompute import Given
 
     paths = [Path(word) for word in args.words if "=" not in word or Path(word).exists()]
     words = [word for word in args.words if Path(word) not in paths]
@@ -111,5 +114,6 @@ def places(words: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, An
         elif parts and parts[1] == "codec":
             codecs.setdefault(parts[2] or "", {})[parts[3]] = value
         else:
-            faults.append(f"{key}: the keys are dataset.path, dataset.<name>.path, codec.path, codec.<name>.path")
+            keys = "dataset.path, dataset.<name>.path, codec.path, codec.<name>.path"
+            faults.append(f"{key}: the keys are {keys}; protocol, seeds, threads and the rest are the claim's")
     return datasets, codecs, faults

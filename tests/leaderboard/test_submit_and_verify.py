@@ -14,7 +14,8 @@ from latentdd_plugin import registry, suites
 from latentdd_plugin.cli import main
 from latentdd_plugin.leaderboard import submit as submission
 from latentdd_plugin.leaderboard import table
-from latentdd_plugin.types import canonical_json
+from latentdd_plugin.record import gain, summary
+from latentdd_plugin.types import Score, canonical_json
 
 ME = ["--name", "A. Person", "--contact", "a@example.org"]
 SLUG = "a-person-digits-ipc1-dct-dm-int8"
@@ -78,7 +79,7 @@ def test_a_run_becomes_a_submission_and_is_verified_to_the_bit(run, tmp_path, ca
     assert (kept["suite"], kept["cell"]) == ("tiny.v1", "digits-ipc1-dct-dm-int8")
     assert kept["suite_sha256"] == suites.get("tiny.v1").sha256
     assert called("verify", folder / f"{SLUG}.json", "--quiet") == 0
-    assert "verified (2 of 2 accuracies to the bit, the same platform)" in capsys.readouterr().out
+    assert "verified (8 of 8 accuracies to the bit, the same platform)" in capsys.readouterr().out
     assert called("verify", "--all", "--registry", tmp_path / "registry", "--level", "static") == 0
     first, second = checks(folder / f"{SLUG}.json")
     assert (first["level"], first["result"], second["level"]) == ("full", "verified", "static")
@@ -117,14 +118,14 @@ def test_of_a_place_on_this_machine_the_last_part_stays(said, left):
 
 def test_a_runs_folder_can_be_verified_without_any_suite(run, capsys):
     assert called("verify", run, "--quiet") == 0
-    assert "verified (2 of 2" in capsys.readouterr().out
+    assert "verified (8 of 8" in capsys.readouterr().out
     assert json.loads((run / "verification.json").read_text())["checks"][0]["result"] == "verified"
 
 
 def test_another_platform_asks_for_the_mean_of_five_networks(run, claim, capsys):
     change(claim, "record", "environment", "numerics", "torch", to="2.4.0")
     assert called("verify", claim, "--quiet") == 0
-    assert "reproduced within tolerance (2 of 2 accuracies to the bit, another platform)" in capsys.readouterr().out
+    assert "reproduced within tolerance (8 of 8 accuracies to the bit, another platform)" in capsys.readouterr().out
     assert checks(claim)[-1]["same_platform"] is False
 
 
@@ -211,7 +212,41 @@ def test_an_accuracy_raised_with_everything_that_follows_from_it(claim, capsys):
     assert called("verify", claim, "--level", "static") == 0, "nothing static contradicts it"
     capsys.readouterr()
     told = refused(capsys, claim, "convnet_d1, seed 0: ", "claimed", "found", level="full")
-    assert "failed (1 of 2 accuracies to the bit, the same platform)" in told
+    assert "failed (7 of 8 accuracies to the bit, the same platform)" in told
+
+
+def test_controls_made_weaker_with_everything_that_follows_from_it(claim, capsys):
+    """A gain is what a claim is about: the networks that it is taken over are trained again too."""
+    tree = json.loads(claim.read_text())
+    record, control = tree["record"], tree["record"]["controls"]["random-codes"]
+    lower = [Score(**{**row, "accuracy": max(0.0, row["accuracy"] - 7 / 359)}) for row in control["scores"]]
+    control["scores"], control["summary"] = [vars(row) for row in lower], summary(lower)
+    control["gain"] = gain([Score(**row) for row in record["scores"]], lower)
+    claim.write_text(json.dumps(tree))
+    assert called("verify", claim, "--level", "static", "--quiet") == 0
+    told = refused(capsys, claim, "failed (6 of 8 accuracies to the bit", level="full")
+    assert f"random-codes: convnet_d1, seed 0: {lower[0].accuracy:.4f} claimed," in told
+    assert [row["control"] for row in checks(claim)[-1]["rows"]][:3] == [None, None, "random-codes"]
+
+
+def test_a_control_that_no_such_run_has(claim, capsys):
+    tree = json.loads(claim.read_text())
+    tree["record"]["controls"]["random-noise"] = tree["record"]["controls"]["random-codes"]
+    claim.write_text(json.dumps(tree))
+    assert called("verify", claim, "--quiet") == 2
+    assert "controls.random-noise: such a run has no control of that name" in capsys.readouterr().err
+
+
+def test_an_evaluator_in_a_file_is_not_run(run, tmp_path, capsys):
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')\n")
+    change(run / "result.json", "config", "evaluators", to=[f"{tmp_path}/evil.py:Evil"])
+    change(
+        run / "result.json",
+        "scores",
+        to=lambda rows: [{**row, "evaluator": f"{tmp_path}/evil.py:Evil"} for row in rows],
+    )
+    assert called("verify", run, "--quiet") in (1, 2)
+    assert "it ran" not in "".join(capsys.readouterr())
 
 
 def test_the_protocols_steps(claim, capsys):
@@ -295,7 +330,7 @@ def test_all_goes_on_after_a_failure(claim, tmp_path, capsys):
     change(other, "record", "selection", to="best")
     assert called("verify", "--all", "--registry", tmp_path / "registry", "--level", "static") == 1
     told = capsys.readouterr().out
-    assert f"{claim}: verified (static checks)" in told
+    assert f"{claim}: static checks passed" in told
     assert f"{other}: failed" in told
 
 
