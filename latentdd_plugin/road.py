@@ -242,7 +242,7 @@ def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, J
             continue
         prepared = _in_pixels(method) if name.startswith("random-pixels") else method
         try:
-            record = _control(config, prepared, f"control of: {job.command}", job.progress)
+            record = _control(name, config, prepared, f"control of: {job.command}", progress=job.progress)
         except UsageError as fault:
             entries[name] = {"skipped": str(fault)}
             continue
@@ -259,16 +259,19 @@ def control(config: RunConfig, *, kept: str = "controls", progress: bool = False
         kept: under which name in the cache; `controls` are those that methods are compared with.
         progress: show progress bars on stderr.
     """
-    resolved, parts = resolve(config)
-    return _control(config, prepare(resolved, parts, progress, Clock()), "control", progress, kept)
+    name = f"{config.codec['name']} + {config.algo['name']}"
+    prepared = prepare(*resolve(config), progress, Clock())
+    return _control(name, config, prepared, f"control {name}", progress=progress, kept=kept)
 
 
-def _control(config: RunConfig, prepared: Prepared, command: str, progress: bool, kept: str = "controls") -> Record:
+def _control(
+    name: str, config: RunConfig, prepared: Prepared, command: str, *, progress: bool, kept: str = "controls"
+) -> Record:
     resolved, parts = resolve(config)
     folder = _control_folder(resolved, parts, prepared, kept)
     record = folder.finished(resolved)
     if record is None:
-        log.info("control %s + random at %s", config.codec["name"], config.precision)
+        log.info("control %s", name)
         record, _ = finish(Job(resolved, parts, folder, command, progress, Clock(), shared=True), prepared)
         folder.close()
     return record

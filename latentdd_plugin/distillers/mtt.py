@@ -77,7 +77,8 @@ class MTT(Matching):
             "expert_precision": "fp16",
             "optimizer": "adam",
             "lr": 0.01,
-            "lr_lr": 1e-4,
+            "lr_student": 0.06,
+            "lr_lr": 1e-3,
         },
     }
 
