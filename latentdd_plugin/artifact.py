@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from latentdd_plugin.budget import Packed, pack, unpack
 from latentdd_plugin.cache import atomic_write
 from latentdd_plugin.codecs.base import decoder_state, is_fitted
-from latentdd_plugin.errors import ArtifactError, DDBenchError
+from latentdd_plugin.entries import entries
+from latentdd_plugin.errors import ArtifactError, DDBenchError, PluginError
 from latentdd_plugin.plugins import OURS
 from latentdd_plugin.space import CodeSpace, SizedCodec, build_codec
 from latentdd_plugin.types import PRECISIONS, ImageData, Json, Shape, SyntheticSet, canonical_json
@@ -110,11 +111,26 @@ def _built(options: Mapping[str, Json], shape: Shape, **resolving: Any) -> Sized
     """The codec that a file describes; ArtifactError where it describes one that cannot be."""
     try:
         return build_codec(options, shape, **resolving)
+    except PluginError as error:
+        raise PluginError(f"{error}{_how_to_allow(str(options['name']))}") from None
     except DDBenchError:
         raise
     except Exception as error:
         name = options["name"]
         raise ArtifactError(f"codec {name!r} cannot be as the artifact describes it ({error})") from None
+
+
+def _how_to_allow(name: str) -> str:
+    """What lets an artifact of somebody else's codec be decoded: only the caller may say so."""
+    entry = entries("codecs").get(name)
+    if entry is not None:
+        theirs = entry.distribution
+        return f"; decode(distributions=[{theirs!r}]) allows it, --allow-plugin {theirs} on the command line"
+    if ":" in name:
+        return (
+            "; decode(codec=build_codec({'name': 'FILE.py:CLASS'}, image_shape)) takes one, --codec FILE.py:CLASS too"
+        )
+    return ""
 
 
 def make(synthetic: SyntheticSet, space: CodeSpace, precision: str, data: ImageData, codec_name: str) -> Artifact:
@@ -148,7 +164,7 @@ def save(artifact: Artifact, path: Path) -> str:
     fields = {k: v for k, v in artifact.header.items() if k != "content_sha256"}
     header = {**fields, "content_sha256": _content_hash(fields, tensors)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={KEY: canonical_json(header)})
+        temporary.write_bytes(serialised(tensors, metadata={KEY: canonical_json(header)}))
     return file_sha256(path)
 
 

@@ -45,7 +45,9 @@ def _find(kinds: dict[str, str], option: str, asked: str | None, ranks: Sequence
             raise DataError(f"{where}: several columns may be meant: {', '.join(found)}; set dataset.{option} to one")
         if found:
             return "label" if len(found) > 1 else found[0]
-    raise DataError(f"{where}: no column of {wanted} for dataset.{option}; the columns are {there}")
+    pictures = option == "label_column" and list(kinds.values()) == ["Image"]
+    hint = "; pictures of a folder need a sub-folder a class" if pictures else ""
+    raise DataError(f"{where}: no column of {wanted} for dataset.{option}; the columns are {there}{hint}")
 
 
 def _kind(feature: Any) -> str:

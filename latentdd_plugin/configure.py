@@ -77,9 +77,13 @@ def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = 
     if faults:
         raise UsageError(faults)
     try:
-        return cls(**chosen)
+        distiller = cls(**chosen)
     except (TypeError, ValueError) as error:
         raise UsageError(f"algo.{name}: {error}") from error
+    faults = [f"algo.{name}: {fault}" for fault in distiller.faults()]
+    if faults:
+        raise UsageError(faults)
+    return distiller
 
 
 def _check_codec(spec: Mapping[str, Json]) -> type[Codec]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,6 +19,8 @@ from latentdd_plugin.decode import ImageRows, read_pixels
 from latentdd_plugin.errors import DataError
 from latentdd_plugin.sources import Source, find
 from latentdd_plugin.types import DatasetConfig, ImageData, Images, Json, Shape, canonical_json
+
+log = logging.getLogger(__name__)
 
 TEST_NAMES = ("test", "validation", "val")
 TEST_FRACTION = 0.2  # cut out of train where no test split exists
@@ -138,6 +141,9 @@ def _choose(source: Source, config: DatasetConfig) -> _Chosen:
     if test_name is None:
         kept, removed = _stratified(everything.labels, TEST_FRACTION, "test")
         train, test, test_names = everything.pick(kept), everything.pick(removed), names
+        log.info(
+            "%s: no test split with labels: a fifth of %s (%d images, seed 0) is it", where, train_name, len(removed)
+        )
         told = {"train": f"{train_name}, less its test part", "test": f"stratified 20% of {train_name}, seed {SEED}"}
     else:
         test_where = f"{where}, split {test_name}"

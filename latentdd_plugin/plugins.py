@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -193,6 +194,8 @@ def _file_module(path: Path, _changed: int) -> ModuleType:
     owner = sys.modules.get(name)
     other = owner or importlib.util.find_spec(name)
     free = other is None or getattr(other, "__file__" if owner else "origin", None) == str(path)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # last: a module beside it can be imported, and hides none
     sys.modules[name] = module  # dataclasses and pickle look their module up
     try:
         spec.loader.exec_module(module)
@@ -216,4 +219,8 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """What it was, and the line of the plug-in's code that raised it."""
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and "<" not in f.filename]
+    frames = [frame for frame in frames if Path(frame.filename).parent != Path(importlib.__file__).parent]
+    return f"{said} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else said

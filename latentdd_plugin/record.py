@@ -41,6 +41,8 @@ class Record:
     def load(cls, folder: Path) -> Self:
         """Read a folder's record; ArtifactError where it is damaged or of another schema."""
         path = folder / cls.file
+        if not path.exists():
+            raise ArtifactError(f"{folder} is no folder of a finished run: it holds no {cls.file}{_instead(folder)}")
         try:
             data = json.loads(path.read_text())
         except (OSError, ValueError, RecursionError) as error:
@@ -57,6 +59,12 @@ class Record:
     def table(self) -> str:
         """The outcome as text for a person: method and controls, accuracy, gain, bytes, seconds."""
         return "\n".join(_table(self.data))
+
+
+def _instead(folder: Path) -> str:
+    """Where the runs may be, in a folder that is not one."""
+    cells = next((path.parent for path in sorted(folder.glob("**/cells/*/result.json"))), None)
+    return f"; a comparison's runs lie in its cells, as {cells}" if cells else ""
 
 
 def summarise(accuracies: Sequence[float]) -> dict[str, Json]:

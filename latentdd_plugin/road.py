@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -18,7 +19,7 @@ from latentdd_plugin.clock import Clock
 from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.configure import Parts, resolve
 from latentdd_plugin.distillers.base import Task, checked
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.folder import DiskCheckpoint, RunFolder
 from latentdd_plugin.record import SCHEMA, Record, command_line, environment, gain, summary
 from latentdd_plugin.scoring import score, trial_of
@@ -141,7 +142,10 @@ def prepare(config: RunConfig, parts: Parts, progress: bool, clock: Clock) -> Pr
     codec = build_codec(config.codec, images.image_shape)
     codec.fit(images.train, how.device)
     clock.lap("fit_s")
-    _budget(config, parts, images, codec)
+    wanted = _budget(config, parts, images, codec).codes_per_class
+    smallest = int(images.train.labels.bincount(minlength=len(images.classes)).min())
+    if wanted > smallest:
+        log.warning("%d codes a class, but a class has only %d images to draw them from", wanted, smallest)
     log.info("%s: %d images %s, %d classes", images.name, len(images.train), images.image_shape, len(images.classes))
     pixels = pixel_set(images, how.device)
     space, codes = code_set(images, codec, how, progress=progress)
@@ -228,7 +232,21 @@ def distil(job: Job, prepared: Prepared) -> SyntheticSet:
             progress=progress,
             real_id=hash_json([prepared.data.fingerprint, "pixels" if in_pixels else prepared.codec.identity]),
         )
-        return checked(job.parts.distiller.distill(task), task)
+        return checked(_distilled(job, task), task)
+
+
+def _distilled(job: Job, task: Task) -> SyntheticSet:
+    """What the method returns; what it raises is its own fault, told with where to look."""
+    try:
+        return job.parts.distiller.distill(task)
+    except DDBenchError:
+        raise
+    except Exception as error:
+        log.error("%s", traceback.format_exc())
+        name = job.config.algo["name"]
+        raise RunFailed(
+            f"algo {name}: {type(error).__name__}: {error}; dd-bench check algo {name} --contracts-only may say why"
+        ) from error
 
 
 def run_controls(job: Job, method: Prepared, scores: list[Score]) -> dict[str, Json]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from latentdd_plugin.artifact import Artifact
 from latentdd_plugin.cache import atomic_write
+from latentdd_plugin.errors import RunFailed
 from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
 from latentdd_plugin.numerics import Numerics
 from latentdd_plugin.protocols import Protocol
@@ -36,6 +37,13 @@ class ScoreFile:
         """Keep these scores, all or nothing."""
         with atomic_write(self.path) as temporary:
             temporary.write_text(json.dumps([asdict(score) for score in scores]))
+
+
+def _sound(score: Score, name: str) -> Score:
+    if not isinstance(score, Score) or not 0 <= score.accuracy <= 1:
+        told = f"accuracy {score.accuracy}" if isinstance(score, Score) else f"a {type(score).__name__}"
+        raise RunFailed(f"evaluator {name} returned {told}; a Score with an accuracy from 0 to 1 is wanted")
+    return score
 
 
 def trial_of(
@@ -94,7 +102,7 @@ def score(
             try:
                 for each in seeds:
                     if (name, each) not in found:
-                        found[name, each] = replace(evaluator.evaluate(trial, each), evaluator=name)
+                        found[name, each] = replace(_sound(evaluator.evaluate(trial, each), name), evaluator=name)
                         kept.write(list(found.values()))
                         log.info("%s, seed %d: accuracy %.4f", name, each, found[name, each].accuracy)
                     bar.update()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GROUP = "datasets"  # a key of plugins.GROUPS
 PROBE_SECONDS = 4.0
+LAYOUT = "wanted are folders train/<class>/*.png and test/<class>/*.png, <class>/*.png, parquet or arrow files"
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -120,6 +121,8 @@ def _called(read: Callable[[], Any], name: str) -> Any:
             if isinstance(cause, OSError) and cause.errno in DISK_FAULTS:
                 raise RunFailed(f"dataset {name}: cannot write the Hugging Face cache: {cause.strerror}") from error
             cause = cause.__cause__ or cause.__context__
+        if type(error).__name__ == "DataFilesNotFoundError":
+            raise DataError(f"dataset {name}: no images, parquet or arrow files in it; {LAYOUT}") from error
         raise DataError(f"dataset {name}: cannot be read: {_said(error)}") from error
 
 

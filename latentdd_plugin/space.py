@@ -121,7 +121,9 @@ class SizedCodec:
             raise
         except Exception as error:
             raise Misfit(f"the codec cannot take images of shape {self.image_shape}: {error}") from error
-        if tuple(images.shape[1:]) != self.image_shape or codes.ndim != 4:
+        if codes.ndim != 4:
+            raise Misfit(f"encode has to give codes (N, c, h, w), it gave {tuple(codes.shape)}; (N, d, 1, 1) is one")
+        if tuple(images.shape[1:]) != self.image_shape:
             raise Misfit(
                 f"the codec does not fit images of shape {self.image_shape}: codes {tuple(codes.shape)} decode to "
                 f"{tuple(images.shape)}; set `multiple` in the codec, or dataset.image_size"

@@ -272,12 +272,13 @@ def _located(codec: Mapping[str, Json]) -> list[str]:
 
 
 def matching(record: Mapping[str, Json], among: Sequence[str] | None = None) -> tuple[Suite | None, list[str]]:
-    """The first suite whose conditions a record meets; or, where there is none, what each asks for."""
-    faults = []
+    """The first suite whose conditions a record meets; or, where there is none, what the nearest one asks for."""
+    nearest: list[str] | None = None
     for name in names() if among is None else among:
         suite = get(name)
-        unmet = suite.place_of(record)[1]
+        unmet = [f"{name}, the nearest: {fault}" for fault in suite.place_of(record)[1]]
         if not unmet:
             return suite, []
-        faults += [f"{name}: {fault}" for fault in unmet]
-    return None, faults
+        if nearest is None or len(unmet) < len(nearest):
+            nearest = unmet
+    return None, nearest or []

@@ -116,7 +116,7 @@ def test_random_cells_are_the_controls_of_the_others():
     assert not control.added
     assert controls.is_control(control.config)
     method = found["dct-dm-code-fp32-bytes"].config
-    wanted = controls.control_configs(method, budget=None, image_shape=(1, 8, 8))
+    wanted = controls.control_configs(method, bytes_per_class=256, image_shape=(1, 8, 8))
     assert wanted["random-codes"] == control.config
     assert wanted["random-pixels"] == found["identity-random-fp32-bytes"].config
 
@@ -253,9 +253,12 @@ def test_a_failing_cell_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch):
         "dct-dm-pixel-fp32-count": "done",
     }
     assert done.failed
-    assert row_of(done, "dct-code-only-code-fp32-bytes")["reason"] == "RuntimeError: boom <b>"
+    assert row_of(done, "dct-code-only-code-fp32-bytes")["reason"].startswith(
+        "algo code-only: RuntimeError: boom <b>; "
+    )
     text = done.table()
-    assert "[1] RuntimeError: boom <b>\n[2] match=pixel: code-only supports code only" in text
+    assert "[1] algo code-only: RuntimeError: boom <b>; dd-bench check algo code-only" in text
+    assert "\n[2] match=pixel: code-only supports code only" in text
     assert re.search(r"code-only \(code\) +fp32 +failed \[1\] +1?6?", text)
     monkeypatch.setattr(CodeOnly, "distill", lambda _self, task: SyntheticSet(*task.init("real")))
     mended = compare(asked, out=tmp_path, in_process=True)
@@ -379,7 +382,12 @@ def shown(**more):
         "ledgers": ["bytes", "count"],
         "evaluators": ["convnet"],
         "memory_per_cell": True,
-        "dataset": {"name": "imagenette", "image_shape": [3, 128, 128], "classes": list("abcdefghij")},
+        "dataset": {
+            "name": "imagenette",
+            "image_shape": [3, 128, 128],
+            "classes": list("abcdefghij"),
+            "test_size": 3925,
+        },
         "protocol": {"name": "fast.v1", "seeds": 3},
         "scored_on": "test",
         "environment": {},
@@ -480,8 +488,10 @@ def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
         assert said in page.text, said
     assert raw.count("gain up") > 0
     assert raw.count("gain down") > 0
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert not {"script", "link", "iframe", "a"} & set(page.tags)
+    pictures = [address for address in page.addresses if address != "cells/x/report.html"]
+    assert "cells/x/report.html" in page.addresses, "a cell's own page"
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
+    assert not {"script", "link", "iframe"} & set(page.tags)
     assert "http:" not in raw and "https:" not in raw and "url(" not in raw
     assert "prefers-color-scheme: dark" in raw
 

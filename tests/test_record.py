@@ -117,7 +117,7 @@ def test_what_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(ArtifactError, match=r"result\.json: not a "):
         Record.load(tmp_path)
-    with pytest.raises(ArtifactError, match="not a readable record"):
+    with pytest.raises(ArtifactError, match=r"absent is no folder of a finished run: it holds no result.json$"):
         Record.load(tmp_path / "absent")
 
 
@@ -136,3 +136,11 @@ def test_the_environment_can_be_written_down():
     assert found["packages"]["torch"]
     assert found["numerics"] == {"device": "cpu"}
     assert {"python", "platform", "cpu", "gpu", "git"} <= set(found)
+
+
+def test_in_a_comparisons_folder_it_says_where_the_runs_are(tmp_path):
+    cell = tmp_path / "cells" / "dct-dm"
+    cell.mkdir(parents=True)
+    (cell / "result.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=rf"a comparison's runs lie in its cells, as {cell}$"):
+        Record.load(tmp_path)

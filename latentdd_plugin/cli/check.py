@@ -1,9 +1,10 @@
-"""Hold a codec or an algorithm to the contracts, and measure its card: JSON and a page for the registry.
+"""Hold a plug-in to the contracts, and measure a codec's or an algorithm's card: JSON and a page.
 
   dd-bench check codec dct --dataset digits
   dd-bench check codec ./my_codec.py:MyCodec codec.size=4 --contracts-only
   dd-bench check codec taesd codec.path=FOLDER --dataset FOLDER dataset.image_size=64
   dd-bench check algo dm algo.iterations=50
+  dd-bench check evaluator ./my_knn.py:KNN
 
 A codec is measured on a part held out of the data set's training split (a fifth, or dataset.validation), an algorithm
 on the digits. No test image is read. Exit code 1 says that a contract is broken; then there is no card.
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from latentdd_plugin.types import RunConfig
 
 COMMON = ("evaluator", "protocol", "seed", "device", "amp", "compile", "threads")
-KEYS = {"codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
-OPEN = {"codec": ("codec", "dataset"), "algo": ("algo", "codec")}
+KEYS = {"evaluator": (), "codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
+OPEN = {"codec": ("codec", "dataset"), "algo": ("algo", "codec"), "evaluator": ()}
 MARKS = {"passed": "ok", "broken": "BROKEN", "skipped": "skipped"}
 
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "protocol": "evaluation recipe (default fast.v1)",
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
-        "out": "folder of the cards (default registry, of the checkout or here)",
+        "out": "folder of the cards (default the registry for this package's parts, ./cards for others)",
     }
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", metavar="X", help=text)
@@ -60,9 +61,10 @@ def execute(args: argparse.Namespace) -> int:
     broken = any(finding.status == "broken" for finding in findings)
     sys.stdout.write(f"{args.kind} {args.name}\n{told(findings)}")
     if broken:
-        sys.stdout.write("no card before they hold\n" if not args.contracts_only else "")
+        no_card = args.contracts_only or args.kind == "evaluator"
+        sys.stdout.write("" if no_card else "no card before they hold\n")
         return 1
-    if not args.contracts_only:
+    if not args.contracts_only and args.kind != "evaluator":
         sys.stdout.flush()
         for path in card(args, config, findings):
             sys.stdout.write(f"{path}\n")
@@ -74,8 +76,8 @@ def asked(args: argparse.Namespace) -> RunConfig:
     from latentdd_plugin.cli import overrides, request
     from latentdd_plugin.configure import build_judges
 
-    if args.kind == "algo" and args.dataset is not None:
-        raise UsageError("--dataset: an algorithm's card is measured on the digits")
+    if args.kind != "codec" and args.dataset is not None:
+        raise UsageError(f"--dataset: an {args.kind} is tried on the digits")
     flags = argparse.Namespace(**{**vars(args), args.kind: args.name})
     words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
     given = [overrides.key_of(word) for word in words]
@@ -99,13 +101,15 @@ def _fault(kind: str, key: str) -> str | None:
 
 def subject_of(kind: str, config: RunConfig) -> tuple[Subject, Sequence[Contract]]:
     """The plug-in under test with its options, and its contracts."""
-    from latentdd_plugin.testing import CODEC_CONTRACTS, DISTILLER_CONTRACTS, CodecSubject, DistillerSubject
+    from latentdd_plugin import testing
 
+    if kind == "evaluator":
+        return testing.EvaluatorSubject(config.evaluators[0]), testing.EVALUATOR_CONTRACTS
     node = dict(config.codec if kind == "codec" else config.algo)
     name = str(node.pop("name"))
     if kind == "codec":
-        return CodecSubject(name, **node), CODEC_CONTRACTS
-    return DistillerSubject(name, **node), DISTILLER_CONTRACTS
+        return testing.CodecSubject(name, **node), testing.CODEC_CONTRACTS
+    return testing.DistillerSubject(name, **node), testing.DISTILLER_CONTRACTS
 
 
 def told(findings: Sequence[Finding]) -> str:
@@ -119,12 +123,13 @@ def told(findings: Sequence[Finding]) -> str:
 
 def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding]) -> Sequence[Path]:
     """Measure and write the card; the paths of its files."""
-    from latentdd_plugin import registry
+    from latentdd_plugin import plugins, registry
     from latentdd_plugin.cards import page
     from latentdd_plugin.cards.algo import algo_card
     from latentdd_plugin.cards.codec import codec_card
 
-    out = Path(args.out) if args.out else registry.default()
+    ours = getattr(plugins.entries(f"{args.kind}s").get(args.name), "distribution", None) == plugins.OURS
+    out = Path(args.out) if args.out else registry.default() if ours else Path("cards")
     show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
     if args.kind == "algo":
         found = algo_card(config, findings, **show)

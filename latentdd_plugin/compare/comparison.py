@@ -16,7 +16,7 @@ from latentdd_plugin.compare.grid import Cell, Grid, cells
 from latentdd_plugin.compare.outcomes import Order, Outcome, outcome_of, run_apart, run_here
 from latentdd_plugin.compare.page import write_page
 from latentdd_plugin.compare.plot import draw
-from latentdd_plugin.compare.table import text
+from latentdd_plugin.compare.table import NOT_ASKED, text
 from latentdd_plugin.errors import DataError, UsageError
 from latentdd_plugin.folder import RunFolder
 from latentdd_plugin.numerics import resolve_device
@@ -151,7 +151,7 @@ def _comparison(
         if cell.config is not None:
             outcomes[cell.name] = outcome_of(path)
             if cell not in chosen and outcomes[cell.name].status == "unfinished":
-                outcomes[cell.name] = Outcome("not run", "not asked for")
+                outcomes[cell.name] = Outcome("not run", NOT_ASKED)
             if outcomes[cell.name].status == "done":
                 records[cell.name] = Record.load(path).data
     rows = [_row(cell, outcomes, records) for cell in found]

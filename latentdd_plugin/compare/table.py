@@ -12,6 +12,7 @@ from latentdd_plugin.record import mean_std, points
 from latentdd_plugin.types import Json
 
 GAP = "   "  # between the ledgers
+NOT_ASKED = "not asked for"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Line:
 
 
 def lines(data: Mapping[str, Json]) -> list[Line]:
-    """The table's lines in order. Cells that are one run in two match spaces share a line."""
-    rows = {row["name"]: row for row in data["cells"]}
+    """The table's lines in order. Cells that are one run in two match spaces share a line; those left out have none."""
+    rows = {row["name"]: row for row in data["cells"] if not left_out(row)}
     told = len({row["match"] for row in rows.values() if row["algo"] != "random"}) > 1
     one_space = {(row["codec"], row["algo"]) for row in rows.values() if _same_ledger(row, rows)}
     found: dict[tuple[str, str, str], dict[str, Mapping[str, Json]]] = {}
@@ -38,6 +39,11 @@ def lines(data: Mapping[str, Json]) -> list[Line]:
         method = f"{row['algo']} ({row['match']})" if tag else row["algo"]
         found.setdefault((row["codec"], method, row["precision"]), {})[row["ledger"]] = row
     return [Line(*key, random=key[1] == "random", cells=by) for key, by in found.items()]
+
+
+def left_out(row: Mapping[str, Json]) -> bool:
+    """Whether a cell has no result because nobody asked for it this time."""
+    return bool(row["status"] == "not run" and row["reason"] == NOT_ASKED)
 
 
 def _same_ledger(row: Mapping[str, Json], rows: Mapping[str, Mapping[str, Json]]) -> bool:
@@ -100,6 +106,8 @@ def text(data: Mapping[str, Json]) -> str:
         parts += _table(data, scored, [_costs(data, line) for line in scored], _cost_heads(data))
         parts.append("")
     parts += [f"[{number}] {reason}" for reason, number in notes.items()]
+    others = sum(left_out(row) for row in data["cells"])
+    parts += [f"{others} other cells were not asked for"] if others else []
     told = [textwrap.fill(paragraph, 110) for paragraph in reading(data)]
     return "\n".join([*parts, *([""] if notes else []), *told])
 
@@ -108,7 +116,8 @@ def _where(data: Mapping[str, Json]) -> str:
     if data["dataset"] is None:
         return "nothing has been scored"
     seeds = f"mean ± std over {data['protocol']['seeds']} seeds"
-    return f"{data['dataset']['name']}, {data['protocol']['name']}, accuracy on {data['scored_on']} in %, {seeds}"
+    scored = f"accuracy on {data['dataset']['test_size']:,} {data['scored_on']} images in %"
+    return f"{data['dataset']['name']}, {data['protocol']['name']}, {scored}, {seeds}"
 
 
 Block = list[str]  # a line's cells in one ledger; a single cell stands for all of them

@@ -94,6 +94,8 @@ class Task:
         if kind == "noise":
             codes = torch.randn((len(labels), *self.code_shape), generator=self.generator("init"))
             return codes.to(self.device), labels.to(self.device)
+        if kind != "real":
+            raise ValueError(f"init={kind}: there are real and noise")
         drawn = [self.draw(label, repeat=True) for label in range(self.num_classes)]
         return self.codes.take(torch.cat(drawn)).clone(), labels.to(self.device)
 
@@ -219,6 +221,10 @@ class Distiller(ABC):
     def label_bits(self, num_classes: int) -> int:
         """Bits of one code's label that the budget counts: none for hard labels."""
         return 0
+
+    def faults(self) -> list[str]:
+        """What is wrong with its options; told with all other faults, before any work."""
+        return []
 
     def config(self) -> dict[str, Json]:
         """The constructor's arguments as JSON: the same object comes back from them."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of, with_gradient
-from latentdd_plugin.distillers.loop import INITS, OPTIMIZERS, Matching, Variables, one_of
+from latentdd_plugin.distillers.loop import Matching, Variables
 from latentdd_plugin.plugins import Preset
 
 # Samples a class -> (outer, inner) loops, as the authors found them.
@@ -79,8 +79,8 @@ class DC(Matching):
         self.inner_loops = inner_loops
         self.batch_train = batch_train
         self.augment = augment
-        self.init = one_of("init", init, INITS)
-        self.optimizer = one_of("optimizer", optimizer, OPTIMIZERS)
+        self.init = init
+        self.optimizer = optimizer
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield the distance of gradients, summed over classes, at each point of one network's training."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.distillers.base import Embedding, Task
-from latentdd_plugin.distillers.loop import INITS, OPTIMIZERS, Matching, Variables, one_of
+from latentdd_plugin.distillers.loop import Matching, Variables
 
 
 class DM(Matching):
@@ -49,8 +49,8 @@ class DM(Matching):
         self.lr = lr
         self.momentum = momentum
         self.batch_real = batch_real
-        self.init = one_of("init", init, INITS)
-        self.optimizer = one_of("optimizer", optimizer, OPTIMIZERS)
+        self.init = init
+        self.optimizer = optimizer
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield the squared distance between class means of real and synthetic features, summed over classes."""

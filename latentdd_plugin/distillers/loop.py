@@ -50,6 +50,16 @@ class Matching(Distiller):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
 
+    def faults(self) -> list[str]:
+        """What the loop reads, and does not find or know."""
+        needed = ("iterations", "lr", "momentum", "init", "optimizer")
+        found = [f"the loop reads self.{name}: make it an option" for name in needed if not hasattr(self, name)]
+        for option, allowed in (("init", INITS), ("optimizer", OPTIMIZERS)):
+            value = getattr(self, option, allowed[0])
+            if value not in allowed:
+                found.append(f"{option}={value}: choose one of {', '.join(allowed)}")
+        return found
+
     @abstractmethod
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """One fresh network with all its outer loops: yield a loss, be updated, go on. Keeps no state between calls."""
@@ -96,7 +106,7 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
                 _save(task, variables, losses, step)
             if stop:
                 raise KeyboardInterrupt
-            for loss in method.iteration(task, variables, step):
+            for loss in _yielded(method.iteration(task, variables, step)):
                 variables.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 variables.optimizer.step()
@@ -108,6 +118,12 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
             raise KeyboardInterrupt
     lr = None if variables.lr is None else float(variables.lr.detach())
     return SyntheticSet(variables.codes.detach(), variables.labels.detach(), variables.label_kind, lr, tuple(losses))
+
+
+def _yielded(losses: Iterator[Tensor]) -> Iterator[Tensor]:
+    if isinstance(losses, Tensor):
+        raise TypeError("iteration(task, variables, step) has to yield its loss, not to return it")
+    return losses
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from latentdd_plugin import artifact, assess, registry, schemas, suites
 from latentdd_plugin.cache import atomic_write
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.errors import ArtifactError, UsageError
 from latentdd_plugin.form import faults as faults_of
 from latentdd_plugin.leaderboard import claim as claims
 from latentdd_plugin.leaderboard.claim import Claim
@@ -60,15 +61,31 @@ def submit(
     if found is None or faults:
         raise UsageError(list(dict.fromkeys(faults)))
     cell = claims.of_suite(claim.record, found)[0]
-    slug = slug_of(who.name, cell)
+    slug, there = _free(into / "submissions" / found.name, slug_of(who.name, cell), claim)
     content, beside = _content(claim, who, found, cell, slug)
     faults = faults_of(content, schemas.CLAIM) or schemas.contradictions(content)
     folder = into / "submissions" / found.name
-    if (folder / f"{slug}.json").exists():
-        faults.append(f"{folder / slug}.json exists: a claim is never overwritten; choose another --name")
+    if there:
+        faults.append(f"{folder / slug}.json holds this very artifact already; a claim is never overwritten")
     if faults:
         raise UsageError(faults)
     return _written(folder / f"{slug}.json", content, beside)
+
+
+def _free(folder: Path, slug: str, claim: Claim) -> tuple[str, bool]:
+    """The slug, numbered where somebody's other run has it; and whether it is this very run that has it."""
+    sha256 = claim.record["artifact"]["sha256"]
+    for n in itertools.count(2):
+        path = folder / f"{slug}.json"
+        if not path.exists():
+            return slug, False
+        try:
+            if registry.load_submission(path).claim["artifact"]["sha256"] == sha256:
+                return slug, True
+        except ArtifactError:
+            pass
+        slug = f"{slug.removesuffix(f'-{n - 1}')}-{n}"
+    raise AssertionError
 
 
 def slug_of(name: str, cell: str) -> str:
@@ -81,7 +98,10 @@ def _suite(claim: Claim, name: str | None) -> tuple[Suite | None, list[str]]:
         suite = suites.get(name)
         return suite, claims.of_suite(claim.record, suite)[1]
     suite_, faults = suites.matching(claim.record)
-    return suite_, ["no suite's conditions are met", *faults] if suite_ is None else []
+    return suite_, [
+        "the run meets no suite's conditions; dd-bench suite list has them",
+        *faults,
+    ] if suite_ is None else []
 
 
 def _unnamed(claim: Claim) -> list[str]:

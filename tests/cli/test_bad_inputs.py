@@ -157,7 +157,7 @@ def test_a_plug_in_that_raises_at_import(refused, tmp_path, monkeypatch, cause, 
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     kind = {"codecs": "codec", "distillers": "algo", "evaluators": "evaluator"}[group]
     assert refused(*run_words(flag, "theirs")) == [
-        f"{kind} theirs = their_module:Theirs (of their-plugin 1.0) cannot be loaded: {told}"
+        f"{kind} theirs = their_module:Theirs (of their-plugin 1.0) cannot be loaded: {told} (their_module.py, line 1)"
     ]
 
 

@@ -156,7 +156,7 @@ def test_the_card_of_an_algorithm(no_test_images, monkeypatch, capsys):
         (["codec", "dct", "--dataset", "digitz"], "unknown dataset 'digitz' (did you mean digits?)"),
         (["codec", "dct", "--protocol", "fast.v9"], "unknown protocol 'fast.v9'"),
         (["codec", "diffusers"], "give codec.path=FOLDER"),
-        (["algo", "dm", "--dataset", "digits"], "--dataset: an algorithm's card is measured on the digits"),
+        (["algo", "dm", "--dataset", "digits"], "--dataset: an algo is tried on the digits"),
         (["algo", "dm", "algo.stepz=3"], "algo.dm: DM has no option 'stepz'"),
     ],
 )

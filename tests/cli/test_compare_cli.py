@@ -134,7 +134,9 @@ def test_it_prints_table_and_paths(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert max(map(len, lines[:-4])) <= 120
-    assert lines[0].startswith("digits, tiny.test, accuracy on test in %, mean ± std over 2 seeds, convnet_d1")
+    assert lines[0].startswith(
+        "digits, tiny.test, accuracy on 359 test images in %, mean ± std over 2 seeds, convnet_d1"
+    )
     assert lines[-4:] == [f"{tmp_path}/out/{name}" for name in command.FILES]
     assert "peak MB" not in out
     from latentdd_plugin import road

@@ -157,7 +157,7 @@ def test_a_claim_is_never_overwritten(run, claim, tmp_path, capsys):
 def test_a_run_that_meets_no_suite_is_told_what_each_asks_for(run, tmp_path, capsys):
     change(run / "result.json", "config", "ipc", to=7)
     assert called("submit", run, *ME, "--registry", tmp_path) == 2
-    assert "no suite's conditions are met" in (told := capsys.readouterr().err)
+    assert "meets no suite's conditions" in (told := capsys.readouterr().err)
     assert "tiny.v1: ipc is 7, not 1" in told
 
 
@@ -341,7 +341,7 @@ def test_all_goes_on_after_a_failure(claim, tmp_path, capsys):
         ("verify nothing", "nothing: there is no such file or folder"),
         ("verify --all --registry nowhere", "nowhere is no folder"),
         ("verify --all --registry . x colour=red", "give no path beside it"),
-        ("submit nothing --name a --contact b", "not a readable record"),
+        ("submit nothing --name a --contact b", "nothing is no folder of a finished run"),
     ],
 )
 def test_faults_of_the_command_line(words, says, tmp_path, monkeypatch, capsys):
