@@ -24,7 +24,7 @@ class DM(Matching):
 
     Args:
         iterations: steps, each with one fresh network (paper: 20,000).
-        lr: step size of the codes (paper: 1, with SGD).
+        lr: step size of the codes (paper: 1, with SGD); None is Adam's for the number of codes, 0.1 / sqrt(codes a class).
         momentum: of the optimiser on the codes (paper: 0.5).
         batch_real: real samples a class and step (paper: 256).
         init: `real` or `noise` (paper: real).
@@ -33,13 +33,13 @@ class DM(Matching):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
-        "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": 0.01},
+        "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": None},
     }
 
     def __init__(
         self,
         iterations: int = 20_000,
-        lr: float = 1.0,
+        lr: float | None = 1.0,
         momentum: float = 0.5,
         batch_real: int = 256,
         init: str = "real",

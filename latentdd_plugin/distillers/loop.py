@@ -19,6 +19,7 @@ from latentdd_plugin.errors import RunFailed
 from latentdd_plugin.types import SyntheticSet
 
 CURVE_POINTS = 200  # losses kept for the report
+STEP = 0.1  # of a code's deviation, for one code a class
 INITS, OPTIMIZERS = ("real", "noise"), ("sgd", "adam")
 
 
@@ -43,7 +44,7 @@ class Matching(Distiller):
 
     match_spaces = ("code", "pixel")
     iterations: int
-    lr: float
+    lr: float | None
     momentum: float
     init: str
     optimizer: str = "sgd"
@@ -68,7 +69,11 @@ class Matching(Distiller):
         """The tensors to optimise, at their start."""
         codes, labels = task.init(self.init)
         codes.requires_grad_()
-        return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.lr}]))
+        return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.step_size(task)}]))
+
+    def step_size(self, task: Task) -> float:
+        """`lr`; where it is None, Adam's step for so many codes: the fewer stand for a class, the further each may go."""
+        return STEP / math.sqrt(task.codes_per_class) if self.lr is None else self.lr
 
     def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """SGD, as the papers have it, or Adam, whose step is a share of a code's deviation whatever the gradient."""

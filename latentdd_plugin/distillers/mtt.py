@@ -131,7 +131,7 @@ class MTT(Matching):
         codes, labels = task.init(self.init)
         codes.requires_grad_()
         rate = torch.tensor(self.lr_student, device=task.device, requires_grad=True)
-        groups = [{"params": [codes], "lr": self.lr}, {"params": [rate], "lr": self.lr_lr}]
+        groups = [{"params": [codes], "lr": self.step_size(task)}, {"params": [rate], "lr": self.lr_lr}]
         kind = "hard"
         if self.labels == "soft":
             labels, kind = self._first_logits(task, codes, labels).requires_grad_(), "logits"

@@ -105,3 +105,12 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(ite
     assert kept.saved, "step 0 was saved before anything went wrong"
     assert all(bool(torch.isfinite(p["variables"]["codes"]).all()) for p in kept.saved)
     assert kept.saved[-1]["step"] <= int(str(e.value).split()[1].rstrip(":"))
+
+
+@pytest.mark.parametrize(("codes", "step"), [(1, 0.1), (4, 0.05), (100, 0.01)])
+def test_without_a_rate_the_step_follows_the_number_of_codes(codes, step):
+    assert tiny.distiller("dm").lr is None
+    for lr, wanted in ((None, step), (0.3, 0.3)):
+        method = tiny.distiller("dm", lr=lr)
+        (group,) = method.variables(tiny.task("dct", codes_per_class=codes)).optimizer.param_groups
+        assert group["lr"] == pytest.approx(wanted)
