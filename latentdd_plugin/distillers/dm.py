@@ -24,7 +24,7 @@ class DM(Matching):
 
     Args:
         iterations: steps, each with one fresh network (paper: 20,000).
-        lr: step size of the codes (paper: 1, with SGD); None is Adam's for the number of codes, 0.1 / sqrt(codes a class).
+        lr: step size of the codes (paper: 1, with SGD); None is 0.1 / sqrt(codes a class), for Adam.
         momentum: of the optimiser on the codes (paper: 0.5).
         batch_real: real samples a class and step (paper: 256).
         init: `real` or `noise` (paper: real).

@@ -72,7 +72,7 @@ class Matching(Distiller):
         return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.step_size(task)}]))
 
     def step_size(self, task: Task) -> float:
-        """`lr`; where it is None, Adam's step for so many codes: the fewer stand for a class, the further each may go."""
+        """`lr`; None is a step for Adam, 0.1 / sqrt(codes a class): the fewer there are, the further each may go."""
         return STEP / math.sqrt(task.codes_per_class) if self.lr is None else self.lr
 
     def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
