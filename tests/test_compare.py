@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from latentdd_plugin import controls, plugins
-from latentdd_plugin.compare import Grid, cells, compare
+from latentdd_plugin.compare import Grid, cells, compare, plot
 from latentdd_plugin.compare.comparison import Comparison
 from latentdd_plugin.compare.outcomes import Order, Outcome, outcome_of
 from latentdd_plugin.compare.plot import Dot, front
@@ -496,6 +496,24 @@ def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
     assert "prefers-color-scheme: dark" in raw
 
 
+def test_sets_of_one_size_stand_side_by_side_and_one_panel_does_without_decoders(tmp_path):
+    data = shown()
+    assert plot.panels(data, "convnet") == ["total", "total_with_decoder"]
+    for row in data["cells"]:
+        if row["status"] == "done":
+            row["budget"] = {
+                **row["budget"],
+                "bytes": {**row["budget"]["bytes"], "total": 100, "total_with_decoder": 100},
+            }
+    assert plot.panels(data, "convnet") == ["total"]
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot, "_on_bytes", lambda *_: drawn.append("bytes"))
+        plot.draw(tmp_path / "pareto.png", data)
+    assert drawn == []
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_names_cannot_become_markup(tmp_path):
     data = shown(command="<script>alert(1)</script>")
     for row in data["cells"]:
@@ -507,7 +525,7 @@ def test_names_cannot_become_markup(tmp_path):
 
 def test_the_front_is_what_nothing_beats():
     def dot(size, accuracy):
-        return Dot("c", "m", size, accuracy, None)
+        return Dot("c", "m", size, accuracy, None, "fp32")
 
     best = [dot(10, 0.3), dot(20, 0.5), dot(90, 0.6)]
     assert front([dot(10, 0.2), *best, dot(20, 0.4), dot(50, 0.5), dot(90, 0.1)]) == best

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdd_plugin.clock import duration
-from latentdd_plugin.compare.plot import COUNTED, dots, picture
+from latentdd_plugin.compare.plot import dots, panels, picture
 from latentdd_plugin.compare.table import Line, ledger_title, lines, peak_mb, reading, reasons, state
 from latentdd_plugin.grid import write_file
 from latentdd_plugin.pages import count, percent, points, render, spread, ticks
@@ -65,7 +65,9 @@ def write_page(path: Path, data: Mapping[str, Json]) -> None:
 def _view(data: Mapping[str, Json]) -> dict[str, Any]:
     found, notes = lines(data), reasons(data)
     scored = [name for name in data["evaluators"] if dots(data, name, "total")]
-    pictures = [(name, [base64.b64encode(picture(data, name, [key])).decode() for key in COUNTED]) for name in scored]
+    pictures = [
+        (name, [base64.b64encode(picture(data, name, [key])).decode() for key in panels(data, name)]) for name in scored
+    ]
     scale = _scale(data)
     dataset = data["dataset"] or {"name": "no data set yet"}
     titles = [ledger_title(data, ledger).partition(": ") for ledger in data["ledgers"]]
