@@ -66,8 +66,12 @@ class Artifact:
         """
         spec, shape = self.header["codec"], tuple(self.header["image_shape"])
         if codec is None:
-            options = {"name": spec["name"], "upsample": spec["upsample"], **spec["config"]}
+            options = {**spec["config"], "name": spec["name"], "upsample": spec["upsample"]}
             codec = _built(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
+        if self.codec_state and not is_fitted(codec.codec):
+            raise ArtifactError(
+                f"codec {spec['name']!r} learns nothing from data, but the artifact brings tensors for it"
+            )
         if self.codec_state:
             self._restore(codec)
         elif codec.fingerprint != spec["fingerprint"]:

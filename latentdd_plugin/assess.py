@@ -65,6 +65,7 @@ def evaluate_artifact(
     path, beside = located(Path(source))
     stored, distributions = artifact.load(path), allowed(allow_plugins)
     settled = _settled(stored, beside, config or EvaluationConfig(), distributions)
+    settled = replace(settled, code=code_of({"codec": _codec_class(stored, codec or {}, distributions)}))
     default = path.parent / "evaluations" / f"{settled.run.protocol}-{hash_json(settled.to_json())[:8]}"
     folder = RunFolder(Path(out) if out is not None else default, Evaluation)
     done = folder.finished(settled)
@@ -188,6 +189,16 @@ def _settled(
     return Settled(str(stored.header["content_sha256"]), run, config.reference, config.metrics, config.networks)
 
 
+def _codec_class(stored: Artifact, codec: Mapping[str, Json], distributions: Sequence[str]) -> type | None:
+    """What will decode; None where that cannot be said, which decoding will."""
+    theirs = "name" not in codec  # a name out of the file, not the caller's
+    name, among = str(codec.get("name", stored.header["codec"]["name"])), tuple(distributions) if theirs else None
+    try:
+        return plugins.resolve("codecs", name, installed_only=theirs, distributions=among).cls
+    except UsageError:
+        return None
+
+
 def _named_by(stored: Artifact, known: Json, distributions: Sequence[str]) -> str:
     """The data set that the artifact names, if it is an installed one: other names are the caller's to give."""
     name = str(stored.header["dataset"]["name"])
@@ -233,7 +244,7 @@ def decoded(
     named, codec = stored.header["codec"], None
     resolving = {} if "name" in spec else {"installed_only": True, "distributions": tuple(distributions)}
     if spec:
-        options = {"name": named["name"], "upsample": named["upsample"], **named["config"], **spec}
+        options = {**named["config"], "name": named["name"], "upsample": named["upsample"], **spec}
         codec = build_codec(options, tuple(stored.header["image_shape"]), **resolving)
     space = _moved(stored.space(codec, **resolving), device)
     with torch.no_grad():

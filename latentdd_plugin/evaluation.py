@@ -64,13 +64,16 @@ class Settled:
     reference: str
     metrics: tuple[str, ...] = ()
     networks: int | None = None
+    code: Mapping[str, str] = field(default_factory=dict)  # of a codec that is not this package's
 
     def to_json(self) -> dict[str, Json]:
         """Everything that decides the scores."""
-        kept = {f.name for f in fields(EvaluationConfig)} | {"code"}
+        kept = {f.name for f in fields(EvaluationConfig)}
         known = {key: value for key, value in self.run.to_json().items() if key in kept}
         asked: dict[str, Json] = {"metrics": list(self.metrics)} if self.metrics else {}
         asked |= {"networks": self.networks} if self.networks else {}
+        code = {**self.run.code, **self.code}
+        asked |= {"code": code} if code else {}
         return {**known, "artifact": self.content, "reference": self.reference, **asked}
 
 

@@ -80,7 +80,7 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} belongs to another configuration; choose another --out. It differs in:\n  "
                 + "\n  ".join(differences)
-                + ("\n(code: the file of a plug-in was edited since)" if edited else "")
+                + ("\n(code: the file of a plug-in was edited since, or it is another plug-in)" if edited else "")
             )
         return self._kind.load(self.path) if (self.path / self._kind.file).exists() else None
 

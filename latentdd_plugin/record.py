@@ -63,7 +63,8 @@ class Record:
 
 def _instead(folder: Path) -> str:
     """Where the runs may be, in a folder that is not one."""
-    cells = next((path.parent for path in sorted(folder.glob("**/cells/*/result.json"))), None)
+    found = [path.parent for place in ("cells", "*/cells") for path in sorted(folder.glob(f"{place}/*/result.json"))]
+    cells = next(iter(found), None)
     return f"; a comparison's runs lie in its cells, as {cells}" if cells else ""
 
 

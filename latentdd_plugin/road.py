@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -297,7 +298,8 @@ def _control(
 
 def _control_folder(config: RunConfig, parts: Parts, prepared: Prepared, kept: str = "controls") -> RunFolder:
     key = [config.to_json(), prepared.data.fingerprint, prepared.codec.fingerprint, parts.protocol.sha256]
-    return RunFolder(cache_dir() / kept / hash_json([*key, prepared.numerics.to_json(), __version__])[:32])
+    versions = [__version__, version("timm")]
+    return RunFolder(cache_dir() / kept / hash_json([*key, prepared.numerics.to_json(), *versions])[:32])
 
 
 def _in_pixels(method: Prepared) -> Prepared:

@@ -131,7 +131,7 @@ CHECKS: Form = {
     "checks.*.rows.*.seed": WHOLE,
     "checks.*.rows.*.claimed": FRACTION,
     "checks.*.rows.*.found": FRACTION,
-    "checks.*.rows.*.control": TEXT.or_null(),
+    "checks.*.rows.*.control": TEXT.or_missing(),
     "checks.*.same_platform": FLAG.or_null(),
     "checks.*.created": TIME,
     "checks.*.environment": OBJECT,

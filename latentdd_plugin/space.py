@@ -43,7 +43,7 @@ class Misfit(UsageError):
     """The codec fails on images of this size, or gives back others than it was given."""
 
 
-def encoded_shape(codec: Codec | type[Codec], image_shape: Shape, upsample: int) -> Shape:
+def encoded_shape(codec: Codec, image_shape: Shape, upsample: int) -> Shape:
     """(C, H, W) of the images that a codec's `encode` is given: in its channels, enlarged, padded."""
     c, *sides = image_shape
     h, w = (-(-side * upsample // codec.multiple) * codec.multiple for side in sides)
@@ -191,10 +191,11 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     given = options.get("image_shape")
     wants_shape = "image_shape" in inspect.signature(preset.cls).parameters
     if wants_shape:
-        options["image_shape"] = tuple(given or encoded_shape(preset.cls, image_shape, upsample))
+        c, h, w = image_shape
+        options["image_shape"] = tuple(given or (c, h * upsample, w * upsample))
     codec = _made(preset.cls, name, options)
     seen = encoded_shape(codec, image_shape, upsample)
-    if wants_shape and not given and seen != options["image_shape"]:  # its options decide what it pads to
+    if wants_shape and not given and seen != options["image_shape"]:  # it pads, or takes other channels
         codec = _made(preset.cls, name, {**options, "image_shape": seen})
     sized = SizedCodec(codec, image_shape, upsample)
     if not is_fitted(codec):

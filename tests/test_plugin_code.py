@@ -76,7 +76,7 @@ def test_a_run_belongs_to_the_code_that_made_it(name, text):
     assert run(config(), out="out").data["config"]["code"].keys() == {"codec", "algo"}
     before = resolve(config())[0].hash8
     write(name, text, 2.0)
-    with pytest.raises(UsageError, match=rf"code\.{name}: .*\n\(code: the file of a plug-in was edited since\)"):
+    with pytest.raises(UsageError, match=rf"code\.{name}: .*\n\(code: the file of a plug-in was edited since"):
         run(config(), out="out")
     assert resolve(config())[0].hash8 != before, "so that the default folder is another one too"
 
@@ -98,6 +98,17 @@ def test_a_control_is_made_anew_for_an_edited_codec():
     first = control("a")
     write("codec", CODEC.replace("avg_pool2d(images, 2)", "max_pool2d(images, 2)"), 1.0)
     assert control("b") != first
+
+
+def test_an_edited_codec_decodes_anew():
+    run(config(algo=tiny.DM), out="out")
+    asked = EvaluationConfig(evaluators=("convnet_d1",), protocol="tiny.test", device="cpu")
+    spec = {"name": "./codec.py:Half"}
+    first = evaluate_artifact("out", asked, codec=spec).data
+    write("codec", CODEC.replace("scale_factor=2)", "scale_factor=2).flip(3)"), 1.0)
+    second = evaluate_artifact("out", asked, codec=spec).data
+    assert first["config"]["code"] != second["config"]["code"]
+    assert first["scores"] != second["scores"]
 
 
 def test_an_edited_evaluator_scores_anew():

@@ -48,7 +48,7 @@ class Imported(Distiller):
         """
         stored, sized = self.stored, task.space.codec
         theirs = stored.header["dataset"].get("fingerprint")
-        if task.real_id not in [hash_json([theirs, what]) for what in ("pixels", sized.fingerprint)]:
+        if task.real_id not in [hash_json([theirs, what]) for what in ("pixels", sized.identity)]:
             named = stored.header["dataset"]["name"]
             raise UsageError(
                 f"algo.path={self.path}: a set of data set {named!r}, not of this one; import it with --dataset "

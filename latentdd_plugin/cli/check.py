@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from latentdd_plugin.types import RunConfig
 
 COMMON = ("evaluator", "protocol", "seed", "device", "amp", "compile", "threads")
-KEYS = {"evaluator": (), "codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
+KEYS = {"evaluator": ("evaluator",), "codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
 OPEN = {"codec": ("codec", "dataset"), "algo": ("algo", "codec"), "evaluator": ()}
 MARKS = {"passed": "ok", "broken": "BROKEN", "skipped": "skipped"}
 

@@ -92,13 +92,14 @@ def compare(
 
         def finished(order: Order) -> None:
             outcome = outcome_of(order.folder)
-            if outcome.data:
-                raise DataError(outcome.reason or "")
+            _refuse_bad_data(outcome)
             log.info("%s: %s", order.name, f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status)
             _comparison(grid, found, chosen, folder, command, apart=apart).save()
 
         if launch is not None:
             launch(orders)
+            for order in orders:
+                _refuse_bad_data(outcome_of(order.folder))
         elif apart:
             run_apart(orders, max(1, jobs), finished)
         else:
@@ -108,6 +109,12 @@ def compare(
         comparison = _comparison(grid, found, chosen, folder, command, apart=apart)
         _write(comparison)
     return comparison
+
+
+def _refuse_bad_data(outcome: Outcome) -> None:
+    """DataError where a cell met a fault of the data set, which all others have too."""
+    if outcome.data:
+        raise DataError(outcome.reason or "")
 
 
 def _default_out(found: Sequence[Cell]) -> Path:

@@ -53,12 +53,19 @@ class Matching(Distiller):
 
     def faults(self) -> list[str]:
         """What the loop reads, and does not find or know."""
-        needed = ("iterations", "lr", "momentum", "init", "optimizer")
-        found = [f"the loop reads self.{name}: make it an option" for name in needed if not hasattr(self, name)]
-        for option, allowed in (("init", INITS), ("optimizer", OPTIMIZERS)):
-            value = getattr(self, option, allowed[0])
-            if value not in allowed:
-                found.append(f"{option}={value}: choose one of {', '.join(allowed)}")
+        read, allowed = ["iterations"], dict[str, Sequence[str]]()
+        if type(self).optimizer_of is Matching.optimizer_of:
+            read, allowed = [*read, "momentum", "optimizer"], {"optimizer": OPTIMIZERS}
+        if type(self).variables is Matching.variables:
+            read, allowed = [*read, "lr", "init"], {**allowed, "init": INITS}
+        found = [f"the loop reads self.{name}: make it an option" for name in read if not hasattr(self, name)]
+        found += [
+            f"{name}={getattr(self, name)}: choose one of {', '.join(values)}"
+            for name, values in allowed.items()
+            if getattr(self, name, values[0]) not in values
+        ]
+        if getattr(self, "lr", 0.0) is None and self.optimizer != "adam":
+            found.append(f"lr=null is a step of adam; give {self.optimizer} its own")
         return found
 
     @abstractmethod

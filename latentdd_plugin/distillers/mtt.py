@@ -28,7 +28,7 @@ from latentdd_plugin.augment import Draw
 from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.distillers.experts import Experts, Training, flat_distance, prepare
 from latentdd_plugin.distillers.gradients import Gradients, Weights, with_gradient
-from latentdd_plugin.distillers.loop import Matching, Variables, one_of
+from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
 
 GRADIENTS = ("exact", "tesla", "unrolled")
 
@@ -119,7 +119,7 @@ class MTT(Matching):
         self.gradient = one_of("gradient", gradient, GRADIENTS)
         self.labels = one_of("labels", labels, ("hard", "soft"))
         self.lr_labels = lr_labels
-        self.init = init
+        self.init = one_of("init", init, INITS)
         self.optimizer = optimizer
 
     def label_bits(self, num_classes: int) -> int:

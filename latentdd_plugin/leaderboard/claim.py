@@ -176,7 +176,15 @@ def _against_itself(record: Mapping[str, Json]) -> list[str]:
     codec, data = record["codec"], record["dataset"]
     if codec["decoder_bytes"] and not codec["fitted"] and not codec["trained_on"]:
         found.append(f"codec.trained_on: {codec['name']} has weights; say what data they have seen")
-    budget = record["budget"]
+    budget, config = record["budget"], record["config"]
+    pairs = {"ipc": config["ipc"], "precision": config["precision"]}
+    if config["lpc"] is not None and not budget.get("shortfall"):
+        pairs["codes_per_class"] = config["lpc"]
+    found += [
+        f"budget.{key}: {budget[key]!r}, but the configuration has {asked!r}"
+        for key, asked in pairs.items()
+        if budget[key] != asked
+    ]
     allowed = budget["ipc"] and budget["ipc"] * 4 * math.prod(data["image_shape"])
     if allowed is not None and budget["bytes_per_class"] != allowed:
         found.append(

@@ -11,12 +11,14 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean, variance
 
-from latentdd_plugin import assess, numerics, plugins, road
+import torch
+
+from latentdd_plugin import artifact, assess, numerics, plugins, road
 from latentdd_plugin.cache import cache_dir
 from latentdd_plugin.controls import control_configs
 from latentdd_plugin.errors import UsageError
@@ -100,11 +102,20 @@ def recomputed(claim: Claim, given: Given, *, progress: bool = False) -> tuple[C
     rows, why = _compared(record, evaluation.data["scores"], same=same)
     why += _bytes(record["budget"]["bytes"], evaluation.data["budget"]["bytes"])
     for name, control in _controls(record, asked, given).items():
-        theirs = record["controls"][name]
-        found = _trained(control, asked, given, places, same=same, progress=progress)
+        theirs = record["controls"].get(name, {})
+        try:
+            found = _trained(control, asked, given, places, same=same, progress=progress)
+        except UsageError as error:  # a budget too small for one, say: then there is none
+            why += [f"{name}: it has scores, but cannot be made ({error})"] if "scores" in theirs else []
+            continue
+        if "scores" not in theirs:
+            why.append(f"{name}: left out, though it can be made")
+            continue
         more, reasons = _compared(theirs, found["scores"], same=same)
         rows += [replace(row, control=name) for row in more]
-        why += [f"{name}: {reason}" for reason in (*reasons, *_bytes(theirs["budget"]["bytes"], found["bytes"]))]
+        spent = {key: value for key, value in found["bytes"].items() if key != "file"}  # whose header names the data
+        why += [f"{name}: {reason}" for reason in (*reasons, *_bytes(theirs["budget"]["bytes"], spent))]
+    why += _decoder(claim, asked, given) if same and record["codec"]["fitted"] else []
     result = FAILED if why else VERIFIED if same else WITHIN
     return Check("full", result, tuple(why), tuple(rows), same), evaluation.data["environment"]["numerics"]
 
@@ -132,18 +143,18 @@ def _evaluators(record: Mapping[str, Json]) -> tuple[str, ...]:
     return tuple(map(str, record["config"]["evaluators"]))
 
 
-def _controls(record: Mapping[str, Json], asked: EvaluationConfig, given: Given) -> dict[str, RunConfig]:
-    """The configuration of each control that the record has scores of: from what it says of the run, not of them.
+def _run(record: Mapping[str, Json], asked: EvaluationConfig, given: Given) -> RunConfig:
+    """What the record says of the run, as far as its controls depend on it.
 
     The codec is known by its name, options and weights to the artifact's decoding, which has gone well before.
     """
-    codec, config, images = record["codec"], record["config"], tuple(record["dataset"]["image_shape"])
-    run = RunConfig(
+    codec, budget = record["codec"], record["budget"]
+    return RunConfig(
         dataset=DatasetConfig(**{"name": record["dataset"]["name"], **_dataset(record, given)}),
-        codec={"name": codec["name"], "upsample": codec["upsample"], **codec["config"], **_places(record, given)},
+        codec={**codec["config"], **_places(record, given), "name": codec["name"], "upsample": codec["upsample"]},
         algo={"name": record["distiller"]["name"]},
-        ipc=config["ipc"],
-        lpc=config["lpc"],
+        ipc=budget["ipc"],
+        lpc=None if budget["ipc"] else budget["codes_per_class"],
         precision=record["budget"]["precision"],
         evaluators=asked.evaluators,
         protocol=asked.protocol,
@@ -154,12 +165,27 @@ def _controls(record: Mapping[str, Json], asked: EvaluationConfig, given: Given)
         compile=asked.compile,
         threads=asked.threads,
     )
+
+
+def _controls(record: Mapping[str, Json], asked: EvaluationConfig, given: Given) -> dict[str, RunConfig]:
+    """The configuration of each control that a run like the record's has; none where it was made without any."""
+    run, images = _run(record, asked, given), tuple(record["dataset"]["image_shape"])
     found = control_configs(run, record["budget"]["bytes_per_class"], images)
     scored = [name for name, entry in record["controls"].items() if "scores" in entry]
     stray = [name for name in scored if not isinstance(found.get(name), RunConfig)]
     if stray:
         raise UsageError([f"controls.{name}: such a run has no control of that name" for name in stray])
-    return {name: control for name, control in found.items() if isinstance(control, RunConfig) and name in scored}
+    wanted = record["config"]["controls"] or scored
+    return {name: control for name, control in found.items() if wanted and isinstance(control, RunConfig)}
+
+
+def _decoder(claim: Claim, asked: EvaluationConfig, given: Given) -> list[str]:
+    """A decoder that was fitted on the training images travels in the artifact: fitting again has to give it."""
+    run = replace(_run(claim.record, asked, given), algo={"name": "random"}, controls=False)
+    ours = artifact.load(road.control(run, kept="verified").folder / "distilled.safetensors").codec_state
+    theirs = artifact.load(_there(claim)).codec_state
+    equal = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    return [] if equal else ["codec: its decoder is not what fitting on the training images gives"]
 
 
 def _trained(
@@ -192,7 +218,10 @@ def _compared(
         for row in claimed["scores"]
         if (row["evaluator"], row["seed"]) in values
     ]
-    return rows, _unequal(claimed, rows, values) if same else _far(claimed, values)
+    told = {(row["evaluator"], row["seed"]) for row in claimed["scores"]}
+    untold = [key for key in values if key not in told and (same or key[0] not in {name for name, _ in told})]
+    why = [f"{name}, seed {seed}: left out; {values[name, seed]:.4f} found" for name, seed in untold]
+    return rows, why + (_unequal(claimed, rows, values) if same else _far(claimed, values))
 
 
 def _there(claim: Claim) -> Path:
@@ -226,7 +255,9 @@ def _dataset(record: Mapping[str, Json], given: Given) -> dict[str, Json]:
     """The data set with the record's options, at the caller's place; an installed one needs none."""
     data = record["dataset"]
     place = given.datasets.get(data["name"], given.datasets.get(""))
-    options = {key: tuple(map(str, v)) if key == "classes" and v else v for key, v in data["options"].items()}
+    known = {f.name for f in fields(DatasetConfig)} - {"name"}  # which is the caller's to say, or an installed one's
+    options = {key: value for key, value in data["options"].items() if key in known}
+    options["classes"] = tuple(map(str, options["classes"])) if options.get("classes") else None
     return {**options, **({"name": place} if place else {})}
 
 
@@ -256,10 +287,10 @@ def _far(record: Mapping[str, Json], found: Mapping[tuple[str, int], float]) -> 
     for evaluator in dict.fromkeys(row["evaluator"] for row in record["scores"]):
         theirs = [float(row["accuracy"]) for row in record["scores"] if row["evaluator"] == evaluator]
         ours = [accuracy for (name, _), accuracy in found.items() if name == evaluator]
-        if not ours:
+        if len(ours) < 2:
             why.append(f"{evaluator}: claimed, but it cannot be trained here")
             continue
-        error = math.sqrt(sum(variance(part) / len(part) for part in (theirs, ours) if len(part) > 1))
+        error = math.sqrt(variance(ours) * (1 / len(theirs) + 1 / len(ours)))  # ours: theirs may say anything
         allowed = max(TOLERANCE, ERRORS * error)
         apart = abs(fmean(theirs) - fmean(ours))
         if apart > allowed:

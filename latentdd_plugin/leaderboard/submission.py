@@ -88,7 +88,13 @@ def _check(check: Mapping[str, Json]) -> dict[str, Any]:
         "machine": ", ".join([*(m for m in machine if isinstance(m, str)), *([f"torch {torch}"] if torch else [])]),
         "largest": f"{100 * max(differences):.2f} points at most" if differences else "",
         "rows": [
-            (row["control"] or "", row["evaluator"], str(row["seed"]), percent(row["claimed"]), percent(row["found"]))
+            (
+                row.get("control") or "",
+                row["evaluator"],
+                str(row["seed"]),
+                percent(row["claimed"]),
+                percent(row["found"]),
+            )
             for row in check["rows"]
         ],
     }

@@ -75,6 +75,7 @@ def submit(
 def _free(folder: Path, slug: str, claim: Claim) -> tuple[str, bool]:
     """The slug, numbered where somebody's other run has it; and whether it is this very run that has it."""
     sha256 = claim.record["artifact"]["sha256"]
+    stem = slug[:190].rstrip("-")  # room for a number
     for n in itertools.count(2):
         path = folder / f"{slug}.json"
         if not path.exists():
@@ -84,7 +85,7 @@ def _free(folder: Path, slug: str, claim: Claim) -> tuple[str, bool]:
                 return slug, True
         except ArtifactError:
             pass
-        slug = f"{slug.removesuffix(f'-{n - 1}')}-{n}"
+        slug = f"{stem}-{n}"
     raise AssertionError
 
 

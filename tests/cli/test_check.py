@@ -166,3 +166,8 @@ def test_what_cannot_be_done_is_one_message_and_nothing_written(words, says, tmp
     assert says in captured.err
     assert "Traceback" not in captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evaluator_is_held_to_its_contracts(capsys):
+    assert main.main(["check", "evaluator", "train-scratch", "--quiet"]) == 0
+    assert "8 contracts, none broken" in capsys.readouterr().out

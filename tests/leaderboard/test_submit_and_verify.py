@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import suite as tiny_suite
 import tiny
 import torch
 
-from latentdd_plugin import registry, suites
+from latentdd_plugin import artifact, registry, suites
 from latentdd_plugin.cli import main
+from latentdd_plugin.errors import ArtifactError
 from latentdd_plugin.leaderboard import submit as submission
 from latentdd_plugin.leaderboard import table
 from latentdd_plugin.record import gain, summary
@@ -158,7 +160,7 @@ def test_a_run_that_meets_no_suite_is_told_what_each_asks_for(run, tmp_path, cap
     change(run / "result.json", "config", "ipc", to=7)
     assert called("submit", run, *ME, "--registry", tmp_path) == 2
     assert "meets no suite's conditions" in (told := capsys.readouterr().err)
-    assert "tiny.v1: ipc is 7, not 1" in told
+    assert "tiny.v1, the nearest: ipc is 7, not 1" in told
 
 
 def test_an_address_that_is_none_is_refused(run, tmp_path, capsys):
@@ -237,16 +239,86 @@ def test_a_control_that_no_such_run_has(claim, capsys):
     assert "controls.random-noise: such a run has no control of that name" in capsys.readouterr().err
 
 
+def consistent(tree):
+    """Summaries and gains as the changed rows give them."""
+    record = tree["record"]
+    own = [Score(**row) for row in record["scores"]]
+    record["summary"] = summary(own)
+    for control in record["controls"].values():
+        rows = [Score(**row) for row in control.get("scores", [])]
+        control |= {"summary": summary(rows), "gain": gain(own, rows)} if rows else {}
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda r: r["controls"]["random-codes"]["scores"].pop(), "random-codes: convnet_d1, seed 1: left out"),
+        (lambda r: r["controls"].pop("random-codes"), "random-codes: left out, though it can be made"),
+    ],
+)
+def test_controls_that_were_picked(claim, capsys, spoil, says):
+    tree = json.loads(claim.read_text())
+    spoil(tree["record"])
+    claim.write_text(json.dumps(consistent(tree)))
+    refused(capsys, claim, says, level="full")
+
+
+def test_a_budget_that_is_not_the_configurations(claim, capsys):
+    change(claim, "record", "config", "precision", to="fp32")
+    refused(capsys, claim, "budget.precision: 'int8', but the configuration has 'fp32'")
+
+
+def test_a_data_set_is_the_callers_to_name(claim, capsys):
+    change(claim, "record", "dataset", "options", to=lambda options: {**options, "name": "/etc"})
+    assert called("verify", claim, "--quiet") == 0, "the record's own name for a place is not looked at"
+
+
+def test_another_platforms_tolerance_is_not_the_claims_to_widen(claim, capsys):
+    def widened(rows):
+        return [{**row, "accuracy": n / 359} for row, n in zip(rows, (2, 300), strict=True)]
+
+    change(claim, "record", "environment", "numerics", "torch", to="0.1")
+    change(claim, "record", "scores", to=widened)
+    claim.write_text(json.dumps(consistent(json.loads(claim.read_text()))))
+    refused(capsys, claim, "convnet_d1: 0.4206 claimed", level="full")
+
+
+def test_a_decoder_for_a_codec_that_learns_nothing_is_refused(run):
+    stored = artifact.load(run / "distilled.safetensors")
+    trojan = replace(stored, codec_state={"decoder.weight": torch.zeros(2, 2)})
+    artifact.save(trojan, run / "trojan.safetensors")
+    with pytest.raises(ArtifactError, match="learns nothing from data, but the artifact brings tensors"):
+        artifact.load(run / "trojan.safetensors").decode()
+
+
+def test_a_fitted_decoder_comes_out_again(made, tmp_path, capsys):
+    words = tiny_suite.RUN.replace("dct", "pca").replace("dm algo.iterations=2 algo.batch_real=8", "random")
+    assert called(*words.split(), "--out", tmp_path / "pca") == 0
+    assert called("verify", tmp_path / "pca", "--quiet") == 0
+    path = tmp_path / "pca" / "distilled.safetensors"
+    stored = artifact.load(path)
+    artifact.save(replace(stored, codec_state={k: 1.01 * v for k, v in stored.codec_state.items()}), path)
+    record = json.loads((tmp_path / "pca" / "result.json").read_text())
+    record["artifact"] |= {"sha256": artifact.file_sha256(path), "bytes": path.stat().st_size}
+    record["budget"]["bytes"]["file"] = path.stat().st_size
+    (tmp_path / "pca" / "result.json").write_text(json.dumps(record))
+    assert called("verify", tmp_path / "pca", "--quiet") == 1
+    assert "codec: its decoder is not what fitting on the training images gives" in capsys.readouterr().out
+
+
 def test_an_evaluator_in_a_file_is_not_run(run, tmp_path, capsys):
     (tmp_path / "evil.py").write_text("raise SystemExit('it ran')\n")
-    change(run / "result.json", "config", "evaluators", to=[f"{tmp_path}/evil.py:Evil"])
-    change(
-        run / "result.json",
-        "scores",
-        to=lambda rows: [{**row, "evaluator": f"{tmp_path}/evil.py:Evil"} for row in rows],
-    )
-    assert called("verify", run, "--quiet") in (1, 2)
-    assert "it ran" not in "".join(capsys.readouterr())
+    named = f"{tmp_path}/evil.py:Evil"
+    tree = {"record": json.loads((run / "result.json").read_text())}
+    tree["record"]["config"]["evaluators"] = [named]
+    for entry in (tree["record"], *tree["record"]["controls"].values()):
+        entry["scores"] = [{**row, "evaluator": named} for row in entry["scores"]]
+    (run / "result.json").write_text(json.dumps(consistent(tree)["record"]))
+    assert called("verify", run, "--quiet") == 2
+    told = "".join(capsys.readouterr())
+    assert f"evaluator {named!r}: code that a record names is not run" in told
+    assert "it ran" not in told
 
 
 def test_the_protocols_steps(claim, capsys):
