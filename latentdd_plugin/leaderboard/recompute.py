@@ -7,7 +7,6 @@ true as what it is taken over.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,8 +25,6 @@ from latentdd_plugin.evaluation import EvaluationConfig
 from latentdd_plugin.leaderboard.claim import Claim
 from latentdd_plugin.record import environment
 from latentdd_plugin.types import DatasetConfig, Json, RunConfig, hash_json
-
-log = logging.getLogger(__name__)
 
 VERIFIED, WITHIN, FAILED = "verified", "reproduced within tolerance", "failed"
 NETWORKS = 5  # at least so many an evaluator, where the platform is another one
@@ -101,7 +98,7 @@ def recomputed(claim: Claim, given: Given, *, progress: bool = False) -> tuple[C
     shutil.rmtree(folder, ignore_errors=True)  # a second verification trains again
     rows, why = _compared(record, evaluation.data["scores"], same=same)
     why += _bytes(record["budget"]["bytes"], evaluation.data["budget"]["bytes"])
-    for name, control in _controls(record, asked, given).items():
+    for name, control in _controls(record, config, given).items():
         theirs = record["controls"].get(name, {})
         try:
             found = _trained(control, asked, given, places, same=same, progress=progress)
@@ -115,7 +112,7 @@ def recomputed(claim: Claim, given: Given, *, progress: bool = False) -> tuple[C
         rows += [replace(row, control=name) for row in more]
         spent = {key: value for key, value in found["bytes"].items() if key != "file"}  # whose header names the data
         why += [f"{name}: {reason}" for reason in (*reasons, *_bytes(theirs["budget"]["bytes"], spent))]
-    why += _decoder(claim, asked, given) if same and record["codec"]["fitted"] else []
+    why += _decoder(claim, config, given) if same and record["codec"]["fitted"] else []
     result = FAILED if why else VERIFIED if same else WITHIN
     return Check("full", result, tuple(why), tuple(rows), same), evaluation.data["environment"]["numerics"]
 
@@ -143,33 +140,28 @@ def _evaluators(record: Mapping[str, Json]) -> tuple[str, ...]:
     return tuple(map(str, record["config"]["evaluators"]))
 
 
-def _run(record: Mapping[str, Json], asked: EvaluationConfig, given: Given) -> RunConfig:
+def _run(record: Mapping[str, Json], config: RunConfig, given: Given) -> RunConfig:
     """What the record says of the run, as far as its controls depend on it.
 
     The codec is known by its name, options and weights to the artifact's decoding, which has gone well before.
     """
     codec, budget = record["codec"], record["budget"]
-    return RunConfig(
+    return replace(
+        config,
         dataset=DatasetConfig(**{"name": record["dataset"]["name"], **_dataset(record, given)}),
         codec={**codec["config"], **_places(record, given), "name": codec["name"], "upsample": codec["upsample"]},
         algo={"name": record["distiller"]["name"]},
         ipc=budget["ipc"],
         lpc=None if budget["ipc"] else budget["codes_per_class"],
-        precision=record["budget"]["precision"],
-        evaluators=asked.evaluators,
-        protocol=asked.protocol,
+        precision=budget["precision"],
+        protocol=record["protocol"]["name"],
         split=record["scored_on"],
-        seed=asked.seed,
-        device=asked.device,
-        amp=asked.amp,
-        compile=asked.compile,
-        threads=asked.threads,
     )
 
 
-def _controls(record: Mapping[str, Json], asked: EvaluationConfig, given: Given) -> dict[str, RunConfig]:
+def _controls(record: Mapping[str, Json], config: RunConfig, given: Given) -> dict[str, RunConfig]:
     """The configuration of each control that a run like the record's has; none where it was made without any."""
-    run, images = _run(record, asked, given), tuple(record["dataset"]["image_shape"])
+    run, images = _run(record, config, given), tuple(record["dataset"]["image_shape"])
     found = control_configs(run, record["budget"]["bytes_per_class"], images)
     scored = [name for name, entry in record["controls"].items() if "scores" in entry]
     stray = [name for name in scored if not isinstance(found.get(name), RunConfig)]
@@ -179,9 +171,9 @@ def _controls(record: Mapping[str, Json], asked: EvaluationConfig, given: Given)
     return {name: control for name, control in found.items() if wanted and isinstance(control, RunConfig)}
 
 
-def _decoder(claim: Claim, asked: EvaluationConfig, given: Given) -> list[str]:
+def _decoder(claim: Claim, config: RunConfig, given: Given) -> list[str]:
     """A decoder that was fitted on the training images travels in the artifact: fitting again has to give it."""
-    run = replace(_run(claim.record, asked, given), algo={"name": "random"}, controls=False)
+    run = replace(_run(claim.record, config, given), algo={"name": "random"}, controls=False)
     ours = artifact.load(road.control(run, kept="verified").folder / "distilled.safetensors").codec_state
     theirs = artifact.load(_there(claim)).codec_state
     equal = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
