@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdd_plugin.augment import Augment, operations_for
-from latentdd_plugin.clock import Clock
-from latentdd_plugin.configure import resolve
-from latentdd_plugin.data import load
-from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.core.config import DatasetConfig, RunConfig
+from latentdd_plugin.core.monitor import Clock
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.evaluators.base import Trial
-from latentdd_plugin.protocols import Protocol
-from latentdd_plugin.road import Prepared, prepare
-from latentdd_plugin.space import pixel_set
-from latentdd_plugin.types import DatasetConfig, RunConfig
+from latentdd_plugin.evaluators.protocols import Protocol
+from latentdd_plugin.experiments.build import resolve_run
+from latentdd_plugin.experiments.run import Prepared, prepare
+from latentdd_plugin.latent.space import pixel_set
+from latentdd_plugin.nn.augment import Augment, operations_for
 
 Figures = dict[str, Any]
 
@@ -47,13 +47,13 @@ def reset_peak() -> None:
 def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Prepared, Any]:
     """A configuration, what its first half of the road gives, and its parts."""
     dataset = DatasetConfig(data) if isinstance(data, str) else data
-    config, parts = resolve(RunConfig(dataset=dataset, codec=codec, controls=False, **options))
+    config, parts = resolve_run(RunConfig(dataset=dataset, codec=codec, controls=False, **options))
     return config, prepare(config, parts, False, Clock()), parts
 
 
 def real_set(data: str | DatasetConfig) -> tuple[Tensor, Tensor]:
     """Standardised training images and labels, loaded without any of our settings: the process stays as a peer finds it."""
-    return pixel_set(load(DatasetConfig(data) if isinstance(data, str) else data), "cpu").all()
+    return pixel_set(load_dataset(DatasetConfig(data) if isinstance(data, str) else data), "cpu").all()
 
 
 def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:

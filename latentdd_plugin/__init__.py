@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from latentdd_plugin.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from latentdd_plugin.artifact import Artifact
-    from latentdd_plugin.artifact import load as load_artifact
-    from latentdd_plugin.assess import evaluate_artifact as evaluate
-    from latentdd_plugin.evaluation import Evaluation, EvaluationConfig
-    from latentdd_plugin.plugins import Preset
-    from latentdd_plugin.record import Record
-    from latentdd_plugin.road import run, run_precisions
-    from latentdd_plugin.types import DatasetConfig, RunConfig
+    from latentdd_plugin.artifacts.artifact import Artifact
+    from latentdd_plugin.artifacts.file import load_artifact
+    from latentdd_plugin.core.config import DatasetConfig, EvaluationConfig, RunConfig
+    from latentdd_plugin.core.plugins import Preset
+    from latentdd_plugin.experiments.evaluate import evaluate_artifact as evaluate
+    from latentdd_plugin.experiments.run import run, run_precisions
+    from latentdd_plugin.results.evaluation import Evaluation
+    from latentdd_plugin.results.record import Record
 
 __all__ = [
     "Artifact",
@@ -35,17 +35,17 @@ __all__ = [
 ]
 
 _WHERE = {
-    "Artifact": ("artifact", "Artifact"),
-    "load_artifact": ("artifact", "load"),
-    "evaluate": ("assess", "evaluate_artifact"),
-    "Evaluation": ("evaluation", "Evaluation"),
-    "EvaluationConfig": ("evaluation", "EvaluationConfig"),
-    "Preset": ("plugins", "Preset"),
-    "Record": ("record", "Record"),
-    "run": ("road", "run"),
-    "run_precisions": ("road", "run_precisions"),
-    "DatasetConfig": ("types", "DatasetConfig"),
-    "RunConfig": ("types", "RunConfig"),
+    "Artifact": ("artifacts.artifact", "Artifact"),
+    "load_artifact": ("artifacts.file", "load_artifact"),
+    "evaluate": ("experiments.evaluate", "evaluate_artifact"),
+    "Evaluation": ("results.evaluation", "Evaluation"),
+    "EvaluationConfig": ("core.config", "EvaluationConfig"),
+    "Preset": ("core.plugins", "Preset"),
+    "Record": ("results.record", "Record"),
+    "run": ("experiments.run", "run"),
+    "run_precisions": ("experiments.run", "run_precisions"),
+    "DatasetConfig": ("core.config", "DatasetConfig"),
+    "RunConfig": ("core.config", "RunConfig"),
 }
 
 

@@ -66,9 +66,9 @@ class Noting(Codec):
 
 
 def batch_size():
-    from latentdd_plugin import space
+    from latentdd_plugin.latent.encode import ENCODE_BATCH
 
-    return space.ENCODE_BATCH
+    return ENCODE_BATCH
 
 
 PART = 256  # images a file of the cache, in these tests
@@ -78,14 +78,15 @@ def encode(cache, log, out, killed_at=None):
     """Encode the digits with `Noting`, into a cache; leave the codes' hash in `out`."""
     import tiny
 
-    from latentdd_plugin import space
+    from latentdd_plugin.latent import encode as encoding
+    from latentdd_plugin.latent.sized_codec import SizedCodec
 
     os.environ.update(DD_BENCH_CACHE=str(cache), ENCODED=str(log))
     if killed_at is not None:
         os.environ["KILLED_AT"] = str(killed_at)
-    space.PART = PART
-    codec = space.SizedCodec(Noting(), tiny.digits().image_shape)
-    _, real = space.code_set(tiny.digits(), codec, tiny.plain())
+    encoding.PART = PART
+    codec = SizedCodec(Noting(), tiny.digits().image_shape)
+    _, real = encoding.code_set(tiny.digits(), codec, tiny.plain())
     Path(out).write_text(hashlib.sha256(real.store.numpy().tobytes()).hexdigest())
 
 
@@ -93,8 +94,8 @@ def command(words, folder, sabotage=None):
     """`dd-bench` in `folder`, with the recipe `tiny.test`, its output in the files `out` and `err`; the exit code."""
     import tiny
 
-    from latentdd_plugin import protocols
     from latentdd_plugin.cli.main import main
+    from latentdd_plugin.evaluators import protocols
 
     os.chdir(folder)
     os.environ["DD_BENCH_CACHE"] = str(Path(folder) / "cache")
@@ -123,7 +124,7 @@ def _after(owner, name, calls, sent, before=False):
 
 
 def _saving_every_step():
-    from latentdd_plugin import folder
+    from latentdd_plugin.experiments import run_folder as folder
 
     folder.SAVE_EVERY_S = -1.0
     return folder
@@ -149,34 +150,36 @@ def killed_while_saving():
 
 def killed_in_evaluation():
     """One network of two is trained and tested."""
-    from latentdd_plugin.scoring import ScoreFile
+    from latentdd_plugin.evaluators.scoring import ScoreFile
 
     _after(ScoreFile, "write", 1, signal.SIGKILL)
 
 
 def killed_at_the_end():
     """Everything but the record is there."""
-    from latentdd_plugin.record import Record
+    from latentdd_plugin.results.record import Record
 
     _after(Record, "save", 1, signal.SIGKILL, before=True)
 
 
 def interrupted_in_distillation():
     """Ctrl-C within the fifth step; nothing was saved before, because that is twenty seconds away."""
-    from latentdd_plugin.folder import DiskCheckpoint
+
+    from latentdd_plugin.experiments.run_folder import DiskCheckpoint
 
     _after(DiskCheckpoint, "due", 5, signal.SIGINT)
 
 
 def interrupted_in_the_last_step():
     """Ctrl-C within the eighth step of eight."""
-    from latentdd_plugin.folder import DiskCheckpoint
+
+    from latentdd_plugin.experiments.run_folder import DiskCheckpoint
 
     _after(DiskCheckpoint, "due", 8, signal.SIGINT)
 
 
 def interrupted_in_evaluation():
     """Ctrl-C after the first of two networks."""
-    from latentdd_plugin.scoring import ScoreFile
+    from latentdd_plugin.evaluators.scoring import ScoreFile
 
     _after(ScoreFile, "write", 1, signal.SIGINT)

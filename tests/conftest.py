@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from latentdd_plugin import protocols
+from latentdd_plugin.evaluators import protocols
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -7,9 +7,10 @@ import zipfile
 import pytest
 import tiny
 
-from latentdd_plugin import load_artifact, plugins
+from latentdd_plugin import load_artifact
 from latentdd_plugin.cli import main
-from latentdd_plugin.entries import WEIGHTS
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.entry_points import WEIGHTS
 
 OFFLINE = [name for name, entry in plugins.entries("codecs").items() if WEIGHTS not in entry.extras]
 
@@ -20,7 +21,7 @@ MODULE = '''
 import torch
 
 from latentdd_plugin.distillers.base import Distiller
-from latentdd_plugin.types import SyntheticSet
+from latentdd_plugin.core.types import SyntheticSet
 
 
 class MeanPull(Distiller):

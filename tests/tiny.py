@@ -1,8 +1,8 @@
 """The smallest real runs: digits, two classes' worth of code, a recipe of three steps."""
 
-from latentdd_plugin.configure import build_distiller
+from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.testing.samples import PROTOCOL, Kept, digits, held_out, plain, spaces, task, trial
-from latentdd_plugin.types import RunConfig
 
 __all__ = ["PROTOCOL", "Kept", "digits", "held_out", "plain", "spaces", "task", "trial"]
 

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import prepared, task_of
 from peers import condensation_step, trajectories
 
-from latentdd_plugin.augment import CROP_PAD, CUTOUT, OPERATIONS, Augment, Draw
-from latentdd_plugin.configure import build_distiller
-from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.distillers.gradients import weights_of
 from latentdd_plugin.distillers.loop import Variables
 from latentdd_plugin.distillers.mtt import MTT, Step, adjoint
-from latentdd_plugin.types import DatasetConfig
+from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.experiments.build import build_distiller
+from latentdd_plugin.nn.augment import CROP_PAD, CUTOUT, OPERATIONS, Augment, Draw
 
 CONDENSATION = {
     "dm": ("main_DM", []),

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import prepared, task_of, trial
 from peers import Distilled, condensation_run, trajectories_run
 
-from latentdd_plugin import protocols
-from latentdd_plugin.augment import OPERATIONS
-from latentdd_plugin.configure import build_distiller
-from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
-from latentdd_plugin.types import DatasetConfig
+from latentdd_plugin.experiments.build import build_distiller
+from latentdd_plugin.nn.augment import OPERATIONS
 
 STRATEGY = ["--dsa_strategy", "_".join(OPERATIONS)]
 

@@ -19,7 +19,7 @@ from measure import Figures, distil_steps, main, prepared, ratio, real_set, task
 from peers import condensation
 
 from latentdd_plugin.distillers.dm import DM
-from latentdd_plugin.space import ENCODE_BATCH, _encoder, encode_batches
+from latentdd_plugin.latent.encode import ENCODE_BATCH, _encoder, encode_batches
 
 ALGO = {"name": "dm", "preset": "paper"}
 

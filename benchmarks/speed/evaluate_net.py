@@ -22,18 +22,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Figures, main, prepared, ratio, real_set, task_of, trial
 from peers import evaluation
 
-from latentdd_plugin import protocols
-from latentdd_plugin.data import load
+from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
-from latentdd_plugin.space import pixel_set
-from latentdd_plugin.types import DatasetConfig
+from latentdd_plugin.latent.space import pixel_set
 
 
 def peer(args: argparse.Namespace) -> Figures:
     """The original `evaluate_synset`."""
     images, labels = real_set(args.cifar10)
-    real = pixel_set(load(DatasetConfig(args.cifar10)), "cpu")
-    held = load(DatasetConfig(args.cifar10)).held_out("test")
+    real = pixel_set(load_dataset(DatasetConfig(args.cifar10)), "cpu")
+    held = load_dataset(DatasetConfig(args.cifar10)).held_out("test")
     test = (held.pixels.float() / 255 - real.mean) / real.std
     rows = [row for c in range(10) for row in (labels == c).nonzero()[:10, 0].tolist()]
     seconds, accuracies = evaluation(

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Figures, distil_steps, main, memory_mb, prepared, ratio, real_set, reset_peak, task_of
 from peers import trajectories
 
+from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.distillers.mtt import MTT
-from latentdd_plugin.networks import matching_network
-from latentdd_plugin.types import DatasetConfig
+from latentdd_plugin.nn.convnet import matching_network
 
 ALGO = {"name": "mtt", "preset": "paper"}
 FEW = 256  # images of each class: enough to draw from

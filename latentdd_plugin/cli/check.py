@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from latentdd_plugin.core.config import RunConfig
     from latentdd_plugin.testing.contracts import Contract, Finding, Subject
-    from latentdd_plugin.types import RunConfig
 
 COMMON = ("evaluator", "protocol", "seed", "device", "amp", "compile", "threads")
 KEYS = {"evaluator": ("evaluator",), "codec": COMMON, "algo": ("ipc", "lpc", "precision", "match", *COMMON)}
@@ -74,7 +74,7 @@ def execute(args: argparse.Namespace) -> int:
 def asked(args: argparse.Namespace) -> RunConfig:
     """The configuration that flags and keys describe; UsageError with every fault seen in them."""
     from latentdd_plugin.cli import overrides, request
-    from latentdd_plugin.configure import build_judges
+    from latentdd_plugin.experiments.build import build_judges
 
     if args.kind != "codec" and args.dataset is not None:
         raise UsageError(f"--dataset: an {args.kind} is tried on the digits")
@@ -123,16 +123,17 @@ def told(findings: Sequence[Finding]) -> str:
 
 def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding]) -> Sequence[Path]:
     """Measure and write the card; the paths of its files."""
-    from latentdd_plugin import plugins, registry
-    from latentdd_plugin.cards import page
-    from latentdd_plugin.cards.algo import algo_card
-    from latentdd_plugin.cards.codec import codec_card
+    from latentdd_plugin.core import plugins
+    from latentdd_plugin.leaderboard import registry
+    from latentdd_plugin.results.card_page import codec_place, plain, save
+    from latentdd_plugin.testing.cards.algo import algo_card
+    from latentdd_plugin.testing.cards.codec import codec_card
 
     ours = getattr(plugins.entries(f"{args.kind}s").get(args.name), "distribution", None) == plugins.OURS
     out = Path(args.out) if args.out else registry.default() if ours else Path("cards")
     show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
     if args.kind == "algo":
         found = algo_card(config, findings, **show)
-        return page.save(out / "algos" / page.plain(args.name), found)
+        return save(out / "algos" / plain(args.name), found)
     found, pictures = codec_card(config, findings, **show)
-    return page.save(out / page.codec_place(config, str(found["dataset"]["name"])), found, pictures)
+    return save(out / codec_place(config, str(found["dataset"]["name"])), found, pictures)

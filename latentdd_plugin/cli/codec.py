@@ -17,11 +17,11 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.codec_training import TrainingConfig
-    from latentdd_plugin.types import DatasetConfig
+    from latentdd_plugin.core.config import DatasetConfig
+    from latentdd_plugin.experiments.codec_training import TrainingConfig
 
 KEYS = ("seed", "device", "amp", "threads")
 NUMBERS = {  # flag -> type and text
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Train and print the outcome."""
     from latentdd_plugin.cli.logs import start_logging
-    from latentdd_plugin.codec_training import train_codec
+    from latentdd_plugin.experiments.codec_training import train_codec
 
     start_logging(quiet=args.quiet)
     training = train_codec(
@@ -72,7 +72,7 @@ def execute(args: argparse.Namespace) -> int:
 def asked(args: argparse.Namespace) -> TrainingConfig:
     """The configuration that flags and keys describe; UsageError with every fault seen in them."""
     from latentdd_plugin.cli import overrides, request
-    from latentdd_plugin.codec_training import TrainingConfig
+    from latentdd_plugin.experiments.codec_training import TrainingConfig
 
     flags = argparse.Namespace(overrides=args.overrides, seed=args.seed, device=args.device)
     words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)

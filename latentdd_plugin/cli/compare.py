@@ -18,11 +18,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from latentdd_plugin.errors import DDBenchError, UsageError
+from latentdd_plugin.core.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.compare import Grid
-    from latentdd_plugin.types import Json
+    from latentdd_plugin.core.types import Json
+    from latentdd_plugin.experiments.compare import Grid
 
 AXES = {"codec": "identity,dct", "algo": "random,dm", "precision": "fp32", "match": "code", "ledger": "bytes,count"}
 TAKEN = {  # keys that mean something else here
@@ -72,7 +72,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run the comparison and print the table; 1 if a cell failed."""
     from latentdd_plugin.cli.launch import launcher, split
     from latentdd_plugin.cli.logs import start_logging
-    from latentdd_plugin.compare import compare
+    from latentdd_plugin.experiments.compare import compare
 
     start_logging(quiet=args.quiet)
     hydra, args.overrides = split(args.overrides)
@@ -102,7 +102,7 @@ def grid_of(args: argparse.Namespace) -> Grid:
     """The grid that flags and keys describe; UsageError with every fault seen in them."""
     from latentdd_plugin.cli import overrides, request
     from latentdd_plugin.cli.overrides import split_commas
-    from latentdd_plugin.compare import Grid
+    from latentdd_plugin.experiments.compare import Grid
 
     flags = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in AXES})
     words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
@@ -131,7 +131,7 @@ def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[li
         names: what is compared.
         node: the options: of one name as `{name: {option: value}}`, of all as `{option: value}`.
     """
-    from latentdd_plugin.compare.grid import short
+    from latentdd_plugin.experiments.compare.grid import short
 
     found: list[dict[str, Json]] = [{"name": name} for name in names]
     own = {short(name): node.get(short(name)) for name in names}
@@ -157,8 +157,8 @@ def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[li
 
 def _refusals(axis: str, name: str, option: str) -> list[str]:
     """Why a codec or an algorithm of this name does not take an option; empty where it does."""
-    from latentdd_plugin import plugins
     from latentdd_plugin.codecs.base import Codec
+    from latentdd_plugin.core import plugins
     from latentdd_plugin.distillers.base import Distiller
 
     group, base, everywhere = {"codec": ("codecs", Codec, "upsample"), "algo": ("algos", Distiller, "preset")}[axis]

@@ -14,7 +14,7 @@ import argparse
 import sys
 from typing import Any
 
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 KEYS = ("evaluator", "protocol", "split", "seed", "device", "amp", "compile", "threads")
 OPEN = ("dataset", "codec")
@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from latentdd_plugin.assess import evaluate_artifact
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.cli.overrides import split_commas
-    from latentdd_plugin.evaluation import EvaluationConfig
+    from latentdd_plugin.core.config import EvaluationConfig
+    from latentdd_plugin.experiments.evaluate import evaluate_artifact
 
     start_logging(quiet=args.quiet)
     values, dataset, codec = asked(args)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from latentdd_plugin import bridges
+from latentdd_plugin.artifacts import formats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `dd-bench export`."""
-    parser.epilog = bridges.listed()
+    parser.epilog = formats.listed()
     parser.add_argument("format", help="one of the formats below")
     parser.add_argument("artifact", help="a .safetensors file, or the folder of the run that made it")
     flags = {
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Export and say what was written."""
-    from latentdd_plugin.bridges.exchange import export_set
+    from latentdd_plugin.artifacts.exchange import export_set
     from latentdd_plugin.cli.importing import dataset_and_codec
 
     dataset, codec = dataset_and_codec(args)

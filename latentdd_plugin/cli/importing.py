@@ -14,15 +14,15 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from latentdd_plugin import bridges
+from latentdd_plugin.artifacts import formats
 
 if TYPE_CHECKING:
-    from latentdd_plugin.types import DatasetConfig
+    from latentdd_plugin.core.config import DatasetConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `dd-bench import`."""
-    parser.epilog = bridges.listed()
+    parser.epilog = formats.listed()
     parser.add_argument("format", help="one of the formats below")
     parser.add_argument("path", help="file or folder of that format")
     flags = {
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Import and say what came in."""
-    from latentdd_plugin.bridges.base import Told
-    from latentdd_plugin.bridges.exchange import import_set
+    from latentdd_plugin.artifacts.exchange import import_set
+    from latentdd_plugin.artifacts.formats.base import Told
     from latentdd_plugin.cli.overrides import split_commas
 
     classes = tuple(split_commas(args.classes)) if args.classes else None
@@ -61,7 +61,7 @@ def execute(args: argparse.Namespace) -> int:
 def dataset_and_codec(args: argparse.Namespace) -> tuple[DatasetConfig | None, dict[str, Any]]:
     """The data set that was named, None where none was, and the options of the codec; UsageError with all faults."""
     from latentdd_plugin.cli import overrides, request
-    from latentdd_plugin.errors import UsageError
+    from latentdd_plugin.core.errors import UsageError
 
     nodes = ("dataset", "codec") if hasattr(args, "codec") else ("dataset",)
     words, faults = overrides.checked(overrides.from_flags(args, sweep=False), sweep=False)

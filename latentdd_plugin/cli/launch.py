@@ -13,10 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from latentdd_plugin.cli import overrides as words_of
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.compare.outcomes import Order
+    from latentdd_plugin.experiments.compare.outcomes import Order
 
 EXTRAS = "install 'latentdd-plugin[joblib]' or [slurm] for more launchers"
 
@@ -56,7 +56,7 @@ def launch(orders: Sequence[Order], *, words: Sequence[str], quiet: bool) -> Non
 def job(cfg: DictConfig, *, orders: Sequence[Order], quiet: bool) -> None:
     """One order, in whatever process the launcher chose."""
     from latentdd_plugin.cli.logs import start_logging
-    from latentdd_plugin.compare.outcomes import run_here
+    from latentdd_plugin.experiments.compare.outcomes import run_here
 
     start_logging(quiet=quiet)
     order = orders[int(cfg.order)]

@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Build the site; what is not shown is named on stderr."""
-    from latentdd_plugin import registry
+    from latentdd_plugin.leaderboard import registry
     from latentdd_plugin.leaderboard.site import build
-    from latentdd_plugin.pages import count
+    from latentdd_plugin.results.pages import count
 
     folder = Path(args.registry) if args.registry else registry.default(reading=True)
     site = build(folder, Path(args.out))

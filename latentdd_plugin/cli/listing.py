@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latentdd_plugin import plugins
-from latentdd_plugin.errors import PluginError
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import PluginError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.plugins import Entry
+    from latentdd_plugin.core.plugins import Entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from latentdd_plugin import __version__
-from latentdd_plugin.errors import DDBenchError
+from latentdd_plugin.core.errors import DDBenchError
+from latentdd_plugin.core.version import __version__
 
 COMMANDS = {
     "run": ("latentdd_plugin.cli.run", "distil a data set with one codec and one algorithm, and score the result"),

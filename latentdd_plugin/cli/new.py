@@ -18,8 +18,8 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from latentdd_plugin import plugins
-from latentdd_plugin.errors import RunFailed, UsageError
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import RunFailed, UsageError
 
 KINDS = {  # what the templates say of each
     "codec": {"what": "A codec", "flag": "codec", "listed": "codecs", "more": " --algo dm"},
@@ -101,5 +101,5 @@ def package(kind: str, name: str) -> dict[str, str]:
         f"{module}.py": f"{kind}.py.in",
         f"test_{module}.py": "test.py.in",
     }
-    folder = resources.files("latentdd_plugin") / "templates" / "new"
+    folder = resources.files("latentdd_plugin.cli") / "templates" / "new"
     return {path: Template((folder / template).read_text()).substitute(words) for path, template in files.items()}

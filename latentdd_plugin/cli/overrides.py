@@ -16,10 +16,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.plugins import near
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.plugins import near
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parent / "conf"
 FLAGS = {  # flag -> the key it sets
     "codec": "codec.name",
     "algo": "algo.name",

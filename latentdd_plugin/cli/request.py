@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdd_plugin import plugins
 from latentdd_plugin.cli.overrides import split_commas
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.types import DatasetConfig, Json, RunConfig
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.config import DatasetConfig, RunConfig
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import Json
 
 if TYPE_CHECKING:
-    from latentdd_plugin.record import Record
+    from latentdd_plugin.results.record import Record
 
 log = logging.getLogger("latentdd_plugin")
 AUTO = "auto"
@@ -51,7 +52,7 @@ def read(tree: Mapping[str, Json]) -> Request:
 
 def inspect(tree: Mapping[str, Json]) -> tuple[Request | None, list[str]]:
     """The request, where one can be made, and every fault that can be seen without data."""
-    from latentdd_plugin.numerics import resolve_device
+    from latentdd_plugin.core.compute import resolve_device
 
     given, precisions, faults = typed(tree)
     if len(precisions) > 1 and given.lpc is None:
@@ -81,7 +82,7 @@ def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[st
 
 def _resolved(config: RunConfig) -> tuple[RunConfig | None, list[str]]:
     """The configuration with its method's hyper-parameters, `algo.preset=auto` by the device; and its faults."""
-    from latentdd_plugin.configure import resolve
+    from latentdd_plugin.experiments.build import resolve_run
 
     faults: list[str] = []
     preset = config.algo.get("preset", AUTO)
@@ -92,14 +93,14 @@ def _resolved(config: RunConfig) -> tuple[RunConfig | None, list[str]]:
             faults += error.faults
             preset = "quick"
     try:
-        return resolve(replace(config, algo={**config.algo, "preset": preset}))[0], faults
+        return resolve_run(replace(config, algo={**config.algo, "preset": preset}))[0], faults
     except UsageError as error:
         return None, [*error.faults, *faults]
 
 
 def auto_preset(device: str) -> str:
     """What `algo.preset=auto` stands for on this device; UsageError where it is not usable."""
-    from latentdd_plugin.numerics import resolve_device
+    from latentdd_plugin.core.compute import resolve_device
 
     return "quick" if resolve_device(device) == "cpu" else "paper"
 
@@ -168,7 +169,7 @@ def _fitted(value: Json, kinds: Sequence[Any]) -> Any:
 
 def perform(wanted: Request, *, progress: bool, command: str | None, limit_s: float | None) -> list[Record]:
     """Run what was asked for: one record, or one for each precision."""
-    from latentdd_plugin.road import run, run_precisions
+    from latentdd_plugin.experiments.run import run, run_precisions
 
     config, precisions = wanted.config, wanted.precisions
     if len(precisions) > 1:

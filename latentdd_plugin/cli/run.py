@@ -15,10 +15,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.record import Record
+    from latentdd_plugin.results.record import Record
 
 FILES = ("result.json", "distilled.safetensors", "report.html", "grid.png")
 

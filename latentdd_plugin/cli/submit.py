@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Write the submission and say how to hand it in."""
-    from latentdd_plugin import registry
+    from latentdd_plugin.leaderboard import registry
     from latentdd_plugin.leaderboard.submit import Submitter, submit
 
     who = Submitter(args.name, args.contact, args.code, args.paper, args.notes, args.url)

@@ -22,11 +22,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.compare import Cell
-    from latentdd_plugin.suites import Given, Suite
+    from latentdd_plugin.experiments.compare import Cell
+    from latentdd_plugin.experiments.suites import Given, Suite
 
 KEYS = ("device", "amp", "compile", "threads")
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the list or the suite, or run it; 1 if a run failed."""
-    from latentdd_plugin import suites
+    from latentdd_plugin.experiments import suites
 
     if args.action == "list":
         found = [suites.get(name) for name in suites.names()]
@@ -90,8 +90,8 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
     """Check every run, then do what is missing, data set by data set; print each one's table."""
     from latentdd_plugin.cli.launch import launcher, split
     from latentdd_plugin.cli.logs import start_logging
-    from latentdd_plugin.compare import compare
-    from latentdd_plugin.suites import cell_name
+    from latentdd_plugin.experiments.compare import compare
+    from latentdd_plugin.experiments.suites import cell_name
 
     start_logging(quiet=args.quiet)
     hydra, words = split(args.words[1:])
@@ -132,7 +132,7 @@ def asked(suite: Suite, words: Sequence[str]) -> Given:
     """Where data and weights lie and how to compute, from key=value; UsageError with every fault seen in them."""
     import yaml
 
-    from latentdd_plugin.suites import Given
+    from latentdd_plugin.experiments.suites import Given
 
     datasets: dict[str, str] = {}
     codecs: dict[str, dict[str, Any]] = {}
@@ -164,8 +164,8 @@ def asked(suite: Suite, words: Sequence[str]) -> Given:
 
 
 def _locations(codec: str) -> tuple[str, ...]:
-    from latentdd_plugin import plugins
     from latentdd_plugin.codecs.base import Codec
+    from latentdd_plugin.core import plugins
 
     cls: type[Codec] = plugins.resolve("codecs", codec, base=Codec).cls
     return cls.locations
@@ -173,7 +173,7 @@ def _locations(codec: str) -> tuple[str, ...]:
 
 def _absent(suite: Suite, given: dict[str, str]) -> list[str]:
     """Data sets whose place nobody has said."""
-    from latentdd_plugin import plugins
+    from latentdd_plugin.core import plugins
 
     installed = plugins.entries("datasets")
     missing = [data.name for data in suite.datasets if data.name not in given and data.name not in installed]

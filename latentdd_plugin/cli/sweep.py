@@ -20,10 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from latentdd_plugin.cli import overrides as words_of
 from latentdd_plugin.cli import request
 from latentdd_plugin.cli.logs import start_logging
-from latentdd_plugin.errors import DDBenchError, UsageError
+from latentdd_plugin.core.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.types import Json
+    from latentdd_plugin.core.types import Json
 
 log = logging.getLogger("latentdd_plugin")
 DEFAULT_OUT = "runs"
@@ -74,7 +74,7 @@ def _job_faults(words: Sequence[str]) -> Iterable[str]:
 
 def job(cfg: DictConfig, *, quiet: bool, command: str, limit_s: float | None) -> Outcome:
     """One job of a sweep, in whatever process the launcher chose. Its failure is a row, not the end of the others."""
-    from latentdd_plugin import road
+    from latentdd_plugin.experiments.run import default_out
 
     start_logging(quiet=quiet)
     hydra = HydraConfig.get()
@@ -83,7 +83,7 @@ def job(cfg: DictConfig, *, quiet: bool, command: str, limit_s: float | None) ->
     try:
         tree: Any = OmegaConf.to_container(cfg, resolve=True)
         wanted = request.read(tree)
-        folder = (wanted.out or Path(DEFAULT_OUT)) / road.default_out(wanted.config).name
+        folder = (wanted.out or Path(DEFAULT_OUT)) / default_out(wanted.config).name
         wanted = replace(wanted, out=folder)
         progress = one_by_one and not quiet and sys.stderr.isatty()
         records = request.perform(wanted, progress=progress, command=command, limit_s=limit_s)

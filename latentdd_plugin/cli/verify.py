@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
     from latentdd_plugin.leaderboard.recompute import Check, Given
@@ -67,7 +67,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def told(check: Check) -> str:
     """What a check found, for a person."""
-    from latentdd_plugin import registry
+    from latentdd_plugin.leaderboard import registry
     from latentdd_plugin.leaderboard.recompute import VERIFIED
 
     why = "".join(f"  {reason}\n" for reason in check.why)
@@ -81,8 +81,7 @@ def told(check: Check) -> str:
 
 def asked(args: argparse.Namespace) -> tuple[list[Path], Given]:
     """The claims to check, and what the caller brings; UsageError with every fault seen in them."""
-    from latentdd_plugin import registry
-    from latentdd_plugin.leaderboard import claim
+    from latentdd_plugin.leaderboard import claim, registry
     from latentdd_plugin.leaderboard.recompute import Given
 
     paths = [Path(word) for word in args.words if "=" not in word or Path(word).exists()]

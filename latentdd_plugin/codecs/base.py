@@ -14,7 +14,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from latentdd_plugin.types import Json, canonical_json
+from latentdd_plugin.core.types import Json, canonical_json
+
+# The names under which codecs were published before they had an id. Their fingerprints are taken over these for ever:
+# module paths once, only names today, so that the files may move.
+PUBLISHED_AS = {
+    "identity": "latentdd_plugin.codecs.identity:Identity",
+    "dct": "latentdd_plugin.codecs.dct:DCT",
+    "pca": "latentdd_plugin.codecs.pca:PCA",
+    "downscale": "latentdd_plugin.codecs.downscale:Downscale",
+    "fred": "latentdd_plugin.codecs.fred:FreD",
+    "tiny-vae": "latentdd_plugin.codecs.tiny_vae:TinyVAE",
+    "diffusers": "latentdd_plugin.codecs.diffusers:Diffusers",
+}
 
 Batches = Callable[[], Iterator[Tensor]]  # each call walks the training images anew: float32 (n, C, H, W) in [0, 1]
 
@@ -27,6 +39,8 @@ class Codec(torch.nn.Module, ABC):
     Every other parameter must be JSON, have a default, and be kept as an attribute of the same name.
 
     Attributes:
+        codec_id: the name it is published under, part of its fingerprint; it stays when the file moves or the class is
+            renamed. A class without one of its own goes by its name.
         spatial: decode(flip(z)) is close to flip(decode(z)); the package then augments codes spatially.
         pixels: the codes are the pixels, so that colour augmentation keeps its meaning on them (`identity` alone).
         channels: image channels `encode` takes (3: grey images are repeated, and averaged after decoding); None: any.
@@ -37,6 +51,7 @@ class Codec(torch.nn.Module, ABC):
     """
 
     contract: ClassVar[int] = 1
+    codec_id: ClassVar[str] = ""
     spatial: bool = False
     pixels: bool = False
     channels: int | None = None
@@ -94,9 +109,20 @@ def decoder_bytes(codec: Codec) -> int:
 
 
 def fingerprint(codec: Codec) -> str:
-    """sha256 (hex) over class, configuration and state: equal for equal codecs, wherever they were loaded from."""
+    """Return the sha256 (hex) over id, configuration and state: equal for equal codecs, wherever they come from."""
     kind = type(codec)
-    digest = hashlib.sha256(f"{kind.__module__}:{kind.__qualname__}\n{canonical_json(codec.config())}".encode())
+    name = vars(kind).get("codec_id") or kind.__name__  # its own: a derived class is another codec
+    return _fingerprint(codec, PUBLISHED_AS.get(name, name))
+
+
+def is_published_as(codec: Codec, claimed: str) -> bool:
+    """Return whether a file's fingerprint is this codec's, under its id or as files before version 0.2 name it."""
+    kind = type(codec)
+    return claimed in (fingerprint(codec), _fingerprint(codec, f"{kind.__module__}:{kind.__qualname__}"))
+
+
+def _fingerprint(codec: Codec, known_as: str) -> str:
+    digest = hashlib.sha256(f"{known_as}\n{canonical_json(codec.config())}".encode())
     for name, tensor in sorted(codec.state().items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 COLOURS = ("rgb", "ycc", "split")
 LARGEST_DEFAULT = 32  # code side; beyond it, more codes are worth more than sharper ones
@@ -70,6 +71,7 @@ class DCT(Codec):
         UsageError: a size the image cannot give, or an unknown colour.
     """
 
+    codec_id: ClassVar[str] = "dct"
     matrices: tuple[str, ...] = ("mix", "unmix", "rows", "cols")
     mix: Tensor  # (C, C) colour transform, and its inverse
     unmix: Tensor

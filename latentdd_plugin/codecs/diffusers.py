@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.plugins import Preset
-from latentdd_plugin.types import Json, hash_json
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.plugins import Preset
+from latentdd_plugin.core.types import Json, hash_json
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = "diffusion_pytorch_model.safetensors.index.json"
@@ -63,6 +63,7 @@ class Diffusers(Codec):
         UsageError: weights that cannot be had, are of another class, are incomplete, or are not an image autoencoder.
     """
 
+    codec_id: ClassVar[str] = "diffusers"
     spatial = True
     costly = True
     locations: ClassVar[tuple[str, ...]] = ("repo", "revision", "subfolder", "path", "trained_on")

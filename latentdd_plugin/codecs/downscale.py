@@ -7,12 +7,13 @@ section 4: at equal bytes a factor f leaves room for f^2 times as many images, e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 
 class Downscale(Codec):
@@ -26,6 +27,7 @@ class Downscale(Codec):
         UsageError: f is below 1.
     """
 
+    codec_id: ClassVar[str] = "downscale"
     spatial = True
 
     def __init__(self, f: int = 2, image_shape: Sequence[int] | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import scipy.fft
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Batches, Codec
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 DEFAULT_SHARE = 12  # one value in so many: what an autoencoder with f=4 and 4 channels keeps of an RGB image
 
@@ -34,6 +35,8 @@ class FreD(Codec):
     Raises:
         UsageError: `keep` is not between 1 and the values of an image.
     """
+
+    codec_id: ClassVar[str] = "fred"
 
     mask: Tensor  # int32 (keep,): positions in the flattened spectrum (C, H, W), ascending
     rows: Tensor  # (H, H) and (W, W): the transform; they follow from the shape, so they are no part of the state

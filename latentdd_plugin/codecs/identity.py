@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
@@ -10,6 +12,7 @@ from latentdd_plugin.codecs.base import Codec
 class Identity(Codec):
     """Codes are the pixels themselves; standardised they are the normalised pixels of DC, DM and MTT."""
 
+    codec_id: ClassVar[str] = "identity"
     spatial = True
     pixels = True
 

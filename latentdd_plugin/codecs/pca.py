@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Batches, Codec
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.types import Shape
+    from latentdd_plugin.core.types import Shape
 
 
 EXACT_FEATURES = 4096  # up to here the covariance matrix is held: 128 MiB, seconds to decompose
@@ -35,6 +35,8 @@ class PCA(Codec):
         dim: components kept; None keeps 64, or every feature where there are fewer.
         image_shape: (C, H, W) of the images; None takes it from the images `fit` sees.
     """
+
+    codec_id: ClassVar[str] = "pca"
 
     mean: Tensor  # (F,) with F = C*H*W
     components: Tensor  # (dim, F), orthonormal rows

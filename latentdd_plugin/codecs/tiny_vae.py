@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from latentdd_plugin.codecs.diffusers import Diffusers
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
-BUNDLED = Path(__file__).parents[1] / "weights"
+BUNDLED = Path(__file__).parent / "weights"
 FACTORS = (4, 8)
 
 
@@ -25,6 +25,7 @@ class TinyVAE(Diffusers):
         UsageError: no weights for this f.
     """
 
+    codec_id: ClassVar[str] = "tiny-vae"
     locations: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, f: int = 4) -> None:

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.core.plugins import Preset
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of, with_gradient
 from latentdd_plugin.distillers.loop import Matching, Variables
-from latentdd_plugin.plugins import Preset
+from latentdd_plugin.distillers.task import Task
 
 # Samples a class -> (outer, inner) loops, as the authors found them.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}

@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.base import Embedding, Task
+from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.loop import Matching, Variables
+from latentdd_plugin.distillers.task import Task
 
 
 class DM(Matching):

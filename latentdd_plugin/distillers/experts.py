@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentdd_plugin.cache import atomic_write, cache_dir, locked
-from latentdd_plugin.distillers.base import Task
+from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
+from latentdd_plugin.core.types import canonical_json, hash_json
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of
-from latentdd_plugin.types import canonical_json, hash_json
+from latentdd_plugin.distillers.task import Task
 
 log = logging.getLogger(__name__)
 

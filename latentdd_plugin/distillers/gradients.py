@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin.networks import MatchingNetwork
-from latentdd_plugin.numerics import Mode, try_compiled
-from latentdd_plugin.types import Shape
+from latentdd_plugin.core.compute import Mode, try_compiled
+from latentdd_plugin.core.types import Shape
+from latentdd_plugin.nn.convnet import MatchingNetwork
 
 Weights = tuple[Tensor, ...]  # a network's parameters, in the order of `named_parameters`
 

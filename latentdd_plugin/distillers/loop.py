@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.base import Distiller, Task
-from latentdd_plugin.errors import RunFailed
-from latentdd_plugin.types import SyntheticSet
+from latentdd_plugin.core.errors import RunFailed
+from latentdd_plugin.core.monitor import held_interrupt
+from latentdd_plugin.core.types import SyntheticSet
+from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.distillers.task import Task
 
 CURVE_POINTS = 200  # losses kept for the report
 STEP = 0.1  # of a code's deviation, for one code a class
@@ -136,26 +135,6 @@ def _yielded(losses: Iterator[Tensor]) -> Iterator[Tensor]:
     if isinstance(losses, Tensor):
         raise TypeError("iteration(task, variables, step) has to yield its loss, not to return it")
     return losses
-
-
-@contextmanager
-def held_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back to the end of an iteration, so that what is saved is whole; a second one acts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked: list[int] = []
-
-    def note(signum: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _finite(loss: float, variables: Variables, step: int) -> float:

@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from latentdd_plugin.augment import Draw
-from latentdd_plugin.distillers.base import Task
 from latentdd_plugin.distillers.experts import Experts, Training, flat_distance, prepare
 from latentdd_plugin.distillers.gradients import Gradients, Weights, with_gradient
 from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
+from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.nn.augment import Draw
 
 GRADIENTS = ("exact", "tesla", "unrolled")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from latentdd_plugin.distillers.base import Distiller, Task
-from latentdd_plugin.types import SyntheticSet
+from latentdd_plugin.core.types import SyntheticSet
+from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.distillers.task import Task
 
 
 class Random(Distiller):

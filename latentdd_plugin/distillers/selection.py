@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.base import Distiller, Task
-from latentdd_plugin.types import SyntheticSet
+from latentdd_plugin.core.types import SyntheticSet
+from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.distillers.task import Task
 
 
 class Selection(Distiller):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from latentdd_plugin.core.types import Json, Shape
 from latentdd_plugin.evaluators.base import Unsuitable
-from latentdd_plugin.networks import convnet_depth, register_with_timm
-from latentdd_plugin.types import Json, Shape
+from latentdd_plugin.nn.convnet import convnet_depth, register_with_timm
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "xcit")
 WINDOWED = ("swin", "maxvit", "coatnet")

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin.numerics import Numerics
-from latentdd_plugin.protocols import Protocol
-from latentdd_plugin.types import Images, Json, Score, Shape
+from latentdd_plugin.core.compute import Numerics
+from latentdd_plugin.core.types import Images, Json, Score, Shape
+from latentdd_plugin.evaluators.protocols import Protocol
 
 
 class Unsuitable(Exception):

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentdd_plugin.augment import Augment, operations_for
+from latentdd_plugin.core.compute import Mode, forward_flops, try_compiled
+from latentdd_plugin.core.random import generator, seeded
+from latentdd_plugin.core.types import Json, Score
 from latentdd_plugin.evaluators.architectures import build
 from latentdd_plugin.evaluators.base import Evaluator, Trial
-from latentdd_plugin.numerics import Mode, forward_flops, try_compiled
-from latentdd_plugin.protocols import Protocol
-from latentdd_plugin.randomness import generator, seeded
-from latentdd_plugin.types import Json, Score
+from latentdd_plugin.evaluators.protocols import Protocol
+from latentdd_plugin.nn.augment import Augment, operations_for
 
 TEST_BATCH = 500
 

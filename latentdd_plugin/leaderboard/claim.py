@@ -9,17 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentdd_plugin import artifact, plugins, protocols, registry, suites
-from latentdd_plugin.artifact import Artifact
+from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.artifacts.file import file_sha256, load_artifact
 from latentdd_plugin.codecs.base import decoder_bytes
-from latentdd_plugin.compare.grid import short
-from latentdd_plugin.entries import WEIGHTS
-from latentdd_plugin.errors import ArtifactError, UsageError
-from latentdd_plugin.form import faults as faults_of
-from latentdd_plugin.record import Record
-from latentdd_plugin.schemas import RECORD, contradictions
-from latentdd_plugin.suites import Suite
-from latentdd_plugin.types import Json
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.entry_points import WEIGHTS
+from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.json_schema import faults as faults_of
+from latentdd_plugin.core.types import Json
+from latentdd_plugin.evaluators import protocols
+from latentdd_plugin.experiments import suites
+from latentdd_plugin.experiments.compare.grid import short
+from latentdd_plugin.experiments.suites import Suite
+from latentdd_plugin.leaderboard import registry
+from latentdd_plugin.leaderboard.schemas import RECORD, contradictions
+from latentdd_plugin.results.record import Record
 
 ROUNDING = 1e-6  # of one image: an accuracy is a count over the test images
 
@@ -91,7 +95,7 @@ def static_faults(claim: Claim, distributions: Sequence[str]) -> list[str]:
         url = claim.submission["artifact"]["url"] if claim.submission else None
         return [*found, f"artifact: it lies elsewhere ({url}); fetch it and give --artifact FILE"]
     try:
-        stored = artifact.load(claim.artifact)
+        stored = load_artifact(claim.artifact)
     except ArtifactError as error:
         return [*found, *(f"artifact: {fault}" for fault in error.faults)]
     return [*found, *_guarded(lambda: _against_artifact(claim, stored, distributions))]
@@ -200,7 +204,7 @@ def _against_artifact(claim: Claim, stored: Artifact, distributions: Sequence[st
         return []
     size = path.stat().st_size
     pairs: dict[str, tuple[Json, Json]] = {
-        "artifact.sha256": (record["artifact"]["sha256"], artifact.file_sha256(path)),
+        "artifact.sha256": (record["artifact"]["sha256"], file_sha256(path)),
         "artifact.bytes": (record["artifact"]["bytes"], size),
         "dataset.name": (record["dataset"]["name"], header["dataset"]["name"]),
         "dataset.fingerprint": (record["dataset"]["fingerprint"], header["dataset"]["fingerprint"]),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentdd_plugin.leaderboard.table import Entry, Field
-from latentdd_plugin.pages import amount, percent, ticks
+from latentdd_plugin.results.pages import amount, percent, ticks
 
 WIDTH, HEIGHT = 640, 380  # of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 62, 22, 14, 46  # margins

@@ -17,14 +17,19 @@ from statistics import fmean, variance
 
 import torch
 
-from latentdd_plugin import artifact, assess, numerics, plugins, road
-from latentdd_plugin.cache import cache_dir
-from latentdd_plugin.controls import control_configs
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.evaluation import EvaluationConfig
+from latentdd_plugin.artifacts.decode import allowed
+from latentdd_plugin.artifacts.file import load_artifact
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.compute import resolve_numerics
+from latentdd_plugin.core.config import DatasetConfig, EvaluationConfig, RunConfig
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.storage import cache_dir
+from latentdd_plugin.core.types import Json, hash_json
+from latentdd_plugin.experiments.baselines import control_configs
+from latentdd_plugin.experiments.evaluate import evaluate_artifact
+from latentdd_plugin.experiments.run import control
 from latentdd_plugin.leaderboard.claim import Claim
-from latentdd_plugin.record import environment
-from latentdd_plugin.types import DatasetConfig, Json, RunConfig, hash_json
+from latentdd_plugin.results.environment import environment
 
 VERIFIED, WITHIN, FAILED = "verified", "reproduced within tolerance", "failed"
 NETWORKS = 5  # at least so many an evaluator, where the platform is another one
@@ -92,16 +97,16 @@ def recomputed(claim: Claim, given: Given, *, progress: bool = False) -> tuple[C
     )
     places = _places(record, given)
     folder = cache_dir() / "verify" / hash_json([claim.sha256, asdict(asked)])[:32]
-    evaluation = assess.evaluate_artifact(
+    evaluation = evaluate_artifact(
         _there(claim), asked, codec=places, allow_plugins=given.plugins, out=folder, progress=progress, command="verify"
     )
     shutil.rmtree(folder, ignore_errors=True)  # a second verification trains again
     rows, why = _compared(record, evaluation.data["scores"], same=same)
     why += _bytes(record["budget"]["bytes"], evaluation.data["budget"]["bytes"])
-    for name, control in _controls(record, config, given).items():
+    for name, beside in _controls(record, config, given).items():
         theirs = record["controls"].get(name, {})
         try:
-            found = _trained(control, asked, given, places, same=same, progress=progress)
+            found = _trained(beside, asked, given, places, same=same, progress=progress)
         except UsageError as error:  # a budget too small for one, say: then there is none
             why += [f"{name}: it has scores, but cannot be made ({error})"] if "scores" in theirs else []
             continue
@@ -124,13 +129,13 @@ def _places(record: Mapping[str, Json], given: Given) -> dict[str, Json]:
 
 def _refuse_unnamed(record: Mapping[str, Json], given: Given) -> None:
     """UsageError where the record names code that is neither this package's nor allowed: it is never run."""
-    allowed = assess.allowed(given.plugins)
+    among = allowed(given.plugins)
     known = plugins.entries("evaluators")
     wrong = [f"evaluator {name!r}: code that a record names is not run" for name in _evaluators(record) if ":" in name]
     wrong += [
         f"evaluator {name!r} is of {known[name].distribution}: allow it with --allow-plugin {known[name].distribution}"
         for name in _evaluators(record)
-        if name in known and known[name].distribution not in allowed
+        if name in known and known[name].distribution not in among
     ]
     if wrong:
         raise UsageError(wrong)
@@ -168,14 +173,14 @@ def _controls(record: Mapping[str, Json], config: RunConfig, given: Given) -> di
     if stray:
         raise UsageError([f"controls.{name}: such a run has no control of that name" for name in stray])
     wanted = record["config"]["controls"] or scored
-    return {name: control for name, control in found.items() if wanted and isinstance(control, RunConfig)}
+    return {name: one for name, one in found.items() if wanted and isinstance(one, RunConfig)}
 
 
 def _decoder(claim: Claim, config: RunConfig, given: Given) -> list[str]:
     """A decoder that was fitted on the training images travels in the artifact: fitting again has to give it."""
     run = replace(_run(claim.record, config, given), algo={"name": "random"}, controls=False)
-    ours = artifact.load(road.control(run, kept="verified").folder / "distilled.safetensors").codec_state
-    theirs = artifact.load(_there(claim)).codec_state
+    ours = load_artifact(control(run, kept="verified").folder / "distilled.safetensors").codec_state
+    theirs = load_artifact(_there(claim)).codec_state
     equal = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     return [] if equal else ["codec: its decoder is not what fitting on the training images gives"]
 
@@ -190,11 +195,11 @@ def _trained(
     progress: bool,
 ) -> dict[str, Json]:
     """Scores and bytes of a control: drawn and trained here, once for all claims that have it beside them."""
-    made = road.control(config, kept="verified", progress=progress)
+    made = control(config, kept="verified", progress=progress)
     if same:
         return {"scores": made.data["scores"], "bytes": made.data["budget"]["bytes"]}
     places = {} if config.codec["name"] == "identity" else places  # more networks on what was drawn
-    more = assess.evaluate_artifact(
+    more = evaluate_artifact(
         made.folder, asked, codec=places, allow_plugins=given.plugins, progress=progress, command="verify"
     )
     return {"scores": more.data["scores"], "bytes": more.data["budget"]["bytes"]}
@@ -235,7 +240,7 @@ def _platform(record: Mapping[str, Json]) -> tuple[RunConfig, bool]:
         threads=used["threads"],
     )
     try:
-        ours = numerics.resolve(config).to_json()
+        ours = resolve_numerics(config).to_json()
     except UsageError:  # no such device here
         return RunConfig(evaluators=config.evaluators, seed=config.seed), False
     packages = environment(ours)["packages"]

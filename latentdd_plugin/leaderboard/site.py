@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from latentdd_plugin.cards.page import codec_page
-from latentdd_plugin.errors import RunFailed, UsageError
-from latentdd_plugin.grid import write_file
+from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.core.types import canonical_json
 from latentdd_plugin.leaderboard import submission, table
 from latentdd_plugin.leaderboard.plot import plots
-from latentdd_plugin.pages import render
-from latentdd_plugin.registry import CHECKED, CodecCard, Fault, Registry, Submission, read
-from latentdd_plugin.types import canonical_json
+from latentdd_plugin.leaderboard.registry import CHECKED, CodecCard, Fault, Registry, Submission, read
+from latentdd_plugin.results.card_page import codec_page
+from latentdd_plugin.results.grid import write_file
+from latentdd_plugin.results.pages import TEMPLATES, render
 
+PACKAGE = "latentdd_plugin.leaderboard"  # whose `templates` these pages are
 SUMS = "SHA256SUMS"  # of every file; what marks a folder as ours to replace
 CODECS = ("Codecs", "codecs/index.html")
 
@@ -59,23 +60,23 @@ def build(registry: Path, out: Path) -> Site:
 
 def _files(found: Registry) -> Iterator[tuple[str, bytes]]:
     """(path in the site, content) of every file."""
-    templates = resources.files("latentdd_plugin") / "templates"
-    yield "style.css", b"".join((templates / name).read_bytes() for name in ("page.css", "leaderboard/site.css"))
+    shared, own = (resources.files(package) / "templates" for package in (TEMPLATES, PACKAGE))
+    yield "style.css", (shared / "page.css").read_bytes() + (own / "site.css").read_bytes()
     for name in ("table.js", "icon.svg"):
-        yield name, (templates / "leaderboard" / name).read_bytes()
+        yield name, (own / name).read_bytes()
     suites = {name: [s for s in found.submissions if s.suite == name] for name in sorted(_suites(found.submissions))}
     yield "index.html", _index(found, suites)
     for name, members in suites.items():
         yield f"suites/{name}.html", _suite(name, members, found.cards)
     for one in found.submissions:
         yield from _submission(one)
-    yield "codecs/index.html", _page("leaderboard/codecs.html.j2", "../", (), title="Codec cards", cards=found.cards)
+    yield "codecs/index.html", _page("codecs.html.j2", "../", (), title="Codec cards", cards=found.cards)
     for card in found.cards:
         yield from _card(card)
 
 
 def _page(template: str, root: str, trail: Sequence[tuple[str, str]], **view: object) -> bytes:
-    return render(template, root=root, trail=[CODECS, *trail], **view).encode()
+    return render(template, package=PACKAGE, root=root, trail=[CODECS, *trail], **view).encode()
 
 
 def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
@@ -90,15 +91,13 @@ def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
         }
         for name, members in suites.items()
     ]
-    return _page(
-        "leaderboard/index.html.j2", "", (), title="Leaderboard", suites=rows, cards=found.cards, faults=found.faults
-    )
+    return _page("index.html.j2", "", (), title="Leaderboard", suites=rows, cards=found.cards, faults=found.faults)
 
 
 def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> bytes:
     entries = table.entries(members)
     return _page(
-        "leaderboard/suite.html.j2",
+        "suite.html.j2",
         "../",
         (),
         title=name,
@@ -114,7 +113,7 @@ def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> 
 def _submission(one: Submission) -> Iterator[tuple[str, bytes]]:
     place = f"submissions/{one.suite}/{one.slug}"
     trail = [(one.suite, f"suites/{one.suite}.html")]
-    yield f"{place}.html", _page("leaderboard/submission.html.j2", "../../", trail, **submission.view(one))
+    yield f"{place}.html", _page("submission.html.j2", "../../", trail, **submission.view(one))
     yield f"{place}.json", one.raw
     if one.grid:
         yield f"{place}.png", one.grid

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from latentdd_plugin import report
+from latentdd_plugin.core.types import Json
+from latentdd_plugin.leaderboard.registry import CHECKED, STALE, Submission
 from latentdd_plugin.leaderboard.table import CONTROL
-from latentdd_plugin.pages import percent, points
-from latentdd_plugin.registry import CHECKED, STALE, Submission
-from latentdd_plugin.types import Json
+from latentdd_plugin.results import report
+from latentdd_plugin.results.pages import percent, points
 
 
 def view(submission: Submission) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from latentdd_plugin import artifact, assess, registry, schemas, suites
-from latentdd_plugin.cache import atomic_write
-from latentdd_plugin.errors import ArtifactError, UsageError
-from latentdd_plugin.form import faults as faults_of
+from latentdd_plugin.artifacts.decode import allowed
+from latentdd_plugin.artifacts.file import file_sha256
+from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.json_schema import faults as faults_of
+from latentdd_plugin.core.storage import atomic_write
+from latentdd_plugin.core.types import Json
+from latentdd_plugin.experiments import suites
+from latentdd_plugin.experiments.suites import Suite
 from latentdd_plugin.leaderboard import claim as claims
+from latentdd_plugin.leaderboard import registry, schemas
 from latentdd_plugin.leaderboard.claim import Claim
-from latentdd_plugin.suites import Suite
-from latentdd_plugin.types import Json
 
 LARGEST = 2_000_000  # bytes of an artifact that the registry takes in; a larger one lies at a URL
 PLACE = re.compile(r"(?<![^\s='\",])(?:~|\.{0,2})[\\/](?:[^\s'\",]*[\\/])?([^\s'\",\\/]*)")  # a path, and its last part
@@ -53,7 +56,7 @@ def submit(
     """
     claim = claims.load(run)
     found, faults = _suite(claim, suite)
-    faults += claims.static_faults(claim, assess.allowed(allow_plugins))
+    faults += claims.static_faults(claim, allowed(allow_plugins))
     faults += _unnamed(claim)
     size = claim.artifact.stat().st_size if claim.artifact and claim.artifact.is_file() else 0
     if size > LARGEST and who.url is None:
@@ -126,7 +129,7 @@ def _content(
     pictured = None
     if grid.is_file() and grid.stat().st_size <= registry.LONGEST:
         beside[f"{slug}.png"] = grid
-        pictured = {"file": f"{slug}.png", "sha256": artifact.file_sha256(grid)}
+        pictured = {"file": f"{slug}.png", "sha256": file_sha256(grid)}
     record = placeless(claim.record)
     content = {
         "schema": registry.SUBMISSION,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from latentdd_plugin.pages import count, points, spread
-from latentdd_plugin.registry import STALE, STATUSES, Submission
+from latentdd_plugin.leaderboard.registry import STALE, STATUSES, Submission
+from latentdd_plugin.results.pages import count, points, spread
 
 CONTROL = "random-codes"
 UNRANKED = ("failed", STALE)

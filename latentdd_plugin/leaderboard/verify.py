@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from latentdd_plugin import assess, registry
-from latentdd_plugin.cache import atomic_write
-from latentdd_plugin.errors import ArtifactError
+from latentdd_plugin.artifacts.decode import allowed
+from latentdd_plugin.core.errors import ArtifactError
+from latentdd_plugin.core.storage import atomic_write
+from latentdd_plugin.core.types import Json
 from latentdd_plugin.leaderboard import claim as claims
+from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.recompute import FAILED, VERIFIED, Check, Given, recomputed
-from latentdd_plugin.types import Json
 
 LEVELS = ("static", "full")
 
@@ -39,7 +40,7 @@ def verify(path: Path, level: str = "full", given: Given | None = None, *, progr
         check, digest = Check(level, FAILED, error.faults), hashlib.sha256(path.read_bytes()).hexdigest()
         _keep(path.with_name(f"{path.stem}.verification.json"), digest, check, {})
         return check
-    wrong = claims.static_faults(claim, assess.allowed(given.plugins))
+    wrong = claims.static_faults(claim, allowed(given.plugins))
     if wrong or level == "static":
         check = Check(level, FAILED if wrong else VERIFIED, tuple(wrong))
         used: Mapping[str, Json] = {}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from latentdd_plugin import plugins
 from latentdd_plugin.codecs.base import decoder_bytes, decoder_state, fingerprint, is_fitted
+from latentdd_plugin.core import plugins
 from latentdd_plugin.testing.contracts import (
     Contract,
     NotApplicable,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from latentdd_plugin.plugins import parameters
-from latentdd_plugin.types import Json
+from latentdd_plugin.core.plugins import parameters
+from latentdd_plugin.core.types import Json
 
 S = TypeVar("S")
 Contract = Callable[[Any], None]

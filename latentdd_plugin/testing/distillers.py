@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdd_plugin import plugins
-from latentdd_plugin.configure import build_distiller
-from latentdd_plugin.distillers.base import checked
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import MATCH_SPACES, SyntheticSet
 from latentdd_plugin.distillers.loop import Matching
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.space import members
+from latentdd_plugin.distillers.task import checked
+from latentdd_plugin.experiments.build import build_distiller
+from latentdd_plugin.latent.space import members
 from latentdd_plugin.testing.contracts import (
     Contract,
     NotApplicable,
@@ -25,7 +26,6 @@ from latentdd_plugin.testing.contracts import (
 )
 from latentdd_plugin.testing.samples import Kept, difference, task
 from latentdd_plugin.testing.subjects import DistillerSubject
-from latentdd_plugin.types import MATCH_SPACES, SyntheticSet
 
 CODES = 2  # codes a class
 CLASSES = 10

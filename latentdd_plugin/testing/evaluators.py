@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import torch
 
-from latentdd_plugin import plugins
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.types import Score
 from latentdd_plugin.evaluators.base import Unsuitable
 from latentdd_plugin.testing.contracts import (
     Contract,
@@ -19,7 +20,6 @@ from latentdd_plugin.testing.contracts import (
 )
 from latentdd_plugin.testing.samples import trial
 from latentdd_plugin.testing.subjects import SEEDS, EvaluatorSubject
-from latentdd_plugin.types import Score
 
 EVALUATOR_CONTRACTS: list[Contract] = []
 

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def _prepared(name: str) -> tuple[Any, Any]:
-    from latentdd_plugin.errors import UsageError
+    from latentdd_plugin.core.errors import UsageError
 
     try:
         subject, contracts = subject_of(name)
@@ -95,8 +95,9 @@ def subject_of(text: str) -> tuple[Any, Any]:
     Raises:
         UsageError: there is no such plug-in, or there are several of that name.
     """
-    from latentdd_plugin import plugins, testing
-    from latentdd_plugin.errors import UsageError
+    from latentdd_plugin import testing
+    from latentdd_plugin.core import plugins
+    from latentdd_plugin.core.errors import UsageError
 
     suites = {
         "codec": (testing.CodecSubject, testing.CODEC_CONTRACTS),
@@ -119,7 +120,7 @@ def subject_of(text: str) -> tuple[Any, Any]:
 
 def _kinds_of(name: str) -> list[str]:
     """What kinds of plug-in have this name; a path's kind is told by the class it leads to."""
-    from latentdd_plugin import plugins
+    from latentdd_plugin.core import plugins
 
     kinds = [kind for kind, group in KINDS.items() if name in plugins.entries(group)]
     if kinds or ":" not in name:

@@ -13,14 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin import data, numerics
-from latentdd_plugin.augment import Augment, operations_for
-from latentdd_plugin.distillers.base import Checkpoint, Task
+from latentdd_plugin.core.compute import Numerics, resolve_numerics
+from latentdd_plugin.core.config import DatasetConfig, RunConfig
+from latentdd_plugin.core.types import ImageData, Images, Json, Shape
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.distillers.task import Checkpoint, Task
 from latentdd_plugin.evaluators.base import Trial
-from latentdd_plugin.numerics import Numerics
-from latentdd_plugin.protocols import Protocol
-from latentdd_plugin.space import CodeSpace, Real, SizedCodec, build_codec, code_set, pixel_set
-from latentdd_plugin.types import DatasetConfig, ImageData, Images, Json, RunConfig, Shape
+from latentdd_plugin.evaluators.protocols import Protocol
+from latentdd_plugin.latent.encode import code_set
+from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
+from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
+from latentdd_plugin.nn.augment import Augment, operations_for
 
 PICTURES = 80  # images that a codec which learns is fitted on
 
@@ -46,7 +49,7 @@ PROTOCOL = Protocol(
 @cache
 def digits() -> ImageData:
     """The real digits, read once."""
-    return data.load(DatasetConfig(name="digits"))
+    return load_dataset(DatasetConfig(name="digits"))
 
 
 @cache
@@ -57,7 +60,7 @@ def held_out() -> Images:
 
 def plain() -> Numerics:
     """Eager float32 on the processor."""
-    return numerics.resolve(RunConfig(device="cpu", amp="off", compile="off"))
+    return resolve_numerics(RunConfig(device="cpu", amp="off", compile="off"))
 
 
 def pictures(shape: Shape, n: int = PICTURES) -> Tensor:

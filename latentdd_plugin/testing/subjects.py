@@ -11,17 +11,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from latentdd_plugin import plugins
 from latentdd_plugin.codecs.base import Codec
-from latentdd_plugin.configure import build_distiller, build_evaluator
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import MATCH_SPACES, Images, Json, Score, Shape, SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
-from latentdd_plugin.errors import UsageError
 from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
-from latentdd_plugin.space import Misfit, SizedCodec, build_codec
+from latentdd_plugin.experiments.build import build_distiller, build_evaluator
+from latentdd_plugin.latent.sized_codec import Misfit, SizedCodec, build_codec
 from latentdd_plugin.testing.contracts import NotApplicable
 from latentdd_plugin.testing.samples import PICTURES, pictures, task, trial
-from latentdd_plugin.types import MATCH_SPACES, Images, Json, Score, Shape, SyntheticSet
 
 SHAPES: tuple[Shape, ...] = ((1, 8, 8), (3, 16, 16), (3, 13, 21), (1, 7, 9))
 COUNT = 6  # images that are encoded

@@ -10,7 +10,7 @@ from PIL import Image
 
 from latentdd_plugin import RunConfig, load_artifact, run
 from latentdd_plugin.cli import main
-from latentdd_plugin.errors import ArtifactError
+from latentdd_plugin.core.errors import ArtifactError
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 
@@ -177,8 +177,8 @@ def test_all_faults_come_together(refused):
 
 @pytest.mark.parametrize("preset", [None, "fast"])
 def test_the_api_wants_a_preset_by_name(preset):
-    from latentdd_plugin.configure import resolve
-    from latentdd_plugin.errors import UsageError
+    from latentdd_plugin.core.errors import UsageError
+    from latentdd_plugin.experiments.build import resolve_run
 
     with pytest.raises(UsageError, match="paper, quick"):
-        resolve(RunConfig(algo={"name": "dm", **({"preset": preset} if preset else {})}))
+        resolve_run(RunConfig(algo={"name": "dm", **({"preset": preset} if preset else {})}))

@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdd_plugin import data
-from latentdd_plugin.cards import algo
 from latentdd_plugin.cli import main
-from latentdd_plugin.space import build_codec
-from latentdd_plugin.types import DatasetConfig
+from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.experiments import run
+from latentdd_plugin.latent.sized_codec import build_codec
+from latentdd_plugin.testing.cards import algo, codec
 
-BROKEN = Path(__file__).parents[1] / "contracts" / "broken.py"
+BROKEN = Path(__file__).parents[1] / "testing" / "broken.py"
 QUICK = ["--protocol", "tiny.test", "--evaluator", "convnet_d1", "--device", "cpu", "--quiet", "--out", "cards"]
 
 
@@ -26,7 +27,7 @@ def here(tmp_path, monkeypatch, tiny_protocol):
 @pytest.fixture
 def no_test_images(monkeypatch):
     """The test split cannot be read."""
-    load = data.load
+    load = load_dataset
 
     def guarded(config, **how):
         images = load(config, **how)
@@ -37,7 +38,8 @@ def no_test_images(monkeypatch):
 
         return replace(images, held_out=held_out)
 
-    monkeypatch.setattr(data, "load", guarded)
+    for user in (codec, run):
+        monkeypatch.setattr(user, "load_dataset", guarded)
 
 
 def check(*words):
@@ -83,7 +85,7 @@ def test_the_card_of_a_codec(no_test_images, tmp_path, capsys):
     assert (card["dataset"]["train_size"], card["dataset"]["held_out_size"]) == (1151, 287)
     assert {finding["status"] for finding in card["contracts"]} == {"passed"}
     assert min(card["speed"][way] for way in ("encode_images_s", "decode_images_s")) > 0
-    pixels = data.load(DatasetConfig(validation=0.2)).held_out("validation").pixels.float() / 255
+    pixels = load_dataset(DatasetConfig(validation=0.2)).held_out("validation").pixels.float() / 255
     with torch.no_grad():
         codec = build_codec({"name": "dct", "size": 6}, (1, 8, 8))
         errors = [float((codec.decode(codec.encode(x[None]))[0] - x).square().mean()) for x in pixels]

@@ -12,8 +12,8 @@ import pytest
 
 from latentdd_plugin.cli import compare as command
 from latentdd_plugin.cli import main
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.record import Record
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.results.record import Record
 
 START = "import sys; from latentdd_plugin.cli.main import main; sys.exit(main())"
 PLAIN = "device=cpu amp=off compile=off threads=1"
@@ -139,16 +139,16 @@ def test_it_prints_table_and_paths(tmp_path, capsys, monkeypatch):
     )
     assert lines[-4:] == [f"{tmp_path}/out/{name}" for name in command.FILES]
     assert "peak MB" not in out
-    from latentdd_plugin import road
+    from latentdd_plugin.experiments.compare import outcomes
 
-    monkeypatch.setattr(road, "run", lambda *_a, **_o: pytest.fail("everything is done"))
+    monkeypatch.setattr(outcomes, "run", lambda *_a, **_o: pytest.fail("everything is done"))
     assert called(words) == 0
     assert capsys.readouterr().out == out
 
 
 @pytest.mark.usefixtures("tiny_protocol")
 def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    from latentdd_plugin.compare import comparison
+    from latentdd_plugin.experiments.compare import comparison
 
     def interrupted(_order):
         raise KeyboardInterrupt

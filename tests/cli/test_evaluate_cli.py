@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 from latentdd_plugin.cli import main
-from latentdd_plugin.road import run
+from latentdd_plugin.experiments.run import run
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 PLAIN = "--protocol tiny.test --evaluator convnet_d1 --quiet device=cpu amp=off compile=off threads=1"
@@ -12,7 +12,7 @@ PLAIN = "--protocol tiny.test --evaluator convnet_d1 --quiet device=cpu amp=off 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from latentdd_plugin import protocols
+    from latentdd_plugin.evaluators import protocols
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(protocols.PROTOCOLS, tiny.PROTOCOL.name, tiny.PROTOCOL)

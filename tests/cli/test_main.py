@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from latentdd_plugin import __version__, road
+from latentdd_plugin import __version__
 from latentdd_plugin.cli import listing, main
-from latentdd_plugin.entries import Entry
-from latentdd_plugin.errors import RunFailed, UsageError
+from latentdd_plugin.core.entry_points import Entry
+from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.experiments import run as road
 
 
 class FakeRecord:

@@ -5,9 +5,9 @@ import logging
 import pytest
 
 from latentdd_plugin.cli import overrides, request
-from latentdd_plugin.configure import resolve
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.types import RunConfig
+from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.experiments.build import resolve_run
 
 
 def read(*words):
@@ -25,8 +25,8 @@ def faults_of(*words):
 
 def test_the_defaults_are_those_of_the_api():
     wanted = read("device=cpu")
-    assert wanted.config == resolve(RunConfig(device="cpu"))[0]
-    assert resolve(wanted.config)[0] == wanted.config
+    assert wanted.config == resolve_run(RunConfig(device="cpu"))[0]
+    assert resolve_run(wanted.config)[0] == wanted.config
     assert wanted.config.ipc == 1
     assert wanted.precisions == ("fp32",)
     assert wanted.out is None

@@ -8,8 +8,8 @@ import sys
 import pytest
 import suite as tiny_suite
 
-from latentdd_plugin import suites
 from latentdd_plugin.cli import main
+from latentdd_plugin.experiments import suites
 
 START = "import sys; from latentdd_plugin.cli.main import main; sys.exit(main())"
 PLAIN = "--quiet device=cpu amp=off compile=off threads=1"

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from latentdd_plugin import plugins
 from latentdd_plugin.codecs.base import Codec
-from latentdd_plugin.entries import WEIGHTS
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.space import build_codec
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.entry_points import WEIGHTS
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.latent.sized_codec import build_codec
 from latentdd_plugin.testing import CODEC_CONTRACTS, CodecSubject
 from latentdd_plugin.testing.subjects import SHAPES
 

@@ -7,7 +7,7 @@ import torch
 
 from latentdd_plugin.codecs.base import decoder_bytes, fingerprint
 from latentdd_plugin.codecs.dct import COLOURS, DCT, dct_matrix
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 
 def images(*shape: int, n: int = 2) -> torch.Tensor:

@@ -20,8 +20,8 @@ with warnings.catch_warnings():
 from latentdd_plugin.codecs import diffusers as ours
 from latentdd_plugin.codecs.base import decoder_bytes, decoder_state, fingerprint
 from latentdd_plugin.codecs.diffusers import Diffusers
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.plugins import Preset
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.plugins import Preset
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from latentdd_plugin.codecs.downscale import Downscale
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.space import build_codec
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.latent.sized_codec import build_codec
 
 
 def test_area_down_and_bilinear_up():

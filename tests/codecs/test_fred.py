@@ -5,7 +5,7 @@ import torch
 
 from latentdd_plugin.codecs.base import fingerprint
 from latentdd_plugin.codecs.fred import FreD
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 
 def images(n=40, shape=(2, 5, 6)):

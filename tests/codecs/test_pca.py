@@ -12,7 +12,7 @@ import torch
 from latentdd_plugin.codecs import pca
 from latentdd_plugin.codecs.base import Batches, decoder_bytes, fingerprint, is_fitted
 from latentdd_plugin.codecs.pca import PCA
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from latentdd_plugin import data
-from latentdd_plugin.codec_training.reconstruction import mean_psnr
 from latentdd_plugin.codecs.tiny_vae import BUNDLED, FACTORS, TinyVAE
-from latentdd_plugin.errors import UsageError
-from latentdd_plugin.space import build_codec
-from latentdd_plugin.types import DatasetConfig
+from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.experiments.codec_training.reconstruction import mean_psnr
+from latentdd_plugin.latent.sized_codec import build_codec
 
 LARGEST = 2_000_000  # bytes of one weight file
 
@@ -48,7 +48,7 @@ def test_a_factor_without_weights_is_refused():
 @pytest.mark.realdata
 @pytest.mark.parametrize(("name", "f", "least"), [("cifar10", 4, 25.0), ("imagenette128", 8, 22.5)])
 def test_it_reconstructs_held_out_test_images(shared, name, f, least):
-    images = data.load(DatasetConfig(f"{shared}/data/{name}", per_class=1))
+    images = load_dataset(DatasetConfig(f"{shared}/data/{name}", per_class=1))
     x = images.held_out("test").pixels[:200].float() / 255
     sized = build_codec({"name": "tiny-vae", "f": f}, images.image_shape)
     back = torch.cat([sized.decode(sized.encode(part)) for part in x.split(20)])
@@ -66,7 +66,8 @@ def test_it_travels_in_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
     code = (
-        "import latentdd_plugin; from latentdd_plugin.space import build_codec; print(latentdd_plugin.__file__); "
+        "import latentdd_plugin; from latentdd_plugin.latent.sized_codec import build_codec; "
+        "print(latentdd_plugin.__file__); "
         "print(build_codec({'name': 'tiny-vae', 'f': 8}, (3, 32, 32)).code_shape)"
     )
     command = [sys.executable, "-c", code]

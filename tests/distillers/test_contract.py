@@ -9,12 +9,12 @@ import pytest
 import tiny
 import torch
 
-from latentdd_plugin import plugins
-from latentdd_plugin.configure import build_distiller
-from latentdd_plugin.distillers.base import checked
-from latentdd_plugin.errors import RunFailed, UsageError
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.core.types import SyntheticSet
+from latentdd_plugin.distillers.task import checked
+from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.testing import DISTILLER_CONTRACTS, DistillerSubject
-from latentdd_plugin.types import SyntheticSet
 
 NAMES = [name for name in plugins.entries("algos") if name != "imported"]  # which needs a set
 SMALL = {"mtt": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "max_start_epoch": 1}}

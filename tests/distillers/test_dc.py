@@ -5,9 +5,9 @@ import tiny
 import torch
 import torch.nn.functional as F
 
-from latentdd_plugin.augment import Augment, Draw
+from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.distillers.dc import LOOPS, gradient_distance
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.nn.augment import Augment, Draw
 
 
 def slow_distance(synthetic, real):

@@ -7,8 +7,8 @@ import tiny
 import torch
 import torch.nn.functional as F
 
-from latentdd_plugin.augment import Augment, Draw
-from latentdd_plugin.errors import RunFailed
+from latentdd_plugin.core.errors import RunFailed
+from latentdd_plugin.nn.augment import Augment, Draw
 
 
 def slow_features(network, x):

@@ -6,9 +6,9 @@ import pytest
 import tiny
 import torch
 
-from latentdd_plugin import plugins
-from latentdd_plugin.distillers.base import checked
-from latentdd_plugin.entries import WEIGHTS
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.entry_points import WEIGHTS
+from latentdd_plugin.distillers.task import checked
 
 SHARED = Path(__file__).parents[3] / "shared"
 WEIGHT_FOLDERS = {"taesd": SHARED / "weights" / "taesd"}

@@ -4,10 +4,10 @@ import pytest
 import tiny
 import torch
 
-from latentdd_plugin.configure import build_distiller
 from latentdd_plugin.distillers.herding import Herding
 from latentdd_plugin.distillers.kcenter import KCenter
 from latentdd_plugin.distillers.kmeans import KMeans
+from latentdd_plugin.experiments.build import build_distiller
 
 METHODS = ("herding", "kmeans", "k-center")
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from latentdd_plugin.core.random import seeded
 from latentdd_plugin.evaluators import architectures
 from latentdd_plugin.evaluators.architectures import build, is_known
 from latentdd_plugin.evaluators.base import Unsuitable
-from latentdd_plugin.randomness import seeded
 
 NAMED = [
     "convnet",

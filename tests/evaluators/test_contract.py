@@ -4,9 +4,9 @@ from functools import cache
 
 import pytest
 
-from latentdd_plugin import plugins
-from latentdd_plugin.configure import build_evaluator
-from latentdd_plugin.errors import UsageError
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.experiments.build import build_evaluator
 from latentdd_plugin.testing import EVALUATOR_CONTRACTS, EvaluatorSubject
 
 NAMES = [*plugins.entries("evaluators"), "convnet_d1"]

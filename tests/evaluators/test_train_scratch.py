@@ -6,10 +6,10 @@ import pytest
 import tiny
 import torch
 
-from latentdd_plugin import protocols
+from latentdd_plugin.core.types import Images
+from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import shrink
 from latentdd_plugin.evaluators.train_scratch import TrainScratch, batches, optimizer_of, rate_at
-from latentdd_plugin.types import Images
 
 DC = replace(protocols.PROTOCOLS["dc-bench.v1"], epochs=3)
 
@@ -138,7 +138,7 @@ def test_every_test_image_counts_once(monkeypatch, count):
 
 
 def test_flips_are_left_out_where_labels_would_change(monkeypatch):
-    from latentdd_plugin.augment import Augment
+    from latentdd_plugin.nn.augment import Augment
 
     seen = []
     monkeypatch.setattr(Augment, "draw", lambda self, *_: seen.append(self.operations))

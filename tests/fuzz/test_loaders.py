@@ -19,14 +19,16 @@ from mutation import DAMAGE, JSON, PLACE, damaged, replaced
 from PIL import Image
 from safetensors.torch import save_file
 
-from latentdd_plugin import artifact, registry, suites
-from latentdd_plugin.bridges.base import FILE, Foreign, Told, to_artifact
-from latentdd_plugin.bridges.exchange import export_set, import_set
-from latentdd_plugin.errors import DDBenchError, UsageError
+from latentdd_plugin.artifacts.exchange import export_set, import_set
+from latentdd_plugin.artifacts.file import KEY, _content_hash, _tensors, load_artifact, save_artifact
+from latentdd_plugin.artifacts.formats.base import FILE, Foreign, Told, to_artifact
+from latentdd_plugin.core.errors import DDBenchError, UsageError
+from latentdd_plugin.core.types import canonical_json
+from latentdd_plugin.experiments import suites
 from latentdd_plugin.leaderboard import claim as claims
+from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.site import build
-from latentdd_plugin.record import Record
-from latentdd_plugin.types import canonical_json
+from latentdd_plugin.results.record import Record
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REGISTRY = Path(__file__).parents[2] / "registry"
@@ -73,14 +75,14 @@ def make_kip(folder):
 def make_exported(name, space):
     def make(folder):
         with tempfile.TemporaryDirectory() as made:
-            artifact.save(to_artifact(sound(), Told(values="none"), folder, "test"), Path(made) / FILE)
+            save_artifact(to_artifact(sound(), Told(values="none"), folder, "test"), Path(made) / FILE)
             export_set(name, made, folder, space=space)
 
     return make
 
 
-def load_artifact(folder, out):
-    stored = artifact.load(folder / FILE)
+def load_stored(folder, out):
+    stored = load_artifact(folder / FILE)
     assert stored.codes.shape == stored.packed.shape
     stored.bytes(0, 0)
 
@@ -208,21 +210,21 @@ def many(name, seeds, tmp_path, monkeypatch, how):
 
 
 def forged(path, stored, header):
-    tensors = artifact._tensors(stored)
+    tensors = _tensors(stored)
     header = {k: v for k, v in header.items() if k != "content_sha256"}
-    header["content_sha256"] = artifact._content_hash(header, tensors)
-    save_file(tensors, path, metadata={artifact.KEY: canonical_json(header)})
+    header["content_sha256"] = _content_hash(header, tensors)
+    save_file(tensors, path, metadata={KEY: canonical_json(header)})
 
 
 def forging(tmp_path, how):
-    stored = artifact.load(FIXTURES / "artifact.v1.safetensors")
+    stored = load_artifact(FIXTURES / "artifact.v1.safetensors")
 
     @how
     @given(PLACE, JSON | st.just("remove"))
     def check(place, value):
         forged(tmp_path / FILE, stored, replaced(dict(stored.header), place, value))
         try:
-            found = artifact.load(tmp_path / FILE)
+            found = load_artifact(tmp_path / FILE)
             assert found.codes.shape == found.packed.shape
             assert all(isinstance(name, str) for name in found.classes)
             found.bytes(0, 0)
@@ -301,7 +303,7 @@ SAFETENSORS = {
 def test_an_absurd_safetensors_file(tmp_path, case):
     peak = peak_mb()
     with pytest.raises(UsageError):
-        artifact.load(safetensors(tmp_path / "a", *SAFETENSORS[case]))
+        load_artifact(safetensors(tmp_path / "a", *SAFETENSORS[case]))
     assert peak_mb() - peak < 100
 
 
@@ -313,8 +315,8 @@ def test_a_name_given_twice_is_refused(tmp_path):
     whole = header[start : header.index(b"}", start) + 1]
     twice = header[:-1] + b"," + whole + b"}"
     with pytest.raises(UsageError):
-        artifact.load(safetensors(tmp_path / "a", twice, body))
-    artifact.load(safetensors(tmp_path / "a", header, body))
+        load_artifact(safetensors(tmp_path / "a", twice, body))
+    load_artifact(safetensors(tmp_path / "a", header, body))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"schema":' + "[" * 100_000, "\xff", "{}", "9" * 10_000])
@@ -325,9 +327,9 @@ def test_an_absurd_record(tmp_path, text):
 
 
 def test_a_nested_header_is_refused(tmp_path):
-    save_file({"codes": torch.zeros(1)}, tmp_path / "a", metadata={artifact.KEY: "[" * 100_000})
+    save_file({"codes": torch.zeros(1)}, tmp_path / "a", metadata={KEY: "[" * 100_000})
     with pytest.raises(UsageError):
-        artifact.load(tmp_path / "a")
+        load_artifact(tmp_path / "a")
 
 
 def test_a_storage_longer_than_its_part_is_never_read(tmp_path):

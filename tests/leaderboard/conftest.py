@@ -8,8 +8,9 @@ import pytest
 import suite as tiny_suite
 import tiny
 
-from latentdd_plugin import protocols, suites
 from latentdd_plugin.cli import main
+from latentdd_plugin.evaluators import protocols
+from latentdd_plugin.experiments import suites
 
 MARKUP = "<img src=x onerror=alert(1)>\"'{{7*7}}</script>"
 

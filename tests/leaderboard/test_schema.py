@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from latentdd_plugin import artifact, schemas
-from latentdd_plugin.registry import read
+from latentdd_plugin.artifacts.file import load_artifact
+from latentdd_plugin.leaderboard import schemas
+from latentdd_plugin.leaderboard.registry import read
 
 DOC = Path(__file__).parents[2] / "docs" / "schema.md"
 KINDS = ("record", "claim", "verification", "card", "artifact")
@@ -56,7 +57,7 @@ def written(kept):
         "claim": claim.claim,
         "verification": json.loads(path.with_name(f"{path.name}.verification.json").read_text()),
         "card": read(kept).cards[0].data,
-        "artifact": artifact.load(claim.artifact).header,
+        "artifact": load_artifact(claim.artifact).header,
     }
 
 

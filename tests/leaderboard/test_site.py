@@ -11,8 +11,8 @@ import pytest
 
 from latentdd_plugin.cli import main
 from latentdd_plugin.leaderboard import table
+from latentdd_plugin.leaderboard.registry import read
 from latentdd_plugin.leaderboard.site import SUMS, build
-from latentdd_plugin.registry import read
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ import suite as tiny_suite
 import tiny
 import torch
 
-from latentdd_plugin import artifact, registry, suites
+from latentdd_plugin.artifacts.file import file_sha256, load_artifact, save_artifact
 from latentdd_plugin.cli import main
-from latentdd_plugin.errors import ArtifactError
+from latentdd_plugin.core.errors import ArtifactError
+from latentdd_plugin.core.types import Score, canonical_json
+from latentdd_plugin.experiments import suites
+from latentdd_plugin.leaderboard import registry, table
 from latentdd_plugin.leaderboard import submit as submission
-from latentdd_plugin.leaderboard import table
-from latentdd_plugin.record import gain, summary
-from latentdd_plugin.types import Score, canonical_json
+from latentdd_plugin.results.statistics import gain, summary
 
 ME = ["--name", "A. Person", "--contact", "a@example.org"]
 SLUG = "a-person-digits-ipc1-dct-dm-int8"
@@ -202,8 +203,8 @@ def test_an_accuracy_raised_by_two_points(claim, capsys):
 
 
 def test_an_accuracy_raised_with_everything_that_follows_from_it(claim, capsys):
-    from latentdd_plugin.record import gain, summary
-    from latentdd_plugin.schemas import _rows
+    from latentdd_plugin.leaderboard.schemas import _rows
+    from latentdd_plugin.results.statistics import gain, summary
 
     images = json.loads(claim.read_text())["record"]["dataset"]["test_size"]
     tree = change(claim, "record", "scores", 0, "accuracy", to=lambda a: round(a * images + 0.02 * images) / images)
@@ -285,11 +286,11 @@ def test_another_platforms_tolerance_is_not_the_claims_to_widen(claim, capsys):
 
 
 def test_a_decoder_for_a_codec_that_learns_nothing_is_refused(run):
-    stored = artifact.load(run / "distilled.safetensors")
+    stored = load_artifact(run / "distilled.safetensors")
     trojan = replace(stored, codec_state={"decoder.weight": torch.zeros(2, 2)})
-    artifact.save(trojan, run / "trojan.safetensors")
+    save_artifact(trojan, run / "trojan.safetensors")
     with pytest.raises(ArtifactError, match="learns nothing from data, but the artifact brings tensors"):
-        artifact.load(run / "trojan.safetensors").decode()
+        load_artifact(run / "trojan.safetensors").decode()
 
 
 def test_a_fitted_decoder_comes_out_again(made, tmp_path, capsys):
@@ -297,10 +298,10 @@ def test_a_fitted_decoder_comes_out_again(made, tmp_path, capsys):
     assert called(*words.split(), "--out", tmp_path / "pca") == 0
     assert called("verify", tmp_path / "pca", "--quiet") == 0
     path = tmp_path / "pca" / "distilled.safetensors"
-    stored = artifact.load(path)
-    artifact.save(replace(stored, codec_state={k: 1.01 * v for k, v in stored.codec_state.items()}), path)
+    stored = load_artifact(path)
+    save_artifact(replace(stored, codec_state={k: 1.01 * v for k, v in stored.codec_state.items()}), path)
     record = json.loads((tmp_path / "pca" / "result.json").read_text())
-    record["artifact"] |= {"sha256": artifact.file_sha256(path), "bytes": path.stat().st_size}
+    record["artifact"] |= {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     record["budget"]["bytes"]["file"] = path.stat().st_size
     (tmp_path / "pca" / "result.json").write_text(json.dumps(record))
     assert called("verify", tmp_path / "pca", "--quiet") == 1

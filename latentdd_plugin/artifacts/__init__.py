@@ -1,0 +1,1 @@
+"""Distilled sets as files: budget, packing, the artifact itself, and other projects' formats."""

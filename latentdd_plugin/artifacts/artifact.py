@@ -1,0 +1,155 @@
+"""The distilled set as one `.safetensors` file that anyone can load, decode and verify.
+
+Loading executes nothing and builds no codec. The header has one metadata key, `dd-bench`: canonical JSON without time,
+host or path, whose `content_sha256` covers the other fields and every tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.artifacts.packing import Packed, pack, unpack
+from latentdd_plugin.codecs.base import decoder_state, is_fitted, is_published_as
+from latentdd_plugin.core.entry_points import entries
+from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError
+from latentdd_plugin.core.plugins import OURS
+from latentdd_plugin.core.types import ImageData, Json, Shape, SyntheticSet
+from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
+from latentdd_plugin.latent.space import CodeSpace
+
+SCHEMA = "dd-bench/artifact.v1"
+LABEL_KINDS = ("hard", "probabilities", "logits")
+LARGEST = 2**31  # values of one tensor: no header makes a reader allocate more
+LARGEST_IMAGE = 2**26  # values of one decoded image
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A distilled set as stored: codes at their precision, labels, and what is needed to decode them."""
+
+    packed: Packed
+    labels: Tensor  # int64 (M,), or float32 (M, classes)
+    lr: float | None
+    codec_state: Mapping[str, Tensor]  # a fitted codec's decoder, else empty
+    header: Mapping[str, Json]
+
+    @property
+    def codes(self) -> Tensor:
+        """Standardised codes float32 (M, c, h, w) as the file holds them."""
+        return unpack(self.packed)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
+        return tuple(self.header["classes"])
+
+    def space(self, codec: SizedCodec | None = None, **resolving: Any) -> CodeSpace:
+        """The code space its codes live in.
+
+        Args:
+            codec: a codec built by the caller (for local weights), whose fingerprint must match; None builds the named.
+            **resolving: passed to `plugins.resolve`; by default only this package's own entries are taken.
+        """
+        spec, shape = self.header["codec"], tuple(self.header["image_shape"])
+        if codec is None:
+            options = {**spec["config"], "name": spec["name"], "upsample": spec["upsample"]}
+            codec = _built(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
+        if self.codec_state and not is_fitted(codec.codec):
+            raise ArtifactError(
+                f"codec {spec['name']!r} learns nothing from data, but the artifact brings tensors for it"
+            )
+        if self.codec_state:
+            self._restore(codec)
+        elif not is_published_as(codec.codec, spec["fingerprint"]):
+            raise ArtifactError(
+                f"codec {spec['name']!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
+                f"{spec['fingerprint'][:12]}…: other weights; name the right ones with codec.path=FOLDER"
+            )
+        mean, std = (torch.tensor(self.header["space"][k]).view(-1, 1, 1) for k in ("mean", "std"))
+        return CodeSpace(codec, mean, std)
+
+    def _restore(self, codec: SizedCodec) -> None:
+        """Give a codec that was fitted on the run's data the decoder that travels in the file."""
+        there = {name: tuple(tensor.shape) for name, tensor in self.codec_state.items()}
+        wanted = {name: tuple(tensor.shape) for name, tensor in decoder_state(codec.codec).items()}
+        if there != wanted:
+            name = self.header["codec"]["name"]
+            raise ArtifactError(f"codec {name!r} has the tensors {wanted}, the artifact brings {there}")
+        state = {name.removeprefix("shared."): tensor for name, tensor in self.codec_state.items()}
+        codec.codec.load_state_dict(state, strict=False)
+
+    def decode(self, codec: SizedCodec | None = None, **resolving: Any) -> Tensor:
+        """Images float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
+        with torch.no_grad():
+            return self.space(codec, **resolving).decode(self.codes)
+
+    def bytes(self, file: int, decoder: int) -> dict[str, int]:
+        """The ledger: bytes of codes and soft labels (the budget), and beside them side information, file, decoder."""
+        scales = 0 if self.packed.scale is None else self.packed.scale.numel() * 4
+        space = 8 * len(self.header["space"]["mean"])
+        hard = self.header["label_kind"] == "hard"
+        return {
+            "codes": self.packed.nbytes,
+            "labels": 0 if hard else self.labels.numel() * self.labels.element_size(),
+            "side": scales + space + (0 if self.lr is None else 4) + (len(self.labels) * 8 if hard else 0),
+            "decoder": decoder,
+            "file": file,
+        }
+
+
+def _built(options: Mapping[str, Json], shape: Shape, **resolving: Any) -> SizedCodec:
+    """The codec that a file describes; ArtifactError where it describes one that cannot be."""
+    try:
+        return build_codec(options, shape, **resolving)
+    except PluginError as error:
+        raise PluginError(f"{error}{_how_to_allow(str(options['name']))}") from None
+    except DDBenchError:
+        raise
+    except Exception as error:
+        name = options["name"]
+        raise ArtifactError(f"codec {name!r} cannot be as the artifact describes it ({error})") from None
+
+
+def _how_to_allow(name: str) -> str:
+    """What lets an artifact of somebody else's codec be decoded: only the caller may say so."""
+    entry = entries("codecs").get(name)
+    if entry is not None:
+        theirs = entry.distribution
+        return f"; decode(distributions=[{theirs!r}]) allows it, --allow-plugin {theirs} on the command line"
+    if ":" in name:
+        return (
+            "; decode(codec=build_codec({'name': 'FILE.py:CLASS'}, image_shape)) takes one, --codec FILE.py:CLASS too"
+        )
+    return ""
+
+
+def make_artifact(
+    synthetic: SyntheticSet, space: CodeSpace, precision: str, data: ImageData, codec_name: str
+) -> Artifact:
+    """Pack a distilled set at a precision, with everything that decoding it needs."""
+    codec = space.codec
+    fitted = is_fitted(codec.codec)
+    state = {k: t.cpu().contiguous() for k, t in decoder_state(codec.codec).items()} if fitted else {}
+    header = {
+        "schema": SCHEMA,
+        "codec": {
+            "name": codec_name,
+            "config": codec.codec.config(),
+            "upsample": codec.upsample,
+            "fingerprint": codec.fingerprint,
+        },
+        "space": {"mean": space.mean.flatten().tolist(), "std": space.std.flatten().tolist()},
+        "value_space": "images in [0, 1], not clamped",
+        "precision": precision,
+        "codes_shape": list(synthetic.codes.shape),
+        "image_shape": list(data.image_shape),
+        "classes": list(data.classes),
+        "label_kind": synthetic.label_kind,
+        "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+    }
+    return Artifact(pack(synthetic.codes, precision), synthetic.labels.cpu(), synthetic.lr, state, header)

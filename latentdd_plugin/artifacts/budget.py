@@ -1,0 +1,63 @@
+"""Bytes to codes per class, and codes to bits at a precision.
+
+The literature counts a budget in images per class of 32-bit pixels; here it is bytes, and what a file really spends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import PRECISIONS, Shape
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a distilled set may spend on codes and soft labels."""
+
+    ipc: int | None  # as asked for, if the budget was given in images
+    bytes_per_class: int
+    codes_per_class: int
+    precision: str
+    code_shape: Shape
+    label_bits: int = 0  # bits of one code's soft label; hard labels are not counted
+
+    def packed_bytes(self, codes: int) -> int:
+        """Bytes of so many packed codes in one bit stream."""
+        return math.ceil(codes * math.prod(self.code_shape) * PRECISIONS[self.precision] / 8)
+
+
+def image_bytes(image_shape: Shape) -> int:
+    """Bytes of one image as the field counts it: 32-bit pixels."""
+    return math.prod(image_shape) * 4
+
+
+def budget_for(  # the two ways of asking, one answer
+    image_shape: Shape,
+    code_shape: Shape,
+    precision: str,
+    *,
+    ipc: int | None = None,
+    lpc: int | None = None,
+    label_bits: int = 0,
+) -> Budget:
+    """The budget of `ipc` images or `lpc` codes a class.
+
+    LPC = floor(8 * bytes / (bits * c*h*w + label_bits)).
+
+    Raises:
+        UsageError: not even one code a class fits.
+    """
+    bits = PRECISIONS[precision] * math.prod(code_shape) + label_bits
+    if lpc is not None:
+        return Budget(None, math.ceil(lpc * bits / 8), lpc, precision, code_shape, label_bits)
+    ipc = 1 if ipc is None else ipc
+    total = ipc * image_bytes(image_shape)
+    codes = 8 * total // bits
+    if codes < 1:
+        raise UsageError(
+            f"budget too small: ipc={ipc} is {total} bytes a class, but one {precision} code of shape {code_shape} "
+            f"takes {math.ceil(bits / 8)} bytes; raise ipc, choose a lower precision or a codec with smaller codes"
+        )
+    return Budget(ipc, total, codes, precision, code_shape, label_bits)

@@ -1,0 +1,210 @@
+"""Write and read an artifact as one `.safetensors` file, checking everything that an untrusted file may hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from latentdd_plugin.artifacts.artifact import LABEL_KINDS, LARGEST, LARGEST_IMAGE, SCHEMA, Artifact
+from latentdd_plugin.artifacts.packing import Packed
+from latentdd_plugin.core.errors import ArtifactError
+from latentdd_plugin.core.storage import atomic_write
+from latentdd_plugin.core.types import PRECISIONS, Json, canonical_json
+
+KEY = "dd-bench"
+
+
+CODEC = "codec."
+
+
+LONGEST = 100_000_000  # bytes of a header, as safetensors has it
+
+
+def save_artifact(artifact: Artifact, path: Path) -> str:
+    """Write the file, all or nothing; returns its sha256. The same artifact gives the same bytes."""
+    tensors = _tensors(artifact)
+    fields = {k: v for k, v in artifact.header.items() if k != "content_sha256"}
+    header = {**fields, "content_sha256": _content_hash(fields, tensors)}
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(serialised(tensors, metadata={KEY: canonical_json(header)}))
+    return file_sha256(path)
+
+
+def load_artifact(path: Path | str) -> Artifact:
+    """Read and check an artifact.
+
+    Raises:
+        ArtifactError: not such a file, another schema, a wrong shape or type, or content that does not match its hash.
+    """
+    path = Path(path)
+    try:
+        _check_frame(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, ValueError, RecursionError, AttributeError) as error:
+        raise ArtifactError(f"{path}: not a readable safetensors file ({error})") from None
+    text = metadata.get(KEY, "")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ArtifactError(f"{path}: no `{KEY}` header; this is not an artifact of this package") from None
+    try:
+        if list(metadata) != [KEY] or canonical_json(header) != text:
+            raise ArtifactError("its header is not as it was written: the file was changed or damaged")
+        return _checked(header, tensors)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ArtifactError(f"{path}: malformed header ({type(error).__name__}: {error})") from None
+
+
+def _check_frame(path: Path) -> None:
+    """ValueError where the file's own header is longer than the file, names a tensor twice, or is followed by more."""
+    with path.open("rb") as handle:
+        size = int.from_bytes(handle.read(8), "little")
+        if size > min(LONGEST, path.stat().st_size - 8):
+            raise ValueError(f"its header claims {size} bytes")
+        text = handle.read(size).rstrip(b" ")  # the padding of safetensors
+    json.loads(text, object_pairs_hook=_once)
+    if not text.endswith(b"}"):
+        raise ValueError("something follows its header")
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header names something twice")
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _tensors(artifact: Artifact) -> dict[str, Tensor]:
+    tensors = {"codes": artifact.packed.data, "labels": artifact.labels}
+    if artifact.packed.scale is not None:
+        tensors["codes.scale"] = artifact.packed.scale
+    if artifact.lr is not None:
+        tensors["lr"] = torch.tensor([artifact.lr], dtype=torch.float32)
+    tensors |= {CODEC + name: tensor for name, tensor in artifact.codec_state.items()}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _content_hash(fields: Mapping[str, Json], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(canonical_json(dict(fields)).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact:
+    if header.get("schema") != SCHEMA:
+        raise ArtifactError(f"schema {header.get('schema')!r}; this version reads {SCHEMA!r}")
+    fields = {k: v for k, v in header.items() if k != "content_sha256"}
+    if _content_hash(fields, tensors) != header.get("content_sha256"):
+        raise ArtifactError("content does not match its hash: the file was changed or damaged")
+    unknown = [n for n in tensors if n not in ("codes", "codes.scale", "labels", "lr") and not n.startswith(CODEC)]
+    if unknown or not {"codes", "labels"} <= set(tensors):
+        raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
+    _check_words(header)
+    m, c, h, w = header["codes_shape"]
+    if not _sizes([m, c, h, w]) or header["precision"] not in PRECISIONS or header["label_kind"] not in LABEL_KINDS:
+        raise ArtifactError(f"codes_shape {header['codes_shape']}, precision {header['precision']!r}: not possible")
+    packed = Packed(tensors["codes"], tensors.get("codes.scale"), header["precision"], (m, c, h, w))
+    _check_codes(packed)
+    _check_labels(tensors["labels"], header["label_kind"], m, len(header["classes"]))
+    _check_space(header, c)
+    lr, state = tensors.get("lr"), {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
+    if lr is not None and (tuple(lr.shape) != (1,) or lr.dtype != torch.float32):
+        raise ArtifactError(f"lr is {lr.dtype} {tuple(lr.shape)}; float32 (1,) is needed")
+    broken = [n for n in ("lr", *(CODEC + n for n in state)) if n in tensors and not _finite(tensors[n])]
+    if broken:
+        raise ArtifactError(f"{', '.join(broken)} holds values that are not finite")
+    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, dict(header))
+
+
+def _check_words(header: Mapping[str, Json]) -> None:
+    """ArtifactError where class names, codec or data set are not of the form that readers rely on."""
+    codec, classes, dataset = header["codec"], header["classes"], header["dataset"]
+    forms = {
+        "classes": isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and len(set(classes)) == len(classes) > 0,
+        "codec": isinstance(codec["name"], str)
+        and isinstance(codec["config"], dict)
+        and type(codec["upsample"]) is int
+        and isinstance(codec["fingerprint"], str),
+        "dataset": isinstance(dataset["name"], str) and isinstance(dataset.get("fingerprint"), str),
+        "origin": isinstance(header.get("origin", {}), dict),
+    }
+    wrong = [name for name, right in forms.items() if not right]
+    if wrong:
+        raise ArtifactError(f"malformed header: {', '.join(wrong)}")
+
+
+def _sizes(values: list[Json]) -> bool:
+    """Whether these are lengths of a tensor's sides that a machine could hold."""
+    return all(type(n) is int and n > 0 for n in values) and math.prod(values) <= LARGEST
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _check_codes(packed: Packed) -> None:
+    bits = PRECISIONS[packed.precision]
+    if bits >= 16:
+        dtype: torch.dtype = torch.float32 if bits == 32 else torch.float16
+        shape: tuple[int, ...] = packed.shape
+    else:
+        dtype, shape = torch.uint8, (math.ceil(math.prod(packed.shape) * bits / 8),)
+        scale = packed.scale
+        if scale is None or scale.dtype != torch.float32 or tuple(scale.shape) != (2, packed.shape[1]):
+            raise ArtifactError("codes.scale: float32 (2, channels) is needed with integer codes")
+        if not _finite(scale):
+            raise ArtifactError("codes.scale holds values that are not finite")
+    if packed.data.dtype != dtype or tuple(packed.data.shape) != tuple(shape):
+        raise ArtifactError(
+            f"codes are {packed.data.dtype} {tuple(packed.data.shape)}; {packed.precision} of {packed.shape} "
+            f"needs {dtype} {tuple(shape)}"
+        )
+    if bits >= 16 and not _finite(packed.data):
+        raise ArtifactError("codes hold values that are not finite")
+
+
+def _check_labels(labels: Tensor, kind: str, m: int, classes: int) -> None:
+    dtype, shape = (torch.int64, (m,)) if kind == "hard" else (torch.float32, (m, classes))
+    if labels.dtype != dtype or tuple(labels.shape) != shape:
+        raise ArtifactError(f"labels are {labels.dtype} {tuple(labels.shape)}; {kind} labels need {dtype} {shape}")
+    if kind == "hard" and not bool(((labels >= 0) & (labels < classes)).all()):
+        raise ArtifactError(f"labels outside 0 … {classes - 1}")
+    if kind != "hard" and not _finite(labels):
+        raise ArtifactError("labels hold values that are not finite")
+
+
+def _check_space(header: Mapping[str, Json], channels: int) -> None:
+    space = header["space"]
+    sides = [space["mean"], space["std"]]
+    if any(len(s) != channels or not all(math.isfinite(v) for v in s) for s in sides) or min(space["std"]) <= 0:
+        raise ArtifactError(f"space: finite mean and positive std of {channels} channels are needed")
+    shape = header["image_shape"]
+    if len(shape) != 3 or not _sizes(shape) or math.prod(shape) > LARGEST_IMAGE:
+        raise ArtifactError(f"image_shape {header['image_shape']}: (C, H, W) of a possible size is needed")

@@ -1,0 +1,69 @@
+"""DatasetCondensation (DC, DSA, DM): `res_<method>_<dataset>_<model>_<ipc>ipc.pt`, normalised pixels."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentdd_plugin.artifacts.formats.base import Foreign, Format, sorted_by_class
+from latentdd_plugin.artifacts.formats.unpickle import images_of, labels_of, load_pt
+from latentdd_plugin.core.errors import UsageError
+
+
+class Condensation(Format):
+    """`{'data': [[images, labels], …one pair an experiment], 'accs_all_exps': {model: [accuracy, …]}}`.
+
+    Images are float32, normalised with the project's constants, class by class; labels are int64. The number of images
+    a class stands in the file's name alone. The accuracies are the source's own and are not taken over.
+    """
+
+    name = "dc"
+    several = True
+
+    def read(self, path: Path, experiment: int | None = None) -> Foreign:
+        """The images and labels of one experiment."""
+        file = _file(path)
+        found = load_pt(file)
+        pairs = found.get("data") if isinstance(found, dict) else None
+        if not isinstance(pairs, list) or not pairs:
+            raise UsageError(f"{file}: a mapping with a list 'data' of [images, labels] is needed")
+        images, labels = _pair(pairs, experiment, file)
+        said = re.search(r"_(\d+)ipc\.pt$", file.name)
+        return Foreign(
+            images_of(images, f"{file}: images"),
+            labels_of(labels, f"{file}: labels"),
+            ipc=int(said[1]) if said else None,
+        )
+
+    def write(self, foreign: Foreign, folder: Path) -> None:
+        """One experiment, without accuracies, in a file named as the project names it."""
+        if foreign.label_kind != "hard":
+            raise UsageError("dc holds hard labels; this set has soft ones")
+        held = sorted_by_class(foreign, self.name)
+        file = folder / f"res_dd-bench_unknown_ConvNet_{held.ipc}ipc.pt"
+        torch.save({"data": [[held.images, held.labels]], "accs_all_exps": {}}, file)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    there = sorted(path.glob("res_*.pt"))
+    if len(there) != 1:
+        named = ", ".join(file.name for file in there) or "none"
+        raise UsageError(f"{path}: one file res_*.pt is needed, there are: {named}; name the file")
+    return there[0]
+
+
+def _pair(pairs: list[Any], experiment: int | None, file: Path) -> Any:
+    if experiment is None and len(pairs) > 1:
+        raise UsageError(f"{file} holds {len(pairs)} experiments: say which, --experiment 0 … {len(pairs) - 1}")
+    number = experiment or 0
+    if not 0 <= number < len(pairs):
+        raise UsageError(f"{file}: --experiment {number}, but it holds {len(pairs)}, counted from 0")
+    pair = pairs[number]
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise UsageError(f"{file}: experiment {number} is not a pair [images, labels]")
+    return pair

@@ -1,0 +1,68 @@
+"""A set that exists already as a method of its own: it goes the same road, beside the same controls."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.artifacts.decode import located
+from latentdd_plugin.artifacts.file import load_artifact
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import SyntheticSet, hash_json
+from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.distillers.task import Task
+
+
+class Imported(Distiller):
+    """The images of an artifact, encoded; with `identity` that is the set itself, to a float's last digits.
+
+    Args:
+        path: the artifact, or the folder it lies in, as `dd-bench import` leaves it. It has to say what data it was
+            distilled from, and that has to be the data of the run.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
+    selection: ClassVar[str] = "unknown"
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    @cached_property
+    def stored(self) -> Artifact:
+        """The artifact."""
+        if not self.path:
+            raise UsageError("algo=imported: give algo.path=FOLDER, what dd-bench import has made")
+        return load_artifact(located(Path(self.path))[0])
+
+    def label_bits(self, num_classes: int) -> int:
+        """Soft labels are stored as float32."""
+        return 0 if self.stored.header["label_kind"] == "hard" else 32 * num_classes
+
+    def distill(self, task: Task) -> SyntheticSet:
+        """Decode it and encode it again.
+
+        Raises:
+            UsageError: it was distilled from other data, or holds more than the budget.
+        """
+        stored, sized = self.stored, task.space.codec
+        theirs = stored.header["dataset"].get("fingerprint")
+        if task.real_id not in [hash_json([theirs, what]) for what in ("pixels", sized.identity)]:
+            named = stored.header["dataset"]["name"]
+            raise UsageError(
+                f"algo.path={self.path}: a set of data set {named!r}, not of this one; import it with --dataset "
+                "and the same dataset.* options"
+            )
+        most = task.codes_per_class * task.num_classes
+        if len(stored.codes) > most:
+            raise UsageError(
+                f"algo.path={self.path}: {len(stored.codes)} images, the budget holds {most}; give their number a "
+                "class as --ipc, or as --lpc where soft labels come on top"
+            )
+        with torch.no_grad():
+            images = stored.decode().to(task.device)
+            codes = (sized.encode(images) - task.space.mean) / task.space.std
+        return SyntheticSet(codes, stored.labels.to(task.device), str(stored.header["label_kind"]), stored.lr)

@@ -1,0 +1,69 @@
+"""Pack codes into bits at a precision, and unpack them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.core.types import PRECISIONS
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Codes at a storage precision, as they lie in the file."""
+
+    data: Tensor  # float32 or float16 (M, c, h, w), or uint8 (bytes,): one bit stream, most significant bit first
+    scale: Tensor | None  # float32 (2, c): minimum and maximum of each channel; None for floats
+    precision: str
+    shape: tuple[int, int, int, int]  # (M, c, h, w)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the codes alone."""
+        return self.data.numel() * self.data.element_size()
+
+
+def pack(codes: Tensor, precision: str) -> Packed:
+    """Store codes float32 (M, c, h, w) at a precision; integers use one min-max scale a channel for the whole set."""
+    codes = codes.detach().float().cpu()
+    m, c, h, w = (int(n) for n in codes.shape)
+    shape = (m, c, h, w)
+    bits = PRECISIONS[precision]
+    if bits == 32:
+        return Packed(codes.contiguous(), None, precision, shape)
+    if bits == 16:
+        return Packed(codes.half().contiguous(), None, precision, shape)
+    low, high = codes.amin((0, 2, 3)), codes.amax((0, 2, 3))
+    levels = 2**bits - 1
+    width = (high - low).clamp_min(torch.finfo(torch.float32).tiny).view(1, c, 1, 1)
+    steps = ((codes - low.view(1, c, 1, 1)) / width * levels).round_().clamp_(0, levels).to(torch.uint8)
+    return Packed(_to_bits(steps.flatten(), bits), torch.stack([low, high]), precision, shape)
+
+
+def unpack(packed: Packed) -> Tensor:
+    """The codes float32 (M, c, h, w) that a file holds: what is decoded and evaluated."""
+    if packed.scale is None:
+        return packed.data.float()
+    bits = PRECISIONS[packed.precision]
+    steps = _from_bits(packed.data, bits, math.prod(packed.shape)).view(packed.shape).float()
+    low, high = (side.view(1, -1, 1, 1) for side in packed.scale)
+    codes: Tensor = low + steps * ((high - low) / (2**bits - 1))
+    return codes
+
+
+def _to_bits(values: Tensor, bits: int) -> Tensor:
+    each = 8 // bits
+    padded = torch.nn.functional.pad(values, (0, -len(values) % each)).view(-1, each)
+    out = torch.zeros(len(padded), dtype=torch.uint8)
+    for place in range(each):
+        out |= padded[:, place] << (8 - bits * (place + 1))
+    return out
+
+
+def _from_bits(stream: Tensor, bits: int, count: int) -> Tensor:
+    each = 8 // bits
+    places = [(stream >> (8 - bits * (place + 1))) & (2**bits - 1) for place in range(each)]
+    return torch.stack(places, 1).flatten()[:count]

@@ -1,0 +1,1 @@
+"""What every other part rests on: configuration, plug-ins, randomness, compute, storage, monitoring."""

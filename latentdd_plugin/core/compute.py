@@ -1,0 +1,138 @@
+"""How numbers are computed: device, threads, mixed precision, compilation. Decided by the work, never by a clock."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import logging
+import platform
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import Json
+
+log = logging.getLogger(__name__)
+
+# Work below this many floating-point operations (about half a minute of two cores) runs plain: eager float32.
+PLAIN_BELOW = 3e12
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The arithmetic of one stage."""
+
+    amp: bool  # autocast to bfloat16
+    compile: bool  # torch.compile
+    device: str
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """A context in which matrix products run in bfloat16, if this mode says so."""
+        if not self.amp:
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled if this mode says so."""
+        return torch.compile(function, dynamic=False) if self.compile else function
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What a run computes with. Two runs with equal fields and equal configuration agree to the bit on a CPU."""
+
+    device: str
+    threads: int
+    amp: str  # auto | bf16 | off
+    compile: str  # auto | on | off
+    bf16: bool  # the device multiplies bfloat16 natively
+    compiler: bool  # torch.compile has what it needs
+    torch: str
+    capability: str
+
+    def mode(self, flops: float) -> Mode:
+        """The arithmetic for a stage that takes so many floating-point operations."""
+        large = flops >= PLAIN_BELOW
+        amp = self.amp == "bf16" or (self.amp == "auto" and large and self.bf16)
+        compiled = self.compile == "on" or (self.compile == "auto" and large and self.compiler)
+        return Mode(amp, compiled, self.device)
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain JSON, for checkpoints and records."""
+        return asdict(self)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to `cuda` where there is one, else `cpu`; UsageError where the named device is absent."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={name}: not usable here ({str(error).splitlines()[0]}); try device=cpu") from None
+    return name
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next step instead of giving their pages back to the system.
+
+    A training step allocates and frees the same large tensors; by default each is a fresh mapping whose pages the
+    kernel zeroes again, which cost a third to a half of a step's time on two cores. Numbers are untouched.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not given back
+
+
+def resolve_numerics(config: RunConfig) -> Numerics:
+    """The numerics of a run on this machine. Sets torch's thread count and how the C library keeps memory."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = resolve_device(config.device)
+    on_cpu = device == "cpu"
+    if on_cpu:
+        keep_freed_memory()
+        bf16 = any(
+            getattr(torch.cpu, probe, bool)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+        capability = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    else:
+        bf16 = torch.cuda.is_bf16_supported()
+        capability = torch.cuda.get_device_name(device)
+    compiler = not on_cpu or any(shutil.which(c) for c in ("g++", "clang++", "c++"))
+    return Numerics(
+        device, torch.get_num_threads(), config.amp, config.compile, bf16, compiler, str(torch.__version__), capability
+    )
+
+
+def try_compiled(mode: Mode, function: Callable[..., Any], *example: Any) -> tuple[Callable[..., Any], Mode]:
+    """Compile and call once on an example; where compilation fails, say so and stay with the plain function."""
+    if not mode.compile:
+        return function, mode
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of toolchains nobody asked for
+    compiled = mode.compiled(function)
+    try:
+        compiled(*example)
+    except Exception as error:
+        log.warning("torch.compile failed (%s); going on without it", str(error).splitlines()[0])
+        return function, Mode(mode.amp, False, mode.device)
+    return compiled, mode
+
+
+def forward_flops(module: Callable[[torch.Tensor], Any], shape: tuple[int, ...], device: str = "cpu") -> float:
+    """Floating-point operations of one forward pass on one input of this shape."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        module(torch.zeros((2, *shape), device=device))
+    return counter.get_total_flops() / 2

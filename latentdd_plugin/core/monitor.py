@@ -1,0 +1,133 @@
+"""What a run shows and measures of its own time and memory. Nothing here changes a number; it may refuse to go on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from latentdd_plugin.core.errors import TooLong
+
+MEASURED = 5  # steps behind an estimate, after one that warms up
+PATIENCE = 0.05  # of the limit: once that is spent, two steps are enough
+
+
+class Clock:
+    """Wall seconds and peak memory of named stages, and the times of distillation steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, tuple[float, float | None]] = {}  # by stage, from the start to its end: process, device
+        self.steps: list[float] = []
+        self._tick = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap belongs to this stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._tick
+        self.peaks[stage] = peak_mb()
+        self._tick = now
+
+    def step_ms(self) -> float | None:
+        """Median milliseconds between the ends of steps; None with fewer than two."""
+        gaps = _gaps(self.steps)
+        return round(1000 * median(gaps), 3) if gaps else None
+
+    @contextmanager
+    def watch_steps(self, show: bool, limit_s: float | None = None) -> Iterator[Callable[[int, int, float], None]]:
+        """A callback for (steps done, steps in all, loss) that notes times and, where wanted, draws a bar.
+
+        With a limit, the callback raises TooLong once, after the first few steps, if the distillation is estimated to
+        take longer than so many seconds: what it took so far, and the median step for all that are left.
+        """
+        bar: tqdm[None] = tqdm(unit="step", desc="distil", disable=not show, leave=False)
+        begun, first, decided = time.perf_counter(), len(self.steps), limit_s is None
+
+        def step(done: int, total: int, loss: float) -> None:
+            nonlocal decided
+            self.steps.append(time.perf_counter())
+            bar.total = total
+            if not math.isnan(loss):
+                bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+            bar.update(done - bar.n)
+            if limit_s is not None and not decided:
+                gaps = _gaps(self.steps[first : first + MEASURED + 2])[1:]
+                decided = _decided(gaps, self.steps[-1] - begun, done, total, limit_s)
+
+        with bar:
+            yield step
+
+
+def _decided(gaps: Sequence[float], spent: float, done: int, total: int, limit_s: float) -> bool:
+    """Whether enough steps were measured to tell that the limit holds; TooLong where it does not."""
+    if len(gaps) < MEASURED and not (gaps and spent > PATIENCE * limit_s):
+        return False
+    estimate = spent + median(gaps) * (total - done)
+    if estimate > limit_s:
+        steps = f"{total:,} steps of {duration(median(gaps))}"
+        raise TooLong(
+            f"the distillation is estimated to take {duration(estimate)} ({steps}), the limit is {duration(limit_s)}; "
+            "allow more with --limit-hours, or choose fewer steps",
+            estimate,
+        )
+    return True
+
+
+def _gaps(times: Sequence[float]) -> list[float]:
+    return [b - a for a, b in itertools.pairwise(times)]
+
+
+def duration(seconds: float) -> str:
+    """A time for a person: `80 ms`, `12.0 s`, `5.2 min`, `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def peak_mb() -> tuple[float, float | None]:
+    """Peak memory so far in MiB: resident in this process, and allocated on the accelerator (None without one)."""
+    device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return round(_peak_rss() / 2**20, 1), device
+
+
+def _peak_rss() -> int:
+    """Bytes. Linux's own count is of this program alone; `getrusage` begins with that of the process it came from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def held_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back to the end of an iteration, so that what is saved is whole; a second one acts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)

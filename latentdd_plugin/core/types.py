@@ -1,0 +1,92 @@
+"""The dataclasses that cross stages. They hold data and check it; they do no work.
+
+`torch` is imported for annotations only, so that reading a configuration stays cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Json = Any  # what json.dumps takes
+Shape = tuple[int, int, int]  # (C, H, W) of one image, or (c, h, w) of one code
+
+PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}  # name -> bits a value
+MATCH_SPACES = ("code", "pixel")
+
+
+def canonical_json(value: Json) -> str:
+    """One text for one value: sorted keys, no spaces. What every hash of ours is taken over."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def hash_json(value: Json) -> str:
+    """sha256 (hex) of a JSON value's canonical text."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled set of real images, resident as bytes."""
+
+    pixels: Tensor  # uint8 (N, C, H, W); the image in [0, 1] is pixels / 255
+    labels: Tensor  # int64 (N,), values 0 … classes-1
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set ready for the road: training images in memory, held-out images not yet read."""
+
+    name: str
+    classes: tuple[str, ...]  # class names by label
+    train: Images  # after subset, cap and removal of the validation part
+    held_out: Callable[[str], Images]  # "test" or "validation" -> images, read at the call, not before
+    fingerprint: str  # sha256 over the training pixels, labels and class names
+    flip: bool  # whether a mirrored image keeps its label
+    source: Mapping[str, Json]  # revision, splits and options, for the record
+
+    @property
+    def image_shape(self) -> Shape:
+        """(C, H, W) of every image."""
+        c, h, w = self.train.pixels.shape[1:]
+        return int(c), int(h), int(w)
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """What a distiller returns: standardised codes and their labels."""
+
+    codes: Tensor  # float32 (M, c, h, w), standardised
+    labels: Tensor  # int64 (M,) hard, or float32 (M, classes) soft
+    label_kind: str = "hard"  # hard | probabilities | logits
+    lr: float | None = None  # learned student learning rate, where the method learns one
+    losses: tuple[tuple[int, float], ...] = ()  # (step, loss) along the way, for the report
+
+
+@dataclass(frozen=True)
+class Score:
+    """One trained network, tested once."""
+
+    evaluator: str  # as asked for: "convnet", "resnet18"
+    arch: str  # the timm name that was built
+    kwargs: Mapping[str, Json]  # what it was built with
+    params: int
+    seed: int
+    accuracy: float  # fraction in [0, 1]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An evaluator that could not take the job, and why."""
+
+    evaluator: str
+    reason: str

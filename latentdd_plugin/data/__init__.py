@@ -1,0 +1,1 @@
+"""A data set by name, as images and labels."""

@@ -1,0 +1,40 @@
+"""Feature extraction in chunks of one shape, compiled where the work is large."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.core.compute import Mode, try_compiled
+from latentdd_plugin.core.types import Shape
+from latentdd_plugin.nn.convnet import MatchingNetwork
+
+CHUNK = 256  # samples a compiled call: one fixed shape, and small enough for the caches of a CPU
+
+
+class Embedding:
+    """Features of many samples, in chunks of one shape, in a mode's arithmetic. Keeps the compiled function."""
+
+    def __init__(self, network: MatchingNetwork, mode: Mode, shape: Shape) -> None:
+        if mode.compile:
+            network.to(memory_format=torch.channels_last)
+
+        def features(x: Tensor) -> Tensor:
+            with mode.autocast():
+                return network.features(x)
+
+        with torch.no_grad():
+            example = torch.zeros((CHUNK, *shape), device=mode.device)
+            self._features, self.mode = try_compiled(mode, features, example)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Samples (N, c, h, w) to features float32 (N, F)."""
+        if self.mode.compile:
+            x = x.contiguous(memory_format=torch.channels_last)
+        parts = []
+        for part in x.split(CHUNK):
+            n = len(part)
+            if n < CHUNK < len(x):  # a ragged end would be another shape to compile
+                part = torch.cat([part, part.new_zeros((CHUNK - n, *part.shape[1:]))])
+            parts.append(self._features(part)[:n].float())
+        return torch.cat(parts)

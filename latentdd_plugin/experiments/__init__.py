@@ -1,0 +1,1 @@
+"""Runs, evaluations, comparisons and suites, from a configuration to a record."""

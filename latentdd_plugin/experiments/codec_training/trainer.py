@@ -1,0 +1,248 @@
+"""The training itself: one model, one optimiser, and what is measured on the way.
+
+The loss of a crop x and its reconstruction y, both in [0, 1], is RMSE(x, y) + edge * mean |d(x - y)|, where d are the
+differences between neighbours down and across, and with kind=kl also kl * KL(posterior, N(0, 1)) a value of the code.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdd_plugin.codecs.diffusers import WEIGHTS, untrained
+from latentdd_plugin.core.compute import Numerics, forward_flops, resolve_numerics
+from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.core.monitor import held_interrupt
+from latentdd_plugin.core.random import generator, seeded
+from latentdd_plugin.core.storage import atomic_write
+from latentdd_plugin.core.types import ImageData, Json, hash_json
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.experiments.codec_training.config import Training, TrainingConfig
+from latentdd_plugin.experiments.codec_training.crops import Crops
+from latentdd_plugin.experiments.codec_training.reconstruction import (
+    mean_psnr,
+    reconstruct,
+    reconstruction_loss,
+    write_samples,
+)
+from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder
+from latentdd_plugin.results.environment import command_line, environment
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+REPORTS = 20  # PSNRs along the way
+SHOWN = 8  # images of each data set in samples.png
+WARM_UP = 0.02  # fraction of the steps in which the learning rate rises; then it falls as a cosine to zero
+
+
+def train_codec(
+    config: TrainingConfig, *, out: Path | str | None = None, progress: bool = False, command: str | None = None
+) -> Training:
+    """Train, and leave a diffusers folder with `training.json` and `samples.png`.
+
+    Args:
+        config: what to train on what.
+        out: the folder; None makes `runs/codec-<data sets>-f<f>-<hash>`. An unfinished training there is continued, a
+            finished one is returned as it is.
+        progress: show a bar on stderr.
+        command: what to record as the command; None takes this process's.
+
+    Raises:
+        UsageError: a fault of the configuration, or a folder that belongs to another one.
+        RunFailed: the loss is no longer finite, or the folder cannot be written.
+    """
+    faults = config.faults()
+    if faults:
+        raise UsageError(faults)
+    names = "-".join(dict.fromkeys(Path(dataset.name).name for dataset in config.datasets))
+    default = Path("runs") / f"codec-{names}-f{config.f}-{hash_json(config.to_json())[:8]}"
+    folder = RunFolder(Path(out) if out is not None else default, Training)
+    done = folder.finished(config)
+    if isinstance(done, Training):
+        log.info("%s is finished", folder.path)
+        return done
+    folder.refuse_unwritable()
+    how = resolve_numerics(RunConfig(device=config.device, amp=config.amp, compile="off", threads=config.threads))
+    sets = [load_dataset(dataset, progress=progress) for dataset in config.datasets]
+    trainer = Trainer(config, sets, how, folder)
+    with folder.open(config):
+        trainer.train(progress=progress)
+        training = Training(trainer.finish(command or command_line()), folder.path)
+        training.save()
+        folder.close()
+    return training
+
+
+class Trainer:
+    """One training: model, optimiser, images, and what is measured on the way.
+
+    Args:
+        config: what to train.
+        sets: the data of `config.datasets`.
+        how: device and arithmetic.
+        folder: where progress and results go.
+    """
+
+    def __init__(self, config: TrainingConfig, sets: Sequence[ImageData], how: Numerics, folder: RunFolder) -> None:
+        self.config, self.sets, self.how, self.folder = config, sets, how, folder
+        self.crops = Crops(sets, config)
+        with seeded(config.seed, "codec/model"):
+            self.model: Any = untrained(
+                config.kind, f=config.f, channels=config.channels, width=config.width, colours=self.crops.colours
+            )
+        self.model.to(how.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+        self.checkpoint = DiskCheckpoint(folder, how.to_json())
+        self.mode = how.mode(self._flops())
+        self.step, self.seconds = 0, 0.0
+        self.curve: list[dict[str, Json]] = []
+
+    def _flops(self) -> float:
+        """Floating-point operations of the training: forward, and twice as many backward."""
+        n, h, w = self.crops.shapes[0]
+        shape = (self.crops.colours, h, w)
+        each = forward_flops(lambda x: reconstruct(self.model, x), shape, self.how.device)
+        return 3 * n * each * self.config.steps
+
+    def train(self, *, progress: bool) -> None:
+        """All steps that are left; equal with and without interruption."""
+        self._restore()
+        every = max(1, self.config.steps // REPORTS)
+        bar = tqdm(total=self.config.steps, initial=self.step, desc="train", disable=not progress, leave=False)
+        began = time.perf_counter() - self.seconds
+        with held_interrupt() as interrupted, bar:
+            while self.step < self.config.steps:
+                stop = interrupted()
+                if stop or self.checkpoint.due():
+                    self._save()
+                if stop:
+                    raise KeyboardInterrupt
+                loss = self._update()
+                self.step += 1
+                bar.update()
+                if self.step % every == 0 or self.step == self.config.steps:
+                    self._report(float(loss))
+                self.seconds = time.perf_counter() - began
+            self._save()
+
+    def _update(self) -> Tensor:
+        """One step; the loss before it."""
+        images, flipped = self.crops.batch(self.step).to(self.how.device), self._flipped()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * _schedule(self.step, self.config.steps)
+        with self.mode.autocast():
+            back, divergence = reconstruct(self.model, images, self._noise(), flipped)
+        loss = reconstruction_loss(images.flip(flipped), back.float(), self.config.edge) + self.config.kl * divergence
+        if not bool(loss.isfinite()):
+            raise RunFailed(f"step {self.step}: the loss is not finite; try a smaller --lr, or amp=off")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _noise(self) -> torch.Generator | None:
+        return generator(self.config.seed, "codec/posterior", self.step) if self.config.kl else None
+
+    def _flipped(self) -> tuple[int, ...]:
+        """The axes along which this step flips its codes before decoding."""
+        draws = torch.rand(2, generator=generator(self.config.seed, "codec/flip", self.step))
+        return tuple(axis for axis, drawn in zip((2, 3), draws.tolist(), strict=True) if drawn < self.config.flips)
+
+    def _report(self, loss: float) -> None:
+        """Note the PSNR on held-out images, and show some of them."""
+        psnr = self._measured()
+        self.curve.append({"step": self.step, "loss": round(loss, 6), "psnr": psnr})
+        told = ", ".join(f"{name} {value:.2f} dB" for name, value in psnr.items())
+        log.info("step %s of %s: loss %.4f, %s", f"{self.step:,}", f"{self.config.steps:,}", loss, told)
+
+    @torch.no_grad()
+    def _measured(self) -> dict[str, float]:
+        """Mean PSNR of each data set's held-out images in float32; some of them are shown in samples.png."""
+        psnr, pairs = {}, []
+        for name, held in zip(self.crops.names(), self.crops.held_out, strict=True):
+            wanted = self.crops.floats(held)
+            back = torch.cat([reconstruct(self.model, x.to(self.how.device))[0].cpu() for x in wanted.split(16)])
+            psnr[name] = round(mean_psnr(wanted, back), 4)
+            pairs.append((wanted[:SHOWN], back[:SHOWN]))
+        write_samples(self.folder.path / "samples.png", pairs)
+        return psnr
+
+    def _save(self) -> None:
+        self.checkpoint.save(
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "curve": self.curve,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
+
+    def _restore(self) -> None:
+        kept = self.checkpoint.load()
+        if kept is None:
+            return
+        self.step, self.seconds, self.curve = kept["step"], kept["seconds"], kept["curve"]
+        self.model.load_state_dict(kept["model"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+
+    def finish(self, command: str) -> dict[str, Json]:
+        """Write the model as it will be loaded, measure it so, and give the record's content."""
+        for tensor in self.model.parameters():
+            tensor.data = tensor.data.to(DTYPES[self.config.precision])
+        with tempfile.TemporaryDirectory() as written:
+            self.model.save_pretrained(written)
+            for name in (WEIGHTS, "config.json"):
+                with atomic_write(self.folder.path / name) as temporary:
+                    shutil.copyfile(Path(written) / name, temporary)
+        self.model.float()
+        return {
+            "schema": Training.schema,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": command,
+            "config": self.config.to_json(),
+            "trained_on": list(dict.fromkeys(images.name for images in self.sets)),
+            "datasets": [_described(images) for images in self.sets],
+            "model": {
+                "class": type(self.model).__name__,
+                "f": self.config.f,
+                "channels": self.config.channels,
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+                "bytes": (self.folder.path / WEIGHTS).stat().st_size,
+            },
+            "psnr": self._measured(),
+            "curve": self.curve,
+            "seconds": round(self.seconds, 1),
+            "environment": environment(self.how.to_json()),
+        }
+
+
+def _schedule(step: int, steps: int) -> float:
+    """The fraction of the learning rate at a step: a linear rise, then half a cosine."""
+    rise = max(1, round(WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
+
+
+def _described(images: ImageData) -> dict[str, Json]:
+    return {
+        "name": images.name,
+        "fingerprint": images.fingerprint,
+        "image_shape": list(images.image_shape),
+        **images.source,
+    }

@@ -1,0 +1,10 @@
+"""Codecs, algorithms, precisions and match spaces at one budget, in two ledgers: equal bytes, and equal count.
+
+from latentdd_plugin.compare import Grid, compare
+compare(Grid(RunConfig(), codecs=({"name": "dct"},), algos=({"name": "dm", "preset": "quick"},))).table()
+"""
+
+from latentdd_plugin.experiments.compare.comparison import Comparison, compare
+from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
+
+__all__ = ["Cell", "Comparison", "Grid", "cells", "compare"]

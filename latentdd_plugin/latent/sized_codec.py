@@ -1,0 +1,197 @@
+"""A codec made to fit one image shape: grey images, enlarging, padding, and the way back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentdd_plugin.codecs.base import Codec, decoder_bytes, fingerprint, is_fitted
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import Images, Json, Shape, hash_json
+
+
+class Misfit(UsageError):
+    """The codec fails on images of this size, or gives back others than it was given."""
+
+
+def encoded_shape(codec: Codec, image_shape: Shape, upsample: int) -> Shape:
+    """(C, H, W) of the images that a codec's `encode` is given: in its channels, enlarged, padded."""
+    c, *sides = image_shape
+    h, w = (-(-side * upsample // codec.multiple) * codec.multiple for side in sides)
+    return (3 if codec.channels == 3 else c), h, w
+
+
+class SizedCodec:
+    """A codec made to fit images (C, H, W): grey to RGB, enlarging by `upsample`, padding; each undone by `decode`."""
+
+    def __init__(self, codec: Codec, image_shape: Shape, upsample: int = 1) -> None:
+        self.codec = codec.eval().requires_grad_(False)
+        self.image_shape = image_shape
+        self.upsample = upsample
+        c, h, w = image_shape
+        if codec.channels not in (None, 1, 3) or (codec.channels == 1 and c == 3):
+            raise UsageError(f"this codec takes {codec.channels} channels; the images have {c}")
+        self._to_rgb = codec.channels == 3 and c == 1
+        self._size = (h * upsample, w * upsample)
+        padded = encoded_shape(codec, image_shape, upsample)[1:]
+        self._pad = tuple(p - s for p, s in zip(padded, self._size, strict=True))
+        self._to_fit = is_fitted(codec)
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the codes are the images' own pixels."""
+        return self.codec.pixels and self.upsample == 1
+
+    def fit(self, images: Images, device: str) -> None:
+        """Let a codec that learns see the training images as `encode` gives them to it, once; others need nothing."""
+        self.to(device)
+        if self._to_fit:
+            self.codec.fit(lambda: (self.sized(part) for part in float_batches(images, device)))
+            self._to_fit = False
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images float32 (N, C, H, W) in [0, 1] to codes (N, c, h, w)."""
+        return self.codec.encode(self.sized(images))
+
+    def sized(self, images: Tensor) -> Tensor:
+        """Images as the codec takes them."""
+        if self._to_rgb:
+            images = images.expand(-1, 3, -1, -1)
+        if self.upsample != 1:
+            images = F.interpolate(images, self._size, mode="bicubic", antialias=True).clamp(0, 1)
+        if any(self._pad):
+            images = F.pad(images, (0, self._pad[1], 0, self._pad[0]), mode=_padding_mode(self._size, self._pad))
+        return images
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped."""
+        images = self.codec.decode(codes)[..., : self._size[0], : self._size[1]]
+        if self.upsample != 1:
+            images = F.interpolate(images, self.image_shape[1:], mode="bicubic", antialias=True)
+        return images.mean(1, keepdim=True) if self._to_rgb else images
+
+    def to(self, device: str) -> SizedCodec:
+        """This codec with its tensors on a device."""
+        self.codec.to(device)
+        return self
+
+    @cached_property
+    def code_shape(self) -> Shape:
+        """(c, h, w) of one code, found by encoding an empty image.
+
+        Raises:
+            UsageError: the codec refuses this image size. Misfit: it fails on it, or does not give it back.
+        """
+        c, h, w = self.image_shape
+        device = next(iter([*self.codec.parameters(), *self.codec.buffers()]), torch.zeros(())).device
+        try:
+            with torch.no_grad():
+                codes = self.encode(torch.zeros((1, c, h, w), device=device))
+                images = self.decode(codes)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise Misfit(f"the codec cannot take images of shape {self.image_shape}: {error}") from error
+        if codes.ndim != 4:
+            raise Misfit(f"encode has to give codes (N, c, h, w), it gave {tuple(codes.shape)}; (N, d, 1, 1) is one")
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise Misfit(
+                f"the codec does not fit images of shape {self.image_shape}: codes {tuple(codes.shape)} decode to "
+                f"{tuple(images.shape)}; set `multiple` in the codec, or dataset.image_size"
+            )
+        _, k, s, t = codes.shape
+        return int(k), int(s), int(t)
+
+    @property
+    def spatial(self) -> bool:
+        """Whether codes may be flipped, shifted and cut like images."""
+        return self.codec.spatial and min(self.code_shape[1:]) > 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the codec; equal wherever the weights were loaded from."""
+        return fingerprint(self.codec)
+
+    @cached_property
+    def identity(self) -> str:
+        """What codes on disk are kept for: the fingerprint, and the code of a codec that is not this package's."""
+        code = plugins.code_of(type(self.codec))
+        return hash_json([self.fingerprint, code]) if code else self.fingerprint
+
+    def describe(self, name: str) -> dict[str, Json]:
+        """The record's `codec` entry."""
+        return {
+            "name": name,
+            "config": self.codec.config(),
+            "upsample": self.upsample,
+            "fingerprint": self.fingerprint,
+            "code_shape": list(self.code_shape),
+            "spatial": self.spatial,
+            "decoder_bytes": decoder_bytes(self.codec),
+            "fitted": is_fitted(self.codec),
+            "trained_on": list(self.codec.trained_on),
+            "grey": "repeated to three channels, averaged after decoding" if self._to_rgb else None,
+            "source": getattr(self.codec, "source", None),
+        }
+
+
+def _padding_mode(size: tuple[int, int], pad: tuple[int, ...]) -> str:
+    return "reflect" if all(p < s for p, s in zip(pad, size, strict=True)) else "replicate"
+
+
+def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) -> SizedCodec:
+    """The codec a configuration names, made to fit images of this shape; not yet fitted.
+
+    Args:
+        spec: `name`, optionally `upsample`, and the codec's own options.
+        image_shape: (C, H, W) of the data set's images.
+        resolving: passed to `plugins.resolve`, for names that come out of somebody's file.
+
+    Raises:
+        PluginError: no such codec. UsageError: an option it does not have, a size it cannot take.
+    """
+    options = dict(spec)
+    name, upsample = str(options.pop("name")), options.pop("upsample", 1)
+    if not isinstance(upsample, int) or not 1 <= upsample <= 8:
+        raise UsageError(f"codec.upsample={upsample}: a whole number from 1 to 8")
+    preset = plugins.resolve("codecs", name, base=Codec, **resolving)
+    options = {**preset.config, **options}
+    faults = plugins.check_arguments(preset.cls, options)
+    if faults:
+        raise UsageError([f"codec.{name}: {fault}" for fault in faults])
+    given = options.get("image_shape")
+    wants_shape = "image_shape" in inspect.signature(preset.cls).parameters
+    if wants_shape:
+        c, h, w = image_shape
+        options["image_shape"] = tuple(given or (c, h * upsample, w * upsample))
+    codec = _made(preset.cls, name, options)
+    seen = encoded_shape(codec, image_shape, upsample)
+    if wants_shape and not given and seen != options["image_shape"]:  # it pads, or takes other channels
+        codec = _made(preset.cls, name, {**options, "image_shape": seen})
+    sized = SizedCodec(codec, image_shape, upsample)
+    if not is_fitted(codec):
+        _ = sized.code_shape
+    return sized
+
+
+def _made(cls: type[Codec], name: str, options: Mapping[str, Json]) -> Codec:
+    try:
+        codec = cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"codec {name}: {error}") from error
+    if not hasattr(codec, "_modules"):
+        raise UsageError(f"codec {name}: {cls.__name__}.__init__ has to begin with super().__init__()")
+    return codec
+
+
+def float_batches(images: Images, device: str, size: int = 1024) -> Iterator[Tensor]:
+    """Yield images float32 (n, C, H, W) in [0, 1] on the device, in order."""
+    for part in images.pixels.split(size):
+        yield part.to(device).float() / 255

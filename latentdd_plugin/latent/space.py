@@ -1,0 +1,108 @@
+"""Code space: a codec made to fit one image shape, the training set encoded once, and its standardisation.
+
+Distillers see codes standardised per channel by the training set, so that `identity` gives the normalised pixels of
+the original DC, DM and MTT.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from latentdd_plugin.core.types import ImageData, Shape
+from latentdd_plugin.latent.sized_codec import SizedCodec
+
+log = logging.getLogger(__name__)
+
+VALUES_A_CHUNK = 1 << 23  # of the training set, in float64, while its mean and deviation are taken
+PIXELS_A_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations are held at once
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real samples in one space, standardised per channel as they are taken."""
+
+    store: Tensor  # uint8 pixels (N, C, H, W), or float32 codes (N, c, h, w)
+    labels: Tensor  # int64 (N,)
+    by_class: tuple[Tensor, ...]  # int64 indices of each class
+    mean: Tensor  # float32 (c, 1, 1), in units of the space: pixels in [0, 1], or raw codes
+    std: Tensor  # float32 (c, 1, 1)
+
+    @property
+    def shape(self) -> Shape:
+        """(c, h, w) of one sample."""
+        c, h, w = self.store.shape[1:]
+        return int(c), int(h), int(w)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Standardised samples float32 (n, c, h, w) at these positions of the training set."""
+        samples = self.store[indices.to(self.store.device)]
+        if samples.dtype == torch.uint8:
+            return samples.float().sub_(self.mean * 255).div_(self.std * 255)
+        return (samples - self.mean) / self.std
+
+    def batch(self, label: int, n: int, generator: torch.Generator) -> Tensor:
+        """min(n, class size) samples of one class, drawn without replacement."""
+        members = self.by_class[label]
+        return self.take(members[torch.randperm(len(members), generator=generator)[:n]])
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Every sample (N, c, h, w) and its label (N,)."""
+        return self.take(torch.arange(len(self.labels))), self.labels
+
+
+@dataclass(frozen=True)
+class CodeSpace:
+    """A fitted codec and the statistics that standardise its codes."""
+
+    codec: SizedCodec
+    mean: Tensor  # float32 (c, 1, 1) of raw codes
+    std: Tensor  # float32 (c, 1, 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
+
+        Differentiable; the backward pass decodes one chunk at a time again, so that memory is bounded by the chunk.
+        """
+        pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
+        chunks = codes.split(max(1, PIXELS_A_CHUNK // pixels))
+        if codes.requires_grad and torch.is_grad_enabled():
+            return torch.cat([checkpoint(self._decode, chunk, use_reentrant=False) for chunk in chunks])
+        return torch.cat([self._decode(chunk) for chunk in chunks])
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self.codec.decode(codes * self.std + self.mean)
+
+
+def statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
+    """Per-channel mean and standard deviation (c, 1, 1) over samples and places; one common deviation where asked."""
+    scale = 255.0 if store.dtype == torch.uint8 else 1.0
+    count = store.numel() / store.shape[1]
+    total, squares = (torch.zeros(store.shape[1], dtype=torch.float64) for _ in range(2))
+    chunk = max(1, VALUES_A_CHUNK // store[0].numel())
+    for part in store.split(chunk):
+        total += part.to(torch.float64).sum((0, 2, 3)).cpu()
+    mean = total / count
+    for part in store.split(chunk):
+        squares += (part.to(torch.float64) - mean.view(-1, 1, 1).to(part.device)).square().sum((0, 2, 3)).cpu()
+    variance = squares / count
+    std = (variance.mean().expand_as(variance) if common else variance).sqrt().clamp_min(1e-6 * scale)
+    shape = (-1, 1, 1)
+    return (mean / scale).float().view(shape).to(store.device), (std / scale).float().view(shape).to(store.device)
+
+
+def members(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
+    """Positions of each class, in order."""
+    return tuple((labels == label).nonzero().flatten().cpu() for label in range(classes))
+
+
+def pixel_set(data: ImageData, device: str) -> Real:
+    """The training images as real samples of pixel space."""
+    store = data.train.pixels.to(device)
+    mean, std = statistics(store, common=False)
+    return Real(store, data.train.labels, members(data.train.labels, len(data.classes)), mean, std)

@@ -1,0 +1,277 @@
+"""The registry: folders of claims, what checked them, and codec cards. Its files are strangers' and are only read here.
+
+`submissions/<suite>/<slug>.json` is a claim; beside it may lie `<slug>.safetensors`, `<slug>.png` and
+`<slug>.verification.json`. `codecs/<codec>/<dataset>.json` is a card, with a picture of the same name beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.json_schema import Form
+from latentdd_plugin.core.json_schema import faults as faults_of
+from latentdd_plugin.core.types import Json
+from latentdd_plugin.leaderboard import schemas
+
+SUBMISSION, VERIFICATION, CARD = "dd-bench/submission.v1", "dd-bench/verification.v1", "dd-bench/codec-card.v1"
+LONGEST = 4_000_000  # bytes of a JSON file or a picture
+LARGEST = 8192  # px, of a picture's side
+DEEPEST = 32  # levels of JSON
+SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,198}[a-z0-9])?")
+SUITE = re.compile(r"[a-z0-9][a-z0-9-]{0,98}(\.[a-z0-9]+)*")
+CARD_NAME = re.compile(r"[A-Za-z0-9_+=-][\w.+=-]{0,198}", re.ASCII)
+CHECKED = ".verification"
+STALE, PASSED, UNVERIFIED = "stale", "static checks passed", "unverified"
+STATUSES = ("verified", "reproduced within tolerance", PASSED, UNVERIFIED, STALE, "failed")
+
+T = TypeVar("T")
+
+
+def default(*, reading: bool = False) -> Path:
+    """`registry` of this package's checkout, else `./registry`; to read from, else the one that came with the package.
+
+    Args:
+        reading: whether the one inside an installed package will do.
+    """
+    package = Path(__file__).parents[1]
+    if (package.parent / ".git").exists():
+        return package.parent / "registry"
+    here, bundled = Path("registry"), package / "_registry"
+    return bundled if reading and bundled.is_dir() and not here.exists() else here
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A claim whose form was checked, and what others found; whether it is true is for `verify` to say."""
+
+    suite: str
+    slug: str
+    claim: Mapping[str, Json]  # the file's content
+    sha256: str  # of the file's bytes
+    raw: bytes  # the file
+    checks: tuple[Mapping[str, Json], ...]  # oldest first
+    checked: str | None  # sha256 of the claim that the checks were made of; None where there are none
+    grid: bytes | None  # a PNG
+    artifact: Path | None  # where it lies in the registry
+
+    @property
+    def record(self) -> Mapping[str, Json]:
+        """The run's `result.json`."""
+        record: Mapping[str, Json] = self.claim["record"]
+        return record
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`: what the newest full check says, else the newest static one."""
+        if not self.checks:
+            return UNVERIFIED
+        if self.checked != self.sha256:
+            return STALE
+        full = [check for check in self.checks if check["level"] == "full"]
+        newest = (full or self.checks)[-1]
+        failed = newest["result"] == "failed"
+        return str(newest["result"]) if full or failed else PASSED
+
+
+@dataclass(frozen=True)
+class CodecCard:
+    """What a codec measures on a data set."""
+
+    codec: str  # its folder
+    dataset: str  # its file, without the ending
+    data: Mapping[str, Json]
+    raw: bytes
+    picture: tuple[str, bytes] | None  # the file's name and content
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that cannot be used, and every reason."""
+
+    file: str  # inside the registry
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All that can be read, by name, and what cannot."""
+
+    submissions: tuple[Submission, ...]
+    cards: tuple[CodecCard, ...]
+    faults: tuple[Fault, ...]
+
+
+def read(folder: Path) -> Registry:
+    """Everything in a registry; what is broken is told apart, file by file.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; give the registry's with --registry")
+    faults: list[Fault] = []
+
+    def tried(load: Callable[[Path], T], path: Path) -> T | None:
+        try:
+            return load(path)
+        except ArtifactError as error:
+            faults.append(Fault(path.relative_to(folder).as_posix(), error.faults))
+            return None
+
+    submissions = [tried(lambda path: load_submission(path, faults), path) for path in _claims(folder / "submissions")]
+    cards = [tried(load_card, path) for path in sorted(folder.glob("codecs/*/*.json"))]
+    known = tuple(s for s in submissions if s is not None)
+    return Registry(known, tuple(c for c in cards if c is not None), tuple(sorted(faults, key=lambda f: f.file)))
+
+
+def _claims(folder: Path) -> Iterator[Path]:
+    """Every claim; a file beside them that belongs to none counts as one, so that it is named."""
+    for path in sorted(folder.glob("*/*")):
+        claim = path.with_name(f"{path.name.partition('.')[0]}.json")
+        if path.name.startswith(".") or (path != claim and claim.exists()):
+            continue
+        yield path
+
+
+def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission:
+    """A claim with what lies beside it.
+
+    Args:
+        path: `<registry>/submissions/<suite>/<slug>.json`.
+        faults: where to note that what lies beside it is broken, which the claim survives; None raises that too.
+
+    Raises:
+        ArtifactError: it cannot be read or is not of its schema, with every fault.
+    """
+    suite, slug = path.parent.name, path.stem
+    raw, claim = _json(path, SUBMISSION)
+    found = [] if SUITE.fullmatch(suite) else [f"{suite!r} is no suite's name: it needs a-z, 0-9, - and a version"]
+    found += [] if SLUG.fullmatch(slug) else [f"{slug!r} is no submission's name: only a-z, 0-9 and -"]
+    found += faults_of(claim, schemas.CLAIM) or schemas.contradictions(claim)
+    if not found and claim["suite"] != suite:
+        found.append(f"suite: {claim['suite']!r}, but it lies in {suite!r}")
+    for key, ending in (("artifact", ".safetensors"), ("grid", ".png")):
+        name = None if found or claim[key] is None else claim[key]["file"]
+        if name not in (None, slug + ending):
+            found.append(f"{key}.file: {name!r}, but it must be {slug + ending!r}")
+    if found:
+        raise ArtifactError(found)
+
+    def beside(ending: str, load: Callable[[Path], T]) -> T | None:
+        other = path.with_name(slug + ending)
+        try:
+            return load(other)
+        except ArtifactError as error:
+            if faults is None:
+                raise
+            faults.append(Fault("/".join(other.parts[-3:]), error.faults))
+            return None
+
+    there = path.with_name(f"{slug}{CHECKED}.json")
+    verification = beside(f"{CHECKED}.json", load_verification) if there.exists() else None
+    return Submission(
+        suite=suite,
+        slug=slug,
+        claim=claim,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        raw=raw,
+        checks=tuple(verification["checks"]) if verification else (),
+        checked=verification["claim_sha256"] if verification else None,
+        grid=beside(".png", lambda other: _picture(other, claim["grid"]["sha256"])) if claim["grid"] else None,
+        artifact=beside(".safetensors", _present) if claim["artifact"]["file"] else None,
+    )
+
+
+def load_verification(path: Path) -> Mapping[str, Json]:
+    """The content of `<slug>.verification.json`; ArtifactError with every fault."""
+    return _checked(path, VERIFICATION, schemas.CHECKS)[1]
+
+
+def load_card(path: Path) -> CodecCard:
+    """A codec's card and its picture; ArtifactError with every fault."""
+    raw, data = _checked(path, CARD, schemas.CARD)
+    names = (path.parent.name, path.stem)
+    ill = [f"{name!r} is no name of a card's folder or file" for name in names if not CARD_NAME.fullmatch(name)]
+    if ill:
+        raise ArtifactError(ill)
+    pictures = [path.with_suffix(ending) for ending in (".webp", ".png")]
+    there = next((picture for picture in pictures if picture.exists()), None)
+    return CodecCard(*names, data=data, raw=raw, picture=(there.name, _picture(there)) if there else None)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _checked(path: Path, schema: str, wanted: Form) -> tuple[bytes, Mapping[str, Json]]:
+    raw, data = _json(path, schema)
+    found = faults_of(data, wanted)
+    if found:
+        raise ArtifactError(found)
+    return raw, data
+
+
+def _present(path: Path) -> Path:
+    """The path of an ordinary file; ArtifactError where it is missing, or a link that may lead anywhere."""
+    if path.is_symlink() or any(parent.is_symlink() for parent in list(path.parents)[:2]):
+        raise ArtifactError("is a link; the registry holds files")
+    if not path.is_file():
+        raise ArtifactError("there is no such file")
+    return path
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        size = _present(path).stat().st_size
+        if size > LONGEST:
+            raise ArtifactError(f"{size:,} bytes; at most {LONGEST:,} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {error.strerror}") from None
+
+
+def _json(path: Path, schema: str) -> tuple[bytes, Mapping[str, Json]]:
+    """A file and its JSON: plain numbers, well-formed text, no key twice."""
+    if path.suffix != ".json" or (path.stem.endswith(CHECKED) and schema != VERIFICATION):
+        raise ArtifactError("belongs to no submission")
+    raw = _bytes(path)
+    try:
+        data = json.loads(raw.decode(), object_pairs_hook=_once)
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+        if _depth(data) > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST}")
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"not readable as JSON ({error})") from None
+    if not isinstance(data, dict) or data.get("schema") != schema:
+        raise ArtifactError(f"not of schema {schema!r}")
+    return raw, data
+
+
+def _depth(value: Json) -> int:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, members), default=0)
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _picture(path: Path, sha256: str | None = None) -> bytes:
+    raw = _bytes(path)
+    png, webp = raw.startswith(b"\x89PNG\r\n\x1a\n"), raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"
+    if not (png if path.suffix == ".png" else webp):
+        raise ArtifactError("is not the picture that its name says")
+    if png and max(int.from_bytes(raw[16:20], "big"), int.from_bytes(raw[20:24], "big")) > LARGEST:
+        raise ArtifactError(f"more than {LARGEST} px wide or high")
+    if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
+        raise ArtifactError("is not the file that the submission names: another sha256")
+    return raw

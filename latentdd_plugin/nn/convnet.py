@@ -1,0 +1,148 @@
+"""The field's ConvNet, as timm models and as matching networks for any match space.
+
+Gidaris & Komodakis 2018 (arXiv 1804.09458) in the form every distillation paper uses: blocks of 3x3 convolution,
+InstanceNorm, ReLU and 2x2 average pooling, then one linear layer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentdd_plugin.core.types import Shape
+
+MAX_DEPTH = 6
+
+
+def convnet_depth(height: int, width: int) -> int:
+    """Blocks for an input of this size: 3 at 32 px, 4 at 64, 5 at 128, 6 at 256; at least one."""
+    log = int(math.log2(max(1, min(height, width))))
+    return max(1, min(log, max(3, log - 2), MAX_DEPTH))
+
+
+class MatchingNetwork(nn.Module):
+    """A network whose features and logits a distiller compares; re-initialised in place for every fresh draw."""
+
+    head: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """Inputs (N, c, h, w) to features (N, F) before the head."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (N, c, h, w) to logits (N, classes)."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw all weights anew, as torch's default initialisation does: uniform in +-1/sqrt(fan in)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                for parameter in module.parameters(recurse=False):
+                    draw = torch.rand(parameter.shape, generator=generator)
+                    parameter.data.copy_(draw.mul_(2 * bound).sub_(bound))
+            elif isinstance(module, nn.GroupNorm):
+                module.reset_parameters()
+
+
+class ConvNet(MatchingNetwork):
+    """`depth` blocks of `width` channels. 28-px inputs are padded to 32, as the original does."""
+
+    def __init__(self, shape: Shape, num_classes: int, depth: int | None = None, width: int = 128) -> None:
+        super().__init__()
+        channels, h, w = shape
+        depth = convnet_depth(h, w) if depth is None else depth
+        if min(h, w) < 2**depth:
+            raise ValueError(f"convnet_d{depth} halves its input {depth} times and cannot take {h}x{w}")
+        first_padding = 3 if (h, w) == (28, 28) else 1
+        h, w = h + 2 * (first_padding - 1), w + 2 * (first_padding - 1)
+        blocks: list[nn.Module] = []
+        for block in range(depth):
+            blocks += [
+                nn.Conv2d(channels, width, 3, padding=first_padding if block == 0 else 1),
+                nn.GroupNorm(width, width),
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+            ]
+            channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.num_features = width * (h >> depth) * (w >> depth)
+        self.head = nn.Linear(self.num_features, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Inputs (N, C, H, W) to features (N, F)."""
+        return torch.flatten(self.blocks(x), 1)
+
+
+class MLP(MatchingNetwork):
+    """Two hidden layers of 128, for codes without a spatial layout (N, d, 1, 1)."""
+
+    def __init__(self, shape: Shape, num_classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList([nn.Linear(math.prod(shape), width), nn.Linear(width, width)])
+        self.num_features = width
+        self.head = nn.Linear(width, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Codes (N, d, 1, 1) to features (N, 128)."""
+        x = torch.flatten(x, 1)
+        for layer in self.hidden:
+            x = F.relu(layer(x))
+        return x
+
+
+def matching_network(shape: Shape, num_classes: int) -> MatchingNetwork:
+    """The network a distiller matches in, sized for the match space: a ConvNet, or an MLP where there is no space."""
+    _, h, w = shape
+    return MLP(shape, num_classes) if min(h, w) < 2 else ConvNet(shape, num_classes)
+
+
+def _timm_convnet(
+    depth: int, num_classes: int = 10, in_chans: int = 3, img_size: int | tuple[int, int] = 32, **_: Any
+) -> ConvNet:
+    h, w = (img_size, img_size) if isinstance(img_size, int) else img_size
+    return ConvNet((in_chans, h, w), num_classes, depth)
+
+
+def convnet_d1(pretrained: bool = False, **kwargs: Any) -> ConvNet:
+    """ConvNet of depth 1, for `timm.create_model`."""
+    return _timm_convnet(1, **kwargs)
+
+
+def convnet_d2(pretrained: bool = False, **kwargs: Any) -> ConvNet:
+    """ConvNet of depth 2, for `timm.create_model`."""
+    return _timm_convnet(2, **kwargs)
+
+
+def convnet_d3(pretrained: bool = False, **kwargs: Any) -> ConvNet:
+    """ConvNet of depth 3, for `timm.create_model`: 320,010 parameters at 32 px, 3 channels, 10 classes."""
+    return _timm_convnet(3, **kwargs)
+
+
+def convnet_d4(pretrained: bool = False, **kwargs: Any) -> ConvNet:
+    """ConvNet of depth 4, for `timm.create_model`."""
+    return _timm_convnet(4, **kwargs)
+
+
+def convnet_d5(pretrained: bool = False, **kwargs: Any) -> ConvNet:
+    """ConvNet of depth 5, for `timm.create_model`."""
+    return _timm_convnet(5, **kwargs)
+
+
+def convnet_d6(pretrained: bool = False, **kwargs: Any) -> ConvNet:
+    """ConvNet of depth 6, for `timm.create_model`."""
+    return _timm_convnet(6, **kwargs)
+
+
+def register_with_timm() -> None:
+    """Make `convnet_d1` … `convnet_d6` known to `timm.create_model`. Calling it again changes nothing."""
+    from timm.models import is_model, register_model
+
+    for build in (convnet_d1, convnet_d2, convnet_d3, convnet_d4, convnet_d5, convnet_d6):
+        if not is_model(build.__name__):
+            register_model(build)

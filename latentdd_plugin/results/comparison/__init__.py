@@ -1,0 +1,1 @@
+"""A comparison as a table, a plot and a page."""

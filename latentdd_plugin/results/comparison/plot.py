@@ -1,0 +1,162 @@
+"""`pareto.png`: accuracy against bytes, on a logarithmic axis, with and without the decoder.
+
+Where all sets have the same bytes, which is what a comparison at equal bytes is for, codecs stand side by side instead.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentdd_plugin.core.types import Json
+from latentdd_plugin.results.comparison.table import lines
+from latentdd_plugin.results.grid import write_file
+from latentdd_plugin.results.pages import amount
+
+INK = "#7c8189"  # read on white and on black alike: the background is transparent
+COLOURS = ("#0b8f77", "#d9822b", "#4c7be0", "#c2488d", "#8a63d2", "#9a8b1f", "#2fa3c7", "#c9503c")
+MARKERS = "osD^vPX*<>ph"
+ONE_SIZE = 1.05  # sizes nearer than this are one
+COUNTED = {"total": "decoder not counted", "total_with_decoder": "decoder counted"}
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One finished cell in the plane."""
+
+    codec: str
+    method: str
+    bytes: int
+    accuracy: float  # fraction
+    interval: tuple[float, float] | None
+    precision: str
+
+    @property
+    def group(self) -> str:
+        """What it is called on an axis of codecs."""
+        return f"{self.codec}\n{self.precision}"
+
+
+def dots(data: Mapping[str, Json], evaluator: str, counted: str) -> list[Dot]:
+    """The cells that have an accuracy; `counted` is a key of `bytes` in the record. Equal runs are one dot."""
+    found: dict[Dot, None] = {}
+    for line in lines(data):
+        for row in line.cells.values():
+            stats = row.get("summary", {}).get(evaluator)
+            if stats is not None:
+                interval = tuple(stats["ci95"]) if stats["ci95"] else None
+                size = int(row["budget"]["bytes"][counted])
+                method = row["algo"] if row["match"] == "code" else line.method
+                found[Dot(line.codec, method, size, float(stats["mean"]), interval, line.precision)] = None
+    return list(found)
+
+
+def panels(data: Mapping[str, Json], evaluator: str) -> list[str]:
+    """The ways of counting that differ: one where no codec has a decoder to store."""
+    first, second = (dots(data, evaluator, key) for key in COUNTED)
+    return list(COUNTED)[: 1 if first == second else 2]
+
+
+def front(found: Sequence[Dot]) -> list[Dot]:
+    """Those that no other beats in both: fewer bytes or as many, and a higher accuracy."""
+    best: list[Dot] = []
+    for dot in sorted(found, key=lambda d: (d.bytes, -d.accuracy)):
+        if not best or dot.accuracy > best[-1].accuracy:
+            best.append(dot)
+    return best
+
+
+def draw(path: Path, data: Mapping[str, Json]) -> None:
+    """Write the plot of the first evaluator, both ways of counting side by side; nothing where no cell has a score."""
+    if dots(data, data["evaluators"][0], "total"):
+        write_file(path, picture(data, data["evaluators"][0], panels(data, data["evaluators"][0])))
+
+
+def picture(data: Mapping[str, Json], evaluator: str, counted: Sequence[str]) -> bytes:
+    """A PNG with a panel for each way of counting, on one accuracy axis."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6 * len(counted), 4.6), dpi=170, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(counted), sharey=True, squeeze=False)[0]
+    everything = dots(data, evaluator, "total")
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(d.codec for d in everything))}
+    markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(d.method for d in everything))}
+    for axis, key in zip(axes, counted, strict=True):
+        _panel(axis, dots(data, evaluator, key), colours, markers)
+        axis.set_title(COUNTED[key], color=INK, fontsize=10)
+    axes[0].set_ylabel(f"accuracy of {evaluator}, %", color=INK)
+    _legend(figure, colours, markers)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", transparent=True, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _panel(axis: Any, found: Sequence[Dot], colours: Mapping[str, str], markers: Mapping[str, str]) -> None:
+    sizes = [dot.bytes for dot in found]
+    one_size = max(sizes) < ONE_SIZE * min(sizes)
+    place = _side_by_side(axis, found, list(markers)) if one_size else _on_bytes(axis, found)
+    for dot in found:
+        x, colour, plain = place(dot), colours[dot.codec], dot.method == "random"
+        if dot.interval is not None:
+            low, high = (100 * v for v in dot.interval)
+            axis.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.45, zorder=2)
+        face = "none" if plain else colour
+        style = {"markerfacecolor": face, "markeredgecolor": colour, "markersize": 7, "markeredgewidth": 1.4}
+        axis.plot([x], [100 * dot.accuracy], markers[dot.method], zorder=3, **style)
+    axis.grid(True, which="major", color=INK, alpha=0.25, linewidth=0.6)
+    axis.tick_params(colors=INK, which="both")
+    axis.margins(x=0.08, y=0.08)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+
+
+def _side_by_side(axis: Any, found: Sequence[Dot], methods: Sequence[str]) -> Callable[[Dot], float]:
+    """An axis of codecs and precisions; where a dot lies on it, methods beside one another."""
+    groups = list(dict.fromkeys(dot.group for dot in found))
+    axis.set_xticks(range(len(groups)), groups, fontsize=8)
+    axis.set_xlim(-0.5, len(groups) - 0.5)
+    axis.set_xlabel(f"{amount(min(dot.bytes for dot in found))} each", color=INK)
+    return lambda dot: groups.index(dot.group) + 0.6 * ((methods.index(dot.method) + 0.5) / len(methods) - 0.5)
+
+
+def _on_bytes(axis: Any, found: Sequence[Dot]) -> Callable[[Dot], float]:
+    """A logarithmic axis of bytes with the front drawn in; where a dot lies on it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    best = front(found)
+    axis.step(
+        [d.bytes for d in best], [100 * d.accuracy for d in best], where="post", color=INK, linewidth=1, linestyle="--"
+    )
+    axis.set_xscale("log")
+    spread = max(d.bytes for d in found) / min(d.bytes for d in found)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < 50 else (1,)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("bytes of the whole set", color=INK)
+    return lambda dot: dot.bytes
+
+
+def _legend(figure: Any, colours: Mapping[str, str], markers: Mapping[str, str]) -> None:
+    """Codecs by colour, then methods by shape; random codes are hollow."""
+    from matplotlib.lines import Line2D
+
+    kinds = [Line2D([], [], marker="s", linestyle="", color=colour, label=name) for name, colour in colours.items()]
+    shapes = [
+        Line2D([], [], marker=marker, linestyle="", color=INK, label=name, fillstyle=_fill(name))
+        for name, marker in markers.items()
+    ]
+    shapes.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, label="best for its bytes"))
+    columns = min(5, max(2, len(kinds)))
+    figure.legend(
+        handles=[*kinds, *shapes], loc="outside lower center", ncols=columns, frameon=False, labelcolor=INK, fontsize=9
+    )
+
+
+def _fill(method: str) -> str:
+    return "none" if method == "random" else "full"

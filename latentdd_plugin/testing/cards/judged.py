@@ -1,0 +1,131 @@
+"""Is classification in a latent space equivalent? Networks trained on pixels, on reconstructions and on codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.storage import cache_dir, locked
+from latentdd_plugin.core.types import ImageData, Images, Json, Score, hash_json
+from latentdd_plugin.core.version import __version__
+from latentdd_plugin.evaluators.base import Evaluator, Trial, shrink
+from latentdd_plugin.evaluators.protocols import Protocol
+from latentdd_plugin.evaluators.scoring import ScoreFile, score
+from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.experiments.build import build_evaluator
+from latentdd_plugin.experiments.full_dataset import reference
+from latentdd_plugin.latent.space import CodeSpace, Real
+from latentdd_plugin.nn.augment import operations_for
+from latentdd_plugin.nn.convnet import MLP
+from latentdd_plugin.results.statistics import gain, summary
+
+
+@dataclass(frozen=True)
+class CodeTrial(Trial):
+    """A trial whose network takes standardised codes: `images` are the training codes."""
+
+    test_codes: Tensor  # float32 (T, c, h, w), standardised, of the held-out images
+
+    @cached_property
+    def test_inputs(self) -> Tensor:
+        """The held-out images' codes, treated as the training codes are."""
+        return shrink(self.test_codes, self.shape)
+
+
+class OnCodes(TrainScratch):
+    """As for images; codes without a layout get the MLP that distillers match in."""
+
+    def network(self, trial: Trial) -> tuple[nn.Module, str, dict[str, Json]]:
+        """A fresh network for the codes."""
+        if min(trial.shape[1:]) < 2:
+            return MLP(trial.shape, trial.num_classes), "mlp", {"width": 128}
+        return super().network(trial)
+
+
+def accuracies(
+    config: RunConfig, images: ImageData, held_out: Images, space: CodeSpace, codes: Real, trial: Trial, progress: bool
+) -> dict[str, Json]:
+    """The card's `accuracy`: scores on pixels, reconstructions and codes, and the differences from pixels by seed.
+
+    Args:
+        config: evaluators, seed and split.
+        images: the data set, its training part.
+        held_out: the images that judge.
+        space: the fitted codec.
+        codes: the training set's codes.
+        trial: without images to train on: pixels, their statistics, the protocol.
+        progress: show bars on stderr.
+    """
+    found = {"pixels": reference(judges(config), images, trial, config.split, config.seed, progress=progress)}
+    key = [images.fingerprint, dict(images.source), space.codec.identity, space.codec.upsample, config.split]
+    key += [trial.protocol.to_json(), config.evaluators, config.seed, trial.numerics.to_json(), __version__]
+    folder = cache_dir() / "cards" / hash_json(key)[:32]
+    made = {"reconstructions": reconstructions, "codes": in_codes}
+    with locked(folder):
+        for name, trial_of in made.items():
+            kept = ScoreFile(folder / f"{name}.json")
+            evaluators = judges(config, on_codes=name == "codes")
+            scores, skipped = score(evaluators, trial_of(space, codes, trial), config.seed, kept, progress=progress)
+            found[name] = {
+                "scores": [asdict(row) for row in scores],
+                "skipped": [asdict(row) for row in skipped],
+                "summary": summary(scores),
+            }
+    pixels = [Score(**row) for row in found["pixels"]["scores"]]
+    for name in made:
+        found[name]["difference"] = gain([Score(**row) for row in found[name]["scores"]], pixels)
+    return {
+        "protocol": trial.protocol.name,
+        "scored_on": config.split,
+        "scored_images": len(held_out),
+        "steps": trial.protocol.steps_for(trial.side),
+        "augment_codes": list(code_protocol(space, trial).augment),
+        **found,
+    }
+
+
+def judges(config: RunConfig, *, on_codes: bool = False) -> Mapping[str, Evaluator]:
+    """Fresh evaluators by name, for codes if asked for."""
+    found = {name: build_evaluator(name) for name in config.evaluators}
+    return {n: OnCodes(e.arch) if on_codes and isinstance(e, TrainScratch) else e for n, e in found.items()}
+
+
+def reconstructions(space: CodeSpace, codes: Real, trial: Trial) -> Trial:
+    """Decoded training images to train on, at the protocol's size; the real held-out images judge."""
+    with torch.no_grad():
+        every = torch.arange(len(codes.labels))
+        parts = [shrink(space.decode(codes.take(rows)), trial.shape) for rows in every.split(1024)]
+    return replace(trial, images=torch.cat(parts), labels=codes.labels)
+
+
+def in_codes(space: CodeSpace, codes: Real, trial: Trial) -> CodeTrial:
+    """Standardised training codes to train on; the held-out images' codes judge."""
+    with torch.no_grad():
+        device = trial.numerics.device
+        parts = [space.codec.encode(part.to(device).float() / 255) for part in trial.held_out.pixels.split(256)]
+    values = {field.name: getattr(trial, field.name) for field in fields(Trial)}
+    values |= {
+        "images": codes.all()[0],
+        "labels": codes.labels,
+        "mean": torch.zeros_like(space.mean),
+        "std": torch.ones_like(space.std),
+        "protocol": code_protocol(space, trial),
+    }
+    return CodeTrial(**values, test_codes=(torch.cat(parts).float() - space.mean) / space.std)
+
+
+def code_protocol(space: CodeSpace, trial: Trial) -> Protocol:
+    """The pixels' recipe, with as many steps, less the augmentations that mean nothing on these codes."""
+    colour = space.codec.pixels and trial.shape[0] == 3
+    usable = operations_for(colour=colour, spatial=space.codec.spatial, flip=trial.flip)
+    steps = trial.protocol.steps_for(trial.side)
+    return replace(
+        trial.protocol,
+        steps=() if steps is None else ((trial.side, steps),),
+        augment=tuple(op for op in trial.protocol.augment if op in usable),
+    )

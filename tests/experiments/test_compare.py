@@ -1,0 +1,534 @@
+"""A grid to cells, cells to runs, runs to a table, a plot and a page."""
+
+import csv
+import json
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import tiny
+
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.core.errors import DataError, RunFailed, UsageError
+from latentdd_plugin.core.types import SyntheticSet
+from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.distillers.loop import Matching
+from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.experiments.baselines import control_configs, is_control
+from latentdd_plugin.experiments.compare import Grid, cells, compare
+from latentdd_plugin.experiments.compare.comparison import Comparison
+from latentdd_plugin.experiments.compare.outcomes import Order, Outcome, outcome_of
+from latentdd_plugin.results.comparison import plot
+from latentdd_plugin.results.comparison.plot import Dot, draw, front, panels
+from latentdd_plugin.results.record import Record
+
+pytestmark = pytest.mark.usefixtures("tiny_protocol")
+RANDOM, DM = {"name": "random"}, tiny.DM
+
+
+class CodeOnly(Distiller):
+    """A method that has never heard of pixels, and breaks where it gets many codes."""
+
+    def distill(self, task):
+        if task.codes_per_class > 3:
+            raise RuntimeError("boom <b>")
+        return SyntheticSet(*task.init("real"))
+
+
+class Slow(Matching):
+    """Five hundredths of a second a step."""
+
+    def __init__(self, iterations=40, lr=0.0, momentum=0.0, init="real", optimizer="sgd"):
+        self.iterations, self.lr, self.momentum, self.init, self.optimizer = iterations, lr, momentum, init, optimizer
+
+    def iteration(self, task, variables, step):
+        time.sleep(0.05)
+        yield (variables.codes * 0).sum()
+
+
+class Markup(CodeOnly):
+    """Its name is all that counts."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache_of_controls(tmp_path, monkeypatch):
+    monkeypatch.setenv("DD_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def methods(monkeypatch):
+    """The classes above under names of their own."""
+    resolve = plugins.resolve
+    ours = {"code-only": CodeOnly, "slow": Slow, "<script>": Markup}
+
+    def with_ours(group, name, **options):
+        return plugins.Preset(ours[name]) if group == "algos" and name in ours else resolve(group, name, **options)
+
+    monkeypatch.setattr(plugins, "resolve", with_ours)
+
+
+def grid(codecs=("dct",), algos=(DM,), base=None, **more):
+    given = [{"name": name} if isinstance(name, str) else name for name in codecs]
+    base = base or tiny.config(controls=True)
+    return Grid(base, tuple(given), tuple(algos), **more)
+
+
+def named(found):
+    return {cell.name: cell for cell in found}
+
+
+def status(comparison):
+    return {row["name"]: row["status"] for row in comparison.data["cells"]}
+
+
+def row_of(comparison, name):
+    return next(row for row in comparison.data["cells"] if row["name"] == name)
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_combination_in_both_ledgers_beside_its_controls():
+    found = named(cells(grid(precisions=("int8",), matches=("code", "pixel"))))
+    assert list(found) == [
+        "identity-random-fp32-bytes",
+        "identity-random-fp32-count",
+        "identity-random-int8-bytes",
+        "identity-random-int8-count",
+        "dct-random-int8-bytes",
+        "dct-random-int8-count",
+        "dct-dm-code-int8-bytes",
+        "dct-dm-code-int8-count",
+        "dct-dm-pixel-int8-bytes",
+        "dct-dm-pixel-int8-count",
+    ]
+    assert [cell.added for cell in found.values()] == [True] * 6 + [False] * 4
+    by_bytes, by_count = found["dct-dm-code-int8-bytes"].config, found["dct-dm-code-int8-count"].config
+    assert (by_bytes.ipc, by_bytes.lpc, by_bytes.match) == (1, None, "code")
+    assert (by_count.ipc, by_count.lpc, by_count.precision) == (None, 1, "int8")
+    assert found["dct-dm-pixel-int8-bytes"].config.match == "pixel"
+
+
+def test_random_cells_are_the_controls_of_the_others():
+    found = named(cells(grid(algos=({**RANDOM, "preset": "quick"}, DM))))
+    control = found["dct-random-fp32-bytes"]
+    assert not control.added
+    assert is_control(control.config)
+    method = found["dct-dm-code-fp32-bytes"].config
+    wanted = control_configs(method, bytes_per_class=256, image_shape=(1, 8, 8))
+    assert wanted["random-codes"] == control.config
+    assert wanted["random-pixels"] == found["identity-random-fp32-bytes"].config
+
+
+def test_without_controls_only_what_was_asked_for():
+    base = tiny.config(controls=False)
+    assert list(named(cells(grid(base=base)))) == ["dct-dm-code-fp32-bytes", "dct-dm-code-fp32-count"]
+    assert len(cells(grid(algos=(RANDOM,), base=base, ledgers=("bytes",)))) == 1
+
+
+def test_runs_that_are_one_and_the_same_are_made_once():
+    found = named(cells(grid(["identity"], matches=("code", "pixel"), precisions=("fp32", "int8"))))
+    assert {cell.name: cell.same_as for cell in found.values() if cell.config is None} == {
+        "identity-random-fp32-count": "identity-random-fp32-bytes",
+        "identity-dm-code-fp32-count": "identity-dm-code-fp32-bytes",
+        "identity-dm-pixel-fp32-bytes": "identity-dm-code-fp32-bytes",
+        "identity-dm-pixel-fp32-count": "identity-dm-code-fp32-bytes",
+        "identity-dm-pixel-int8-bytes": "identity-dm-code-int8-bytes",
+        "identity-dm-pixel-int8-count": "identity-dm-code-int8-count",
+    }
+    enlarged = cells(grid([{"name": "identity", "upsample": 2}], matches=("code", "pixel")))
+    assert not any(cell.same_as for cell in enlarged)
+    alone = cells(grid(["identity"], matches=("pixel",), ledgers=("count",)))
+    assert not any(cell.same_as for cell in alone)
+
+
+def test_soft_labels_make_the_ledgers_differ():
+    soft = {"name": "mtt", "preset": "quick", "labels": "soft"}
+    found = named(cells(grid(["identity"], [soft])))
+    assert found["identity-mtt-code-fp32-count"].same_as is None
+
+
+def test_an_impossible_pair_is_a_cell_with_its_reason():
+    found = named(cells(grid(["dct", "identity"], [{"name": "code-only"}], matches=("pixel",))))
+    assert found["dct-code-only-pixel-fp32-bytes"].reason == "match=pixel: code-only supports code only"
+    assert found["dct-code-only-pixel-fp32-bytes"].config is None
+    assert found["identity-code-only-pixel-fp32-bytes"].config is not None
+
+
+def test_all_faults_come_together():
+    with pytest.raises(UsageError) as raised:
+        cells(grid(precisions=("fp9",), matches=("codes",), ledgers=(), base=tiny.config(protocol="tony", lpc=3)))
+    assert raised.value.faults == (
+        "precision=fp9: choose among fp32, fp16, int8, int4, int2",
+        "match=codes: choose among code, pixel",
+        "ledger: name at least one",
+        "lpc: a comparison has its budget in images, give ipc",
+        "unknown protocol 'tony'; there are: fast.v1, quick.v1, demo.v1, dc-bench.v1, tiny.test",
+    )
+    with pytest.raises(UsageError) as raised:
+        cells(grid(["dct", "dtc"], [{**DM, "iteration": 3}, {"name": "dmm"}]))
+    assert [fault.partition(";")[0] for fault in raised.value.faults] == [
+        "algo.dm: DM has no option 'iteration' (did you mean iterations?)",
+        "unknown algo 'dmm' (did you mean dm?)",
+        "unknown codec 'dtc' (did you mean dct, dc-ae?)",
+    ]
+    with pytest.raises(UsageError, match="codec: dct is named twice"):
+        cells(grid(["dct", "dct"]))
+
+
+def test_cheap_cells_run_first():
+    found = cells(grid(algos=(DM, RANDOM, {"name": "herding"}), matches=("code", "pixel"), precisions=("int8", "fp32")))
+    order = [cell.name for cell in sorted(found, key=lambda cell: cell.cost) if cell.config]
+    kinds = [name.split("-")[1] for name in order]
+    assert kinds == sorted(kinds, key=lambda kind: kind == "dm")
+    methods = [name for name in order if "-dm-" in name]
+    assert [("-pixel-" in name) for name in methods] == [False] * 4 + [True] * 4
+    assert methods[0] == "dct-dm-code-fp32-count"
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypatch):
+    trained = []
+    evaluate = TrainScratch.evaluate
+
+    def counted(self, trial, seed):
+        trained.append(seed)
+        return evaluate(self, trial, seed)
+
+    monkeypatch.setattr(TrainScratch, "evaluate", counted)
+    asked = grid(algos=(RANDOM, DM), precisions=("int4",))
+    done = compare(asked, out=tmp_path / "out", in_process=True, command="the command")
+    assert set(status(done).values()) == {"done"}
+    runs = sum(cell.config is not None for cell in cells(asked))
+    assert runs == 7
+    # Two networks a run. The equal-bytes cells find their controls made; dm's random pixels at the bytes of one code
+    # are none of the cells, and 256 bits hold no image.
+    assert len(trained) == 2 * runs
+    row = row_of(done, "dct-dm-code-int4-bytes")
+    record = Record.load(tmp_path / "out" / row["folder"]).data
+    assert row["gain"] == record["controls"]["random-codes"]["gain"]
+    assert row["control"] == row_of(done, "dct-random-int4-bytes")["summary"]
+    assert record["command"] == "cell dct-dm-code-int4-bytes of: the command"
+    assert row["budget"]["codes_per_class"] == 32
+    assert row_of(done, "dct-dm-code-int4-count")["budget"]["codes_per_class"] == 1
+    assert {"compare.json", "compare.csv", "pareto.png", "report.html"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+    assert Comparison.load(tmp_path / "out").data == done.data
+    again = compare(asked, out=tmp_path / "out", in_process=True)
+    assert len(trained) == 2 * runs
+    assert again.data["cells"] == done.data["cells"]
+    with (tmp_path / "out" / "compare.csv").open() as file:
+        lines = {(r["codec"], r["algo"], r["precision"], r["ledger"]): r for r in csv.DictReader(file)}
+    assert float(lines["dct", "dm", "int4", "bytes"]["accuracy"]) == row["summary"]["convnet_d1"]["mean"]
+    assert lines["dct", "dm", "int4", "bytes"]["bytes"] == "2560"
+    assert lines["identity", "random", "fp32", "count"]["same_as"] == "identity-random-fp32-bytes"
+
+
+def test_a_larger_grid_in_the_same_folder_adds_its_cells(tmp_path):
+    small = grid(algos=(RANDOM,), base=tiny.config(), ledgers=("bytes",))
+    first = compare(small, out=tmp_path, in_process=True)
+    more = compare(replace(small, algos=(RANDOM, DM)), out=tmp_path, in_process=True)
+    assert len(more.data["cells"]) == 2
+    assert row_of(more, "dct-random-fp32-bytes") == row_of(first, "dct-random-fp32-bytes")
+    other = replace(small, base=tiny.config(seed=1))
+    with pytest.raises(UsageError, match=r"(?s)dct-random-fp32-bytes belongs to another configuration.*seed: 0 there"):
+        compare(other, out=tmp_path, in_process=True)
+
+
+def test_a_failing_cell_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch):
+    asked = grid(algos=({"name": "code-only"}, DM), matches=("code", "pixel"), base=tiny.config())
+    done = compare(asked, out=tmp_path, in_process=True)
+    assert status(done) == {
+        "dct-code-only-code-fp32-bytes": "failed",
+        "dct-code-only-code-fp32-count": "done",
+        "dct-code-only-pixel-fp32-bytes": "skipped",
+        "dct-code-only-pixel-fp32-count": "skipped",
+        "dct-dm-code-fp32-bytes": "done",
+        "dct-dm-code-fp32-count": "done",
+        "dct-dm-pixel-fp32-bytes": "done",
+        "dct-dm-pixel-fp32-count": "done",
+    }
+    assert done.failed
+    assert row_of(done, "dct-code-only-code-fp32-bytes")["reason"].startswith(
+        "algo code-only: RuntimeError: boom <b>; "
+    )
+    text = done.table()
+    assert "[1] algo code-only: RuntimeError: boom <b>; dd-bench check algo code-only" in text
+    assert "\n[2] match=pixel: code-only supports code only" in text
+    assert re.search(r"code-only \(code\) +fp32 +failed \[1\] +1?6?", text)
+    monkeypatch.setattr(CodeOnly, "distill", lambda _self, task: SyntheticSet(*task.init("real")))
+    mended = compare(asked, out=tmp_path, in_process=True)
+    assert row_of(mended, "dct-code-only-code-fp32-bytes")["status"] == "done"
+    assert not mended.failed
+
+
+def test_a_budget_too_small_for_a_code_is_skipped_with_its_reason(tmp_path):
+    asked = grid([{"name": "identity", "upsample": 3}], base=tiny.config(), ledgers=("bytes",))
+    row = compare(asked, out=tmp_path, in_process=True).data["cells"][0]
+    assert row["status"] == "skipped"
+    assert row["reason"].startswith("budget too small: ipc=1 is 256 bytes a class")
+
+
+def test_a_cell_that_would_take_too_long_is_refused_until_it_may(tmp_path, monkeypatch):
+    asked = grid(algos=({"name": "slow", "iterations": 40},), base=tiny.config(), ledgers=("bytes",))
+    done = compare(asked, out=tmp_path, in_process=True, limit_s=1.0)
+    (row,) = done.data["cells"]
+    assert row["status"] == "not run"
+    assert 1.5 < row["estimate_s"] < 10
+    assert row["reason"] == f"estimated {row['estimate_s']:.1f} s"
+    assert f"not run: {row['reason']}" in done.table()
+    assert not done.failed
+    monkeypatch.setattr(Slow, "distill", lambda _self, _task: pytest.fail("estimated already"))
+    assert compare(asked, out=tmp_path, in_process=True, limit_s=1.4).data["cells"] == [row]
+
+
+def test_a_refused_cell_runs_under_a_higher_limit(tmp_path):
+    asked = grid(algos=({"name": "slow", "iterations": 20},), base=tiny.config(), ledgers=("bytes",))
+    assert status(compare(asked, out=tmp_path, in_process=True, limit_s=0.4)) == {"dct-slow-code-fp32-bytes": "not run"}
+    done = compare(asked, out=tmp_path, in_process=True, limit_s=None)
+    assert status(done) == {"dct-slow-code-fp32-bytes": "done"}
+    assert not (tmp_path / "cells" / "dct-slow-code-fp32-bytes" / "outcome.json").exists()
+
+
+def test_a_fault_of_the_data_set_ends_the_comparison(tmp_path):
+    base = tiny.config(dataset=DatasetConfig("digits", classes=("0", "zebra")))
+    with pytest.raises(DataError, match="zebra"):
+        compare(grid(base=base), out=tmp_path, in_process=True)
+
+
+def test_two_comparisons_never_share_a_folder(tmp_path):
+    from latentdd_plugin.core.storage import locked
+
+    with locked(tmp_path), pytest.raises(RunFailed, match="in use by another process"):
+        compare(grid(base=tiny.config()), out=tmp_path, in_process=True)
+
+
+def test_an_order_survives_its_line():
+    order = Order("a", tiny.config(), Path("x"), "c", 3.0, progress=False)
+    assert Order.from_json(order.to_json()) == order
+
+
+def test_what_a_folder_says(tmp_path):
+    assert outcome_of(tmp_path) == Outcome("unfinished")
+    (tmp_path / "outcome.json").write_text("{")
+    assert outcome_of(tmp_path).status == "unfinished"
+    (tmp_path / "outcome.json").write_text(json.dumps({"status": "not run", "reason": "r", "estimate_s": 5.0}))
+    assert outcome_of(tmp_path).settled(4.0)
+    assert not outcome_of(tmp_path).settled(6.0)
+    assert not outcome_of(tmp_path).settled(None)
+    (tmp_path / "result.json").write_text("{}")
+    assert outcome_of(tmp_path).status == "done"
+
+
+# --- what it shows ----------------------------------------------------------------------------------------------------
+
+
+def stats(mean, half=0.01):
+    return {"mean": mean, "std": half / 2, "n": 3, "ci95": [mean - half, mean + half]}
+
+
+def shown(**more):
+    """A comparison as TAESD on Imagenette would leave it."""
+
+    def cell(codec, algo, precision, ledger, mean, gain=None, **rest):
+        total = 1_966_080 if ledger == "bytes" else 40_960
+        spent = {"codes": total, "labels": 0, "total": total, "decoder": 4_915_200, "total_with_decoder": 6_881_280}
+        row = {
+            "name": f"{codec}-{algo}-{precision}-{ledger}-{rest.get('match', 'code')}",
+            "ledger": ledger,
+            "codec": codec,
+            "algo": algo,
+            "match": "code",
+            "precision": precision,
+            "same_as": None,
+            "added": False,
+            "status": "done",
+            "reason": None,
+            "estimate_s": None,
+            "folder": "cells/x",
+            "budget": {"codes_per_class": 192, "bytes_per_class": total // 10, "bytes": spent},
+            "summary": {"convnet": stats(mean)},
+            "scores": [],
+            "skipped": [],
+            "control": {"convnet": stats(0.6)},
+            "gain": {"convnet": stats(gain, 0.02)} if gain is not None else {},
+            "cost": {"distill_s": 734.2, "step_ms_median": 73.42, "distill_peak_rss_mb": 1843.2},
+        }
+        return {**row, **rest}
+
+    rows = [
+        cell(codec, algo, precision, ledger, mean, gain, **rest)
+        for codec in ("identity", "taesd")
+        for precision in ("fp32", "int8")
+        for algo, mean, gain, rest in (
+            ("random", 0.521, None, {}),
+            ("dm", 0.648, 0.022, {}),
+            ("dm", 0.651, 0.122, {"match": "pixel"}),
+            ("mtt", 0.5, -0.031, {}),
+        )
+        for ledger in ("bytes", "count")
+    ]
+    rows[-1] |= {"status": "not run", "reason": "estimated 3.4 h", "estimate_s": 12240.0, "folder": None}
+    rows[-1] = {key: value for key, value in rows[-1].items() if key not in ("summary", "budget", "gain", "cost")}
+    return {
+        "schema": "dd-bench/compare.v1",
+        "created": "2026-11-23T07:40:11+00:00",
+        "command": "dd-bench compare",
+        "ipc": 1,
+        "ledgers": ["bytes", "count"],
+        "evaluators": ["convnet"],
+        "memory_per_cell": True,
+        "dataset": {
+            "name": "imagenette",
+            "image_shape": [3, 128, 128],
+            "classes": list("abcdefghij"),
+            "test_size": 3925,
+        },
+        "protocol": {"name": "fast.v1", "seeds": 3},
+        "scored_on": "test",
+        "environment": {},
+        "cells": rows,
+        **more,
+    }
+
+
+def test_the_table_fits_120_columns_and_shows_both_ledgers(tmp_path):
+    text = Comparison(shown(), tmp_path).table()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert "EQUAL BYTES: 196,608 bytes a class" in lines[1]
+    assert "EQUAL COUNT: 1 image a class" in lines[1]
+    (line,) = [one for one in lines if re.match(r"taesd +dm \(pixel\) +int8 +192 ", one)]
+    assert line.split(maxsplit=4)[4] == (
+        "192  65.1 ± 0.5  +12.2 [+10.2, +14.2]   4,096  65.1 ± 0.5  +12.2 [+10.2, +14.2]"
+    )
+    assert any(one.endswith("not run: estimated 3.4 h") for one in lines)
+    assert re.search(r"taesd +mtt [(]code[)] +int8 +1.97 MB +6.88 MB +12.2 min +1,843", text)
+    assert "Gain: points above random codes of the same codec" in text
+
+
+def test_one_ledger_and_one_space_alone(tmp_path):
+    data = shown(ledgers=["count"])
+    data["cells"] = [row for row in data["cells"] if row["ledger"] == "count" and row["match"] == "code"]
+    text = Comparison(data, tmp_path).table()
+    assert "EQUAL BYTES" not in text
+    assert "dm (code)" not in text
+    assert "Equal bytes" not in text
+
+
+def test_nothing_scored_is_told(tmp_path):
+    data = shown(dataset=None, protocol=None, scored_on=None)
+    bare = ("summary", "budget", "gain", "cost", "control", "scores", "skipped")
+    data["cells"] = [
+        {**{k: v for k, v in row.items() if k not in bare}, "status": "failed", "reason": "no <luck>", "folder": None}
+        for row in data["cells"]
+    ]
+    text = Comparison(data, tmp_path).table()
+    assert text.startswith("nothing has been scored")
+    assert "[1] no <luck>" in text
+    from latentdd_plugin.results.comparison.page import write_page
+    from latentdd_plugin.results.comparison.plot import draw
+
+    write_page(tmp_path / "report.html", data)
+    draw(tmp_path / "pareto.png", data)
+    assert not (tmp_path / "pareto.png").exists()
+    assert "no &lt;luck&gt;" in (tmp_path / "report.html").read_text()
+
+
+def test_an_evaluator_that_could_not_take_the_job(tmp_path):
+    data = shown(evaluators=["convnet", "vgg11"])
+    for row in data["cells"]:
+        row["skipped"] = [{"evaluator": "vgg11", "reason": "too small"}]
+    text = Comparison(data, tmp_path).table()
+    assert "unsuitable [1]" in text
+    assert "[1] vgg11: too small" in text
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.addresses, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for key, value in attrs if key in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page_of(folder, data):
+    from latentdd_plugin.results.comparison.page import write_page
+
+    write_page(folder / "report.html", data)
+    raw = (folder / "report.html").read_text()
+    page = Page()
+    page.feed(raw)
+    page.text = " ".join(page.text.split())
+    return raw, page
+
+
+def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
+    raw, page = page_of(tmp_path, shown())
+    for said in (
+        "imagenette · 1 image a class",
+        "At equal bytes (196,608 bytes a class) identity + dm leads: convnet reaches 65.1 ± 0.5% with 192 codes",
+        "12.2 points above the same number of random codes",
+        "31 of 32 cells scored",
+        "+12.2+10.2 to +14.2",
+        "not run: estimated 3.4 h",
+        "1,966,080",
+        "1,843",
+        "Every line may store as much",
+    ):
+        assert said in page.text, said
+    assert raw.count("gain up") > 0
+    assert raw.count("gain down") > 0
+    pictures = [address for address in page.addresses if address != "cells/x/report.html"]
+    assert "cells/x/report.html" in page.addresses, "a cell's own page"
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert "http:" not in raw and "https:" not in raw and "url(" not in raw
+    assert "prefers-color-scheme: dark" in raw
+
+
+def test_sets_of_one_size_stand_side_by_side_and_one_panel_does_without_decoders(tmp_path):
+    data = shown()
+    assert panels(data, "convnet") == ["total", "total_with_decoder"]
+    for row in data["cells"]:
+        if row["status"] == "done":
+            row["budget"] = {
+                **row["budget"],
+                "bytes": {**row["budget"]["bytes"], "total": 100, "total_with_decoder": 100},
+            }
+    assert panels(data, "convnet") == ["total"]
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot, "_on_bytes", lambda *_: drawn.append("bytes"))
+        draw(tmp_path / "pareto.png", data)
+    assert drawn == []
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_cannot_become_markup(tmp_path):
+    data = shown(command="<script>alert(1)</script>")
+    for row in data["cells"]:
+        row["codec"] = row["codec"].replace("taesd", "<script>x</script>")
+    raw, page = page_of(tmp_path, data)
+    assert "script" not in page.tags
+    assert "<script" not in raw
+
+
+def test_the_front_is_what_nothing_beats():
+    def dot(size, accuracy):
+        return Dot("c", "m", size, accuracy, None, "fp32")
+
+    best = [dot(10, 0.3), dot(20, 0.5), dot(90, 0.6)]
+    assert front([dot(10, 0.2), *best, dot(20, 0.4), dot(50, 0.5), dot(90, 0.1)]) == best

@@ -1,0 +1,159 @@
+"""Suites: what comes with the package, what a file may say, and which runs meet the conditions."""
+
+from pathlib import Path
+
+import pytest
+import suite as tiny_suite
+
+from latentdd_plugin.core import plugins
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.experiments import suites
+
+TREE = tiny_suite.TREE
+ROOT = Path(__file__).parents[2]
+FROZEN = {  # a published suite never changes: a change is a new version
+    "cifar10-ipc.v1": "c078a15ff4c8d2e623f3dcb6d3abf63a2f193f079b55c70b0cb1cbd68b602bcf",
+    "cpu-digits.v1": "f571e72f140e36844def18857b6504ec62210176c1dc2514ef4e3e044ca3f8ad",
+    "imagenette128.v1": "d350e03d978f596835ea4e0fa8304090c4c8d38b0bea8a38e7149872acd5a6cf",
+    "latentdd-paper.v1": "b052a66c32e432779607d89056ce9cda6e2d3e92806b9acc5575ec6ab9c4127e",
+}
+
+
+def record(**more):
+    """As much of a record as a suite looks at."""
+    kept = {
+        "config": {
+            "protocol": "demo.v1",
+            "evaluators": ["convnet", "convnext_atto"],
+            "seed": 0,
+            "controls": True,
+            "algo": {"name": "dm"},
+            "ipc": 1,
+        },
+        "dataset": {"options": {"validation": 0.0}, "train_size": 1438, "test_size": 359},
+        "scored_on": "test",
+    }
+    for key, value in more.items():
+        part, _, name = key.partition("__")
+        kept[part] = {**kept[part], name: value} if name else value
+    return kept
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_what_comes_with_the_package_is_whole_and_unchanged(name):
+    suite = suites.get(name)
+    assert suite.name == name
+    assert suite.sha256 == FROZEN[name]
+    named = [cell for cell, _ in suite.cells()]
+    assert len(set(named)) == len(named) > 0
+    assert all(cell.config or cell.reason or cell.same_as for _, cell in suite.cells())
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_what_it_runs_does_not_change_with_a_preset(name):
+    """Every number that a preset chooses stands in the suite itself: presets are tuned again, suites stay."""
+    for algo in suites.get(name).algos:
+        presets = plugins.resolve("algos", algo["name"]).cls.presets
+        assert set(presets.get(algo.get("preset"), {})) <= set(algo), algo
+
+
+def test_they_travel_in_the_wheel():
+    included = (ROOT / "pyproject.toml").read_text()
+    for name in suites.names():
+        assert f'"benchmarks/{name}.yaml" = "latentdd_plugin/_suites/{name}.yaml"' in included
+
+
+def test_every_fault_of_a_file_is_told_at_once(tmp_path):
+    path = tiny_suite.written(
+        tmp_path,
+        title=None,
+        seed=-1,
+        evaluators="convnet",
+        ipc=[0],
+        codecs=["./mine.py:Mine"],
+        datasets=[{"name": "digits", "train_size": "many", "test_size": 1}],
+        colour="red",
+    )
+    with pytest.raises(UsageError) as caught:
+        suites.get(str(path))
+    told = str(caught.value)
+    for fault in (
+        "unknown key 'colour'",
+        "title is missing",
+        "seed: ",
+        "evaluators: ",
+        "ipc: ",
+        "codecs: ",
+        "datasets: ",
+    ):
+        assert fault in told
+    assert len(caught.value.faults) == 7
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"name": "Tiny"}, "a version are wanted"),
+        ({"protocol": "slow.v1"}, "unknown protocol 'slow.v1'"),
+        ({"codecs": [{"name": "taesd", "path": "/etc"}]}, "codecs, taesd: path is the caller's to say"),
+        ({"codecs": [{"name": "nothing", "size": 3}]}, "unknown codec 'nothing'"),
+        (
+            {"datasets": [{"name": "d", "train_size": 1, "test_size": 1, "options": {"name": "x"}}]},
+            "unknown option 'name'",
+        ),
+        ({"datasets": [{"name": "d", "train_size": 1, "test_size": 1}] * 2}, "a name is there twice"),
+        ({"schema": "dd-bench/suite.v9"}, "not a suite of schema"),
+    ],
+)
+def test_a_suite_says_nothing_that_only_a_caller_may_say(tmp_path, more, fault):
+    with pytest.raises(UsageError, match=fault):
+        suites.get(str(tiny_suite.written(tmp_path, **{"protocol": "demo.v1", **more})))
+
+
+def test_impossible_runs_are_found_before_any_starts(tmp_path):
+    path = tiny_suite.written(
+        tmp_path, protocol="demo.v1", precisions=["fp32", "int3"], algos=[{"name": "dm", "speed": 1}]
+    )
+    with pytest.raises(UsageError, match=r"(?s)tiny.v1, digits-ipc1: precision=int3"):
+        suites.get(str(path)).cells()
+
+
+def test_a_file_is_called_as_the_suite_calls_itself(tmp_path):
+    path = tiny_suite.written(tmp_path, protocol="demo.v1").rename(tmp_path / "other.v1.yaml")
+    with pytest.raises(UsageError, match=r"it calls itself 'tiny\.v1'"):
+        suites.get(str(path))
+
+
+def test_an_unknown_name_lists_the_nearest():
+    with pytest.raises(UsageError, match=r"unknown suite 'cpu-digit.v1' \(did you mean cpu-digits.v1"):
+        suites.get("cpu-digit.v1")
+
+
+def test_a_record_of_the_same_conditions_belongs():
+    suite = suites.get("cpu-digits.v1")
+    assert suite.place_of(record()) == ("digits-ipc1", [])
+    assert suites.matching(record())[0].name == "cpu-digits.v1"
+
+
+def test_random_codes_are_the_control_themselves():
+    alone = record(config__controls=False, config__algo={"name": "random"})
+    assert suites.get("cpu-digits.v1").place_of(alone)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ({"config__protocol": "fast.v1"}, "protocol is 'fast.v1', not 'demo.v1'"),
+        ({"config__evaluators": ["convnet"]}, "evaluators is"),
+        ({"config__seed": 3}, "seed is 3, not 0"),
+        ({"config__controls": False}, "made without controls"),
+        ({"config__ipc": 10}, "ipc is 10, not 1"),
+        ({"scored_on": "validation"}, "split is 'validation', not 'test'"),
+        ({"dataset__train_size": 1000}, "dataset.train_size is 1000, not 1438, as in digits"),
+        ({"dataset__options": {"validation": 0.0, "image_size": 16}}, "dataset.image_size is 16, not None"),
+    ],
+)
+def test_one_of_other_conditions_does_not(more, fault):
+    unmet = suites.get("cpu-digits.v1").place_of(record(**more))[1]
+    assert any(fault in one for one in unmet)
+    assert suites.matching(record(**more), ["cpu-digits.v1"])[0] is None
