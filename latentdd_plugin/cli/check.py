@@ -74,7 +74,7 @@ def execute(args: argparse.Namespace) -> int:
 def asked(args: argparse.Namespace) -> RunConfig:
     """The configuration that flags and keys describe; UsageError with every fault seen in them."""
     from latentdd_plugin.cli import overrides, request
-    from latentdd_plugin.experiments.build import build_judges
+    from latentdd_plugin.experiments.build import build_evaluators
 
     if args.kind != "codec" and args.dataset is not None:
         raise UsageError(f"--dataset: an {args.kind} is tried on the digits")
@@ -83,7 +83,7 @@ def asked(args: argparse.Namespace) -> RunConfig:
     given = [overrides.key_of(word) for word in words]
     faults += [fault for key in given if (fault := _fault(args.kind, key))]
     config, _, more = request.typed(overrides.composed(words))
-    faults += [*more, *request.dataset_faults(config.dataset.name), *build_judges(config)[2]]
+    faults += [*more, *request.dataset_faults(config.dataset.name), *build_evaluators(config).faults]
     if faults:
         raise UsageError(faults)
     if config.algo.get("preset") == request.AUTO:

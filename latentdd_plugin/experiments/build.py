@@ -43,14 +43,14 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
         codec = _check_codec(config.codec)
     except UsageError as error:
         faults += error.faults
-    evaluators, protocol, more = build_judges(config)
-    faults += more
-    if faults or distiller is None or protocol is None:
+    built = build_evaluators(config)
+    faults += built.faults
+    if faults or distiller is None or built.protocol is None:
         raise UsageError(faults)
     preset = {"preset": config.algo["preset"]} if "preset" in config.algo else {}
     algo = {"name": config.algo["name"], **preset, **distiller.config()}
-    code = code_of({"codec": codec, "algo": type(distiller), **{key: type(e) for key, e in evaluators.items()}})
-    return replace(config, algo=algo, code=code), Parts(distiller, evaluators, protocol)
+    code = code_of({"codec": codec, "algo": type(distiller), **{key: type(e) for key, e in built.evaluators.items()}})
+    return replace(config, algo=algo, code=code), Parts(distiller, built.evaluators, built.protocol)
 
 
 def code_of(parts: Mapping[str, type | None]) -> dict[str, str]:
@@ -99,8 +99,17 @@ def _check_codec(spec: Mapping[str, Json]) -> type[Codec]:
     return cls
 
 
-def build_judges(config: RunConfig) -> tuple[dict[str, Evaluator], Protocol | None, list[str]]:
-    """Fresh evaluators by the name that was asked for, the protocol they follow, and what is wrong with the names."""
+@dataclass(frozen=True)
+class BuiltEvaluators:
+    """The evaluators and the protocol that a configuration names."""
+
+    evaluators: dict[str, Evaluator]  # by the requested name; unknown names are left out
+    protocol: Protocol | None  # None if its name is unknown
+    faults: list[str]  # one per unknown name; empty if everything was built
+
+
+def build_evaluators(config: RunConfig) -> BuiltEvaluators:
+    """Build the evaluators and look up the protocol that a configuration names, collecting the faults of all names."""
     evaluators: dict[str, Evaluator] = {}
     protocol, faults = None, list[str]()
     try:
@@ -112,7 +121,7 @@ def build_judges(config: RunConfig) -> tuple[dict[str, Evaluator], Protocol | No
             evaluators[name] = build_evaluator(name)
         except UsageError as error:
             faults += error.faults
-    return evaluators, protocol, faults
+    return BuiltEvaluators(evaluators, protocol, faults)
 
 
 def build_evaluator(name: str) -> Evaluator:

@@ -14,7 +14,7 @@ from latentdd_plugin.core.types import ImageData, Json, Score
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
-from latentdd_plugin.experiments.build import build_judges
+from latentdd_plugin.experiments.build import build_evaluators
 from latentdd_plugin.experiments.full_dataset import reference
 from latentdd_plugin.experiments.metrics import (
     WEIGHT,
@@ -58,9 +58,9 @@ def robustness(
     rows: dict[str, Sequence[Score]] = {"synthetic": scores}
     for name, one in trials.items():
         file = ScoreFile(kept / f"scores-{name}.json")
-        rows[name] = score(build_judges(run)[0], one, run.seed, file, progress=progress)[0]
+        rows[name] = score(build_evaluators(run).evaluators, one, run.seed, file, progress=progress)[0]
     if "lrs" in settled.metrics:
-        whole = reference(build_judges(run)[0], images, trial, run.split, run.seed, progress=progress)
+        whole = reference(build_evaluators(run).evaluators, images, trial, run.split, run.seed, progress=progress)
         rows["whole"] = [Score(**row) for row in whole["scores"]]
     return {
         "scale": "accuracies are fractions",

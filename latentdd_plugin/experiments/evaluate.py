@@ -22,7 +22,7 @@ from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.scoring import score, trial_of
-from latentdd_plugin.experiments.build import build_judges, code_of
+from latentdd_plugin.experiments.build import build_evaluators, code_of
 from latentdd_plugin.experiments.dd_ranking import metric_faults, robustness
 from latentdd_plugin.experiments.full_dataset import recovery, reference
 from latentdd_plugin.experiments.run_folder import RunFolder
@@ -128,7 +128,7 @@ def _content(work: Work, space: CodeSpace, images: ImageData, trial: Trial) -> d
 def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
     """The record's scores of the artifact and, where asked for, of the whole set."""
     run, progress = work.settled.run, work.progress
-    scores, skipped = score(build_judges(run)[0], trial, run.seed, work.folder.scores, progress=progress)
+    scores, skipped = score(build_evaluators(run).evaluators, trial, run.seed, work.folder.scores, progress=progress)
     work.clock.lap("evaluate_s")
     found: dict[str, Json] = {
         "scores": [asdict(row) for row in scores],
@@ -138,8 +138,8 @@ def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
         "metrics": None,
     }
     if work.settled.reference == "full":
-        judges = build_judges(run)[0]  # an evaluator serves one trial
-        whole = reference(judges, images, trial, run.split, run.seed, progress=progress)
+        evaluators = build_evaluators(run).evaluators
+        whole = reference(evaluators, images, trial, run.split, run.seed, progress=progress)
         found["reference"] = {**whole, "recovery": recovery(scores, [Score(**row) for row in whole["scores"]])}
         work.clock.lap("reference_s")
     if work.settled.metrics:
@@ -166,9 +166,9 @@ def _settled(
     apart = ("dataset", "split", "reference", "metrics", "networks")
     own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in apart}
     run = RunConfig(**{**own, "dataset": dataset, "split": split})
-    judges, protocol, more = build_judges(run)
-    run = replace(run, code=code_of({name: type(judge) for name, judge in judges.items()}))
-    faults = [*run.faults(), *more, *metric_faults(config.metrics, protocol)]
+    built = build_evaluators(run)
+    run = replace(run, code=code_of({name: type(each) for name, each in built.evaluators.items()}))
+    faults = [*run.faults(), *built.faults, *metric_faults(config.metrics, built.protocol)]
     if config.reference not in REFERENCES:
         faults.append(f"reference={config.reference}: choose one of {', '.join(REFERENCES)}")
     if faults:

@@ -16,7 +16,7 @@ from latentdd_plugin.core.types import MATCH_SPACES, PRECISIONS, Json
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.distillers.selection import Selection
-from latentdd_plugin.experiments.build import build_distiller, build_judges, resolve_run
+from latentdd_plugin.experiments.build import build_distiller, build_evaluators, resolve_run
 
 LEDGERS = ("bytes", "count")
 RANDOM = "random"
@@ -125,7 +125,7 @@ class Wanted:
 def _check(grid: Grid) -> None:
     """All faults that have nothing to do with a codec or an algorithm in particular."""
     base = replace(grid.base, lpc=None, ipc=grid.base.ipc or 1, precision="fp32", match="code")
-    faults = [*grid.faults(), *base.faults(), *build_judges(base)[2]]
+    faults = [*grid.faults(), *base.faults(), *build_evaluators(base).faults]
     if faults:
         raise UsageError(list(dict.fromkeys(faults)))
 

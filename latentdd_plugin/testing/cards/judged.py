@@ -61,7 +61,7 @@ def accuracies(
         trial: without images to train on: pixels, their statistics, the protocol.
         progress: show bars on stderr.
     """
-    found = {"pixels": reference(judges(config), images, trial, config.split, config.seed, progress=progress)}
+    found = {"pixels": reference(evaluators_for(config), images, trial, config.split, config.seed, progress=progress)}
     key = [images.fingerprint, dict(images.source), space.codec.identity, space.codec.upsample, config.split]
     key += [trial.protocol.to_json(), config.evaluators, config.seed, trial.numerics.to_json(), __version__]
     folder = cache_dir() / "cards" / hash_json(key)[:32]
@@ -69,7 +69,7 @@ def accuracies(
     with locked(folder):
         for name, trial_of in made.items():
             kept = ScoreFile(folder / f"{name}.json")
-            evaluators = judges(config, on_codes=name == "codes")
+            evaluators = evaluators_for(config, on_codes=name == "codes")
             scores, skipped = score(evaluators, trial_of(space, codes, trial), config.seed, kept, progress=progress)
             found[name] = {
                 "scores": [asdict(row) for row in scores],
@@ -89,7 +89,7 @@ def accuracies(
     }
 
 
-def judges(config: RunConfig, *, on_codes: bool = False) -> Mapping[str, Evaluator]:
+def evaluators_for(config: RunConfig, *, on_codes: bool = False) -> Mapping[str, Evaluator]:
     """Fresh evaluators by name, for codes if asked for."""
     found = {name: build_evaluator(name) for name in config.evaluators}
     return {n: OnCodes(e.arch) if on_codes and isinstance(e, TrainScratch) else e for n, e in found.items()}
