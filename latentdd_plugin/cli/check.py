@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "protocol": "evaluation recipe (default fast.v1)",
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
-        "out": "folder of the cards (default the registry for this package's parts, ./cards for others)",
+        "out": "folder of the cards (default: the registry for this package's codecs, ./cards for everything else)",
     }
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", metavar="X", help=text)
@@ -130,10 +130,13 @@ def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding
     from latentdd_plugin.testing.cards.codec import codec_card
 
     ours = getattr(plugins.entries(f"{args.kind}s").get(args.name), "distribution", None) == plugins.OURS
-    out = Path(args.out) if args.out else registry.default() if ours else Path("cards")
+    kept = registry.default()
+    here = kept if ours and args.kind == "codec" and kept.is_dir() else Path("cards")
+    out = Path(args.out) if args.out else here
     show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
     if args.kind == "algo":
         found = algo_card(config, findings, **show)
         return save(out / "algos" / plain(args.name), found)
     found, pictures = codec_card(config, findings, **show)
-    return save(out / codec_place(config, str(found["dataset"]["name"])), found, pictures)
+    place = out / codec_place(config, str(found["dataset"]["name"]))
+    return save(place, found, pictures, page=out.resolve() != kept.resolve())  # the leaderboard renders the registry's

@@ -17,7 +17,9 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `dd-bench leaderboard`."""
     parser.add_argument(
-        "--registry", metavar="DIR", help="folder of submissions and cards (default: the checkout's, else ./registry)"
+        "--registry",
+        metavar="DIR",
+        help="folder of submissions and cards (default: the checkout's, ./registry, or the installed codec cards)",
     )
     parser.add_argument("--out", metavar="DIR", default="site", help="folder to write (default site)")
 
@@ -33,5 +35,9 @@ def execute(args: argparse.Namespace) -> int:
     for fault in site.faults:
         sys.stderr.write("".join(f"dd-bench: not shown: {fault.file}: {reason}\n" for reason in fault.reasons))
     found = f"{count(site.submissions, 'submission')}, {count(site.cards, 'codec card')}"
+    if not args.registry and not site.submissions:
+        sys.stderr.write(
+            f"dd-bench: {folder} holds no submissions; --registry FOLDER shows those of another registry\n"
+        )
     sys.stdout.write(f"{found}\n{site.folder / 'index.html'}\n")
     return 0

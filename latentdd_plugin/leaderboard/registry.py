@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 
 def default(*, reading: bool = False) -> Path:
-    """`registry` of this package's checkout, else `./registry`; to read from, else the one that came with the package.
+    """Return the checkout's `registry`, or `./registry` if this package is installed.
 
     Args:
-        reading: whether the one inside an installed package will do.
+        reading: fall back on the registry inside the installed package, which holds codec cards and no submissions.
     """
     package = Path(__file__).parents[1]
     if (package.parent / ".git").exists():

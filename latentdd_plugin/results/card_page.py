@@ -55,21 +55,29 @@ def plain(name: str) -> str:
     return re.sub(r"[^\w.=+-]", "_", last)
 
 
-def save(place: Path, card: Mapping[str, Json], pictures: Pictures | None = None) -> list[Path]:
-    """Write `place.json`, keys sorted, `place.html` and the codec's `place.webp`; their paths.
+def save(place: Path, card: Mapping[str, Json], pictures: Pictures | None = None, *, page: bool = True) -> list[Path]:
+    """Write `place.json` with sorted keys, `place.html`, and a codec's `place.webp`; return their paths.
+
+    Args:
+        place: path of the files without their endings.
+        card: the card's content.
+        pictures: real and decoded images, for a codec's card.
+        page: write the HTML page of a codec's card too.
 
     Raises:
-        RunFailed: the system does not let us.
+        RunFailed: a file cannot be written.
     """
-    data, page, grid = (place.with_name(f"{place.name}.{ending}") for ending in ("json", "html", "webp"))
+    data, html, grid = (place.with_name(f"{place.name}.{ending}") for ending in ("json", "html", "webp"))
     write_file(data, (json.dumps(card, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
     if pictures is None:
-        write_file(page, algo_page(card).encode())
-        return [data, page]
+        write_file(html, algo_page(card).encode())
+        return [data, html]
     halves = pictures.originals, pictures.labels, pictures.decoded, pictures.classes
     write_grid(grid, *halves, per_class=SHOWN, captions=("held-out image", "decode(encode(image))"))
-    write_file(page, codec_page(card, grid.name).encode())
-    return [data, page, grid]
+    if not page:
+        return [data, grid]
+    write_file(html, codec_page(card, grid.name).encode())
+    return [data, html, grid]
 
 
 # --- codecs -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.experiments import run
 from latentdd_plugin.latent.sized_codec import build_codec
+from latentdd_plugin.leaderboard import registry
+from latentdd_plugin.leaderboard.site import build
 from latentdd_plugin.testing.cards import algo, codec
 
 BROKEN = Path(__file__).parents[1] / "testing" / "broken.py"
@@ -107,6 +109,18 @@ def test_the_card_of_a_codec(no_test_images, tmp_path, capsys):
     for text in ("dct on digits", "1×6×6", 'src="digits.webp"', "16 contracts, none broken", "reconstructions"):
         assert text in page
     assert "http" not in page.replace("http-equiv", ""), "it needs nothing else"
+
+
+@pytest.mark.parametrize("words", [[], ["--out", "registry"]])
+def test_a_card_in_the_registry_has_no_page_of_its_own(words, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(registry, "default", lambda: tmp_path / "registry")
+    (tmp_path / "registry").mkdir()
+    assert check("codec", "identity", *QUICK[:-2], *words) == 0
+    place = tmp_path / "registry" / "codecs" / "identity"
+    assert sorted(path.name for path in place.iterdir()) == ["digits.json", "digits.webp"]
+    site = build(tmp_path / "registry", tmp_path / "site")
+    assert (site.cards, site.faults) == (1, ())
+    assert "identity on digits" in (site.folder / "codecs" / "identity" / "digits.html").read_text()
 
 
 def test_with_identity_codes_are_pixels_and_nothing_is_lost(no_test_images):

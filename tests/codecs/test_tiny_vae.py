@@ -57,7 +57,7 @@ def test_it_reconstructs_held_out_test_images(shared, name, f, least):
 
 @pytest.mark.slow
 def test_it_travels_in_the_wheel(tmp_path):
-    source = BUNDLED.parents[1]
+    source = BUNDLED.parents[2]
     if not (source / "pyproject.toml").exists():
         pytest.skip("no source tree to build from")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]

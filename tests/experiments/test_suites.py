@@ -57,12 +57,6 @@ def test_what_it_runs_does_not_change_with_a_preset(name):
         assert set(presets.get(algo.get("preset"), {})) <= set(algo), algo
 
 
-def test_they_travel_in_the_wheel():
-    included = (ROOT / "pyproject.toml").read_text()
-    for name in suites.names():
-        assert f'"benchmarks/{name}.yaml" = "latentdd_plugin/_suites/{name}.yaml"' in included
-
-
 def test_every_fault_of_a_file_is_told_at_once(tmp_path):
     path = tiny_suite.written(
         tmp_path,
