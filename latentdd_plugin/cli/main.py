@@ -36,6 +36,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
+    if argv is None:  # this process is ours alone
+        sys.path[:] = [place for place in sys.path if place]  # "" is the working folder, as `python -c` adds it
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
@@ -72,8 +74,7 @@ def _dispatch(words: list[str]) -> int:
     module.add_arguments(parser)
     args = parser.parse_intermixed_args(words[1:])
     args.command_line = shlex.join(["dd-bench", *words])
-    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds texts
-        sys.path.append(here)  # so that package.module:Class of the working folder can be named
+    os.environ["PYTHONSAFEPATH"] = "1"  # for child processes: the working folder is not importable in them either
     try:
         return int(module.execute(args))
     except KeyboardInterrupt as interrupt:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import sys
 import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from latentdd_plugin.core import user_code
 from latentdd_plugin.core.entry_points import GROUPS, WEIGHTS, Entry, entries, problems
 from latentdd_plugin.core.errors import PluginError
+from latentdd_plugin.core.user_code import import_file, import_named
 
 if TYPE_CHECKING:
     from latentdd_plugin.core.types import Json
@@ -172,41 +172,12 @@ def _from_path(name: str) -> Any:
     where, _, attribute = name.rpartition(":")
     path = Path(where).expanduser()
     try:
-        if path.suffix == ".py":
-            module = _file_module(path.resolve(), path.stat().st_mtime_ns)
-        else:
-            module = importlib.import_module(where)
+        module = import_file(path) if path.suffix == ".py" else import_named(where)
         return _attribute(module, attribute)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise PluginError(f"{name!r} cannot be loaded: {_cause(error)}") from error
-
-
-@cache
-def _file_module(path: Path, _changed: int) -> ModuleType:
-    """A file as a module named by its stem, wherever it lies; a module that owns that name keeps it."""
-    name = path.stem.replace(".", "_")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    owner = sys.modules.get(name)
-    other = owner or importlib.util.find_spec(name)
-    free = other is None or getattr(other, "__file__" if owner else "origin", None) == str(path)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # last: a module beside it can be imported, and hides none
-    sys.modules[name] = module  # dataclasses and pickle look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        free = False
-        raise
-    finally:
-        if not free:
-            del sys.modules[name]
-            sys.modules.update({name: owner} if owner else {})
-    return module
 
 
 def _attribute(module: ModuleType, dotted: str) -> Any:
@@ -221,6 +192,7 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
 def _cause(error: BaseException) -> str:
     """What it was, and the line of the plug-in's code that raised it."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and "<" not in f.filename]
+    ours = (__file__, user_code.__file__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in ours and "<" not in f.filename]
     frames = [frame for frame in frames if Path(frame.filename).parent != Path(importlib.__file__).parent]
     return f"{said} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else said

@@ -67,7 +67,7 @@ def load(path: Path, elsewhere: Path | None = None) -> Claim:
     Raises:
         ArtifactError: it cannot be read, or is not of its schema, with every fault.
     """
-    if not path.is_file():
+    if path.suffix != ".json":  # a folder of that name in a registry is not a run to follow
         record = Record.load(path)
         alone = {"record": record.data, "artifact": record.data.get("artifact"), "grid": None}
         wrong = faults_of(record.data, RECORD) or contradictions(alone)

@@ -217,10 +217,19 @@ def _checked(path: Path, schema: str, wanted: Form) -> tuple[bytes, Mapping[str,
     return raw, data
 
 
+def refuse_links(path: Path) -> None:
+    """Raise ArtifactError if a submission's file, or either folder above it in the registry, is a link.
+
+    Others write the registry: a link in it may lead anywhere, so none is followed, neither to read nor to write.
+    """
+    linked = next((place for place in (path, *list(path.parents)[:2]) if place.is_symlink()), None)
+    if linked is not None:
+        raise ArtifactError(f"{'' if linked == path else f'{linked.name} '}is a link; the registry holds files")
+
+
 def _present(path: Path) -> Path:
-    """The path of an ordinary file; ArtifactError where it is missing, or a link that may lead anywhere."""
-    if path.is_symlink() or any(parent.is_symlink() for parent in list(path.parents)[:2]):
-        raise ArtifactError("is a link; the registry holds files")
+    """Return the path of an ordinary file; raise ArtifactError if it is missing or a link."""
+    refuse_links(path)
     if not path.is_file():
         raise ArtifactError("there is no such file")
     return path

@@ -47,6 +47,7 @@ def build(registry: Path, out: Path) -> Site:
     _check_out(registry, out)
     found = read(registry)
     files = dict(_files(found))
+    _refuse_outside(out, {*files, *_listed(out)})
     sums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
     _remove(out, set(_listed(out)) - set(files))
     write_file(out / SUMS, sums.encode())
@@ -150,6 +151,16 @@ def _check_out(registry: Path, out: Path) -> None:
         raise UsageError(f"--out {out}: this is a file; choose a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / SUMS).is_file():
         raise UsageError(f"--out {out}: this folder holds something else than a site ({SUMS} is missing)")
+
+
+def _refuse_outside(out: Path, names: set[str]) -> None:
+    """Raise UsageError if a folder within `out` is a link that leads elsewhere: nothing is written or removed there."""
+    root = out.resolve()
+    for folder in sorted({(out / name).parent for name in names}):
+        if not folder.resolve().is_relative_to(root):
+            raise UsageError(
+                f"--out {out}: {folder} is a link that leads out of it; remove it or choose another folder"
+            )
 
 
 def _listed(out: Path) -> Iterator[str]:

@@ -176,7 +176,15 @@ def _placeless(value: Json) -> Json:
 
 
 def _written(path: Path, content: dict[str, Json], beside: dict[str, Path]) -> list[Path]:
-    """The claim last, so that it never lacks what it names."""
+    """Write the claim last, so that it never lacks what it names.
+
+    Raises:
+        ArtifactError: the suite's folder is a link, which may lead out of the registry.
+    """
+    try:
+        registry.refuse_links(path)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
     for name, source in beside.items():
         with atomic_write(path.with_name(name)) as temporary:
             shutil.copyfile(source, temporary)

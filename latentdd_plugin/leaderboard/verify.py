@@ -35,7 +35,7 @@ def verify(path: Path, level: str = "full", given: Given | None = None, *, progr
     try:
         claim = claims.load(path, given.artifact)
     except ArtifactError as error:
-        if path.is_dir() or not path.is_file():
+        if path.suffix != ".json" or path.is_symlink() or not path.is_file():
             raise
         check, digest = Check(level, FAILED, error.faults), hashlib.sha256(path.read_bytes()).hexdigest()
         _keep(path.with_name(f"{path.stem}.verification.json"), digest, check, {})
@@ -51,7 +51,16 @@ def verify(path: Path, level: str = "full", given: Given | None = None, *, progr
 
 
 def _keep(path: Path, claim: str, check: Check, numbers: Mapping[str, Json]) -> None:
-    """Append a check to those of the same claim; those of a claim that has changed since are dropped."""
+    """Append a check to those of the same claim; those of a claim that has changed since are dropped.
+
+    Raises:
+        ArtifactError: the registry's folder is a link and may lead anywhere, or the file that is there is broken.
+    """
+    if path.name != "verification.json":  # of a submission, in a registry that others write
+        try:
+            registry.refuse_links(path)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from None
     checks: list[Json] = []
     if path.exists():
         try:

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 FILE = "outcome.json"  # beside a cell's files, while it has no record
 POLL_S = 0.1
-# The working folder comes last, so that nothing in it takes the place of an installed package.
+# `python -c` puts the working folder first on the path: nothing in it is imported by its name.
 START = (
-    "import os, sys; sys.path = [p for p in sys.path if p] + [os.getcwd()]; "
+    "import sys; sys.path = [p for p in sys.path if p]; "
     "from latentdd_plugin.experiments.compare.worker import main; sys.exit(main())"
 )
 
