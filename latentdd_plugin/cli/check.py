@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,11 +82,9 @@ def asked(args: argparse.Namespace) -> RunConfig:
     given = [overrides.key_of(word) for word in words]
     faults += [fault for key in given if (fault := _fault(args.kind, key))]
     config, _, more = request.typed(overrides.composed(words))
-    faults += [*more, *request.dataset_faults(config.dataset.name), *build_evaluators(config).faults]
+    faults += [*more, *request.dataset_faults(config.dataset.name), *build_evaluators(config.scoring).faults]
     if faults:
         raise UsageError(faults)
-    if config.algo.get("preset") == request.AUTO:
-        config = replace(config, algo={**config.algo, "preset": request.auto_preset(config.device)})
     return config
 
 

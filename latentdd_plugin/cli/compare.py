@@ -116,9 +116,6 @@ def grid_of(args: argparse.Namespace) -> Grid:
     faults += [*more, *last, *ill, *request.dataset_faults(base.dataset.name)]
     if faults:
         raise UsageError(list(dict.fromkeys(faults)))
-    for algo in algos:
-        if algo.get("preset") == request.AUTO:
-            algo["preset"] = request.auto_preset(base.device)
     axes = {"precisions": names["precision"], "matches": names["match"], "ledgers": names["ledger"]}
     return Grid(base, tuple(codecs), tuple(algos), **{key: tuple(value) for key, value in axes.items()})
 

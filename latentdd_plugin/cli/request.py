@@ -1,19 +1,18 @@
-"""A configuration tree to what a run is asked to do, with every fault of it found before any work."""
+"""Turn a configuration tree into a run request; report every fault that can be seen before any work."""
 
 from __future__ import annotations
 
 import logging
 import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.cli.overrides import split_commas
 from latentdd_plugin.core import plugins
-from latentdd_plugin.core.config import DatasetConfig, RunConfig
+from latentdd_plugin.core.annotations import annotations_of, fit_all
+from latentdd_plugin.core.config import BudgetConfig, ComputeConfig, DatasetConfig, RunConfig, ScoringConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json
 
@@ -21,29 +20,21 @@ if TYPE_CHECKING:
     from latentdd_plugin.results.record import Record
 
 log = logging.getLogger("latentdd_plugin")
-AUTO = "auto"
 
-WANTED: dict[Any, str] = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple: "a list",
-    types.NoneType: "null",
-}
+APART = ("dataset", "codec", "algo", "out", "evaluator", "controls", "precision")  # keys read one by one
 
 
 @dataclass(frozen=True)
 class Request:
     """One run to do, or one distillation to store at several precisions."""
 
-    config: RunConfig  # resolved: every hyper-parameter of its method written out
+    config: RunConfig  # resolved: every hyper-parameter of its distiller written out
     precisions: tuple[str, ...]  # at least one; the first is the configuration's
     out: Path | None
 
 
 def read(tree: Mapping[str, Json]) -> Request:
-    """The request that a configuration tree makes; UsageError with all faults."""
+    """Return the request that a configuration tree makes, or raise UsageError with all faults."""
     request, faults = inspect(tree)
     if faults or request is None:
         raise UsageError(faults)
@@ -51,62 +42,80 @@ def read(tree: Mapping[str, Json]) -> Request:
 
 
 def inspect(tree: Mapping[str, Json]) -> tuple[Request | None, list[str]]:
-    """The request, where one can be made, and every fault that can be seen without data."""
-    from latentdd_plugin.core.compute import resolve_device
-
+    """Return the request, if one can be made, and every fault that can be seen without the dataset."""
     given, precisions, faults = typed(tree)
     if len(precisions) > 1 and given.lpc is None:
         faults.append("precision: several need a fixed number of codes, give --lpc; at a byte budget use -m")
-    faults += [f for p in precisions[1:] for f in replace(given, precision=p).faults() if f.startswith("precision")]
+    faults += [
+        f for p in precisions[1:] for f in given.replace(precision=p).budget.faults() if f.startswith("precision")
+    ]
     faults += dataset_faults(given.dataset.name)
     config, more = _resolved(given)
     faults += more
     if config is None or faults:
-        return None, list(dict.fromkeys(faults))
-    if given.algo.get("preset") == AUTO:
-        device = resolve_device(config.device)
-        log.info("algo.preset=auto: %s, for device %s", config.algo["preset"], device)
+        return None, list(dict.fromkeys([*faults, *_weight_faults(given)]))
+    if given.algo.get("preset") == "auto":
+        log.info("algo.preset=auto means quick, on every device; ask for the published settings with algo.preset=paper")
     out = tree.get("out")
     return Request(config, precisions, Path(str(out)) if out is not None else None), []
 
 
 def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[str]]:
-    """What a tree says, its parts not looked up yet; the precisions it names; a fault for each ill-typed value."""
-    values, faults = _typed({k: v for k, v in tree.items() if k not in ("out", "evaluator", "controls", "precision")})
+    """Return the configuration a tree describes, the precisions it names, and a fault for each ill-typed value.
+
+    The parts are not looked up yet.
+    """
+    hints = {"match": str, "seed": int}
+    for part in (BudgetConfig, ScoringConfig, ComputeConfig):
+        hints |= annotations_of(part)
+    values, faults = fit_all(hints, {key: value for key, value in tree.items() if key not in APART})
+    dataset, more = fit_all(annotations_of(DatasetConfig), _with_lists(tree["dataset"]), "dataset.")
+    faults += more
+    if dataset.get("classes") is not None:
+        dataset["classes"] = tuple(map(str, dataset["classes"]))
     precisions, found = _several("precision", tree["precision"])
     values["evaluators"], more = _several("evaluator", tree["evaluator"])
     values["controls"], last = _controls(tree["controls"])
     values["precision"] = precisions[0] if precisions else "fp32"
-    return RunConfig(**values), precisions, faults + found + more + last
+    nodes: dict[str, Any] = {node: {**tree[node], "name": str(tree[node].get("name"))} for node in ("codec", "algo")}
+    config = RunConfig(DatasetConfig(**dataset), **nodes, **values)
+    return config, precisions, faults + found + more + last
+
+
+def _with_lists(options: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a dataset's options with one class name, or several between commas, as a list."""
+    classes = options.get("classes")
+    return {**options, **({"classes": split_commas(classes)} if isinstance(classes, str) else {})}
 
 
 def _resolved(config: RunConfig) -> tuple[RunConfig | None, list[str]]:
-    """The configuration with its method's hyper-parameters, `algo.preset=auto` by the device; and its faults."""
+    """Return the configuration with its distiller's hyper-parameters, and its faults."""
+    from latentdd_plugin.core.compute import resolve_device
     from latentdd_plugin.experiments.build import resolve_run
 
     faults: list[str] = []
-    preset = config.algo.get("preset", AUTO)
-    if preset == AUTO:
-        try:
-            preset = auto_preset(config.device)
-        except UsageError as error:
-            faults += error.faults
-            preset = "quick"
     try:
-        return resolve_run(replace(config, algo={**config.algo, "preset": preset}))[0], faults
+        resolve_device(config.device)
+    except UsageError as error:
+        faults += error.faults
+    try:
+        return resolve_run(config)[0], faults
     except UsageError as error:
         return None, [*error.faults, *faults]
 
 
-def auto_preset(device: str) -> str:
-    """What `algo.preset=auto` stands for on this device; UsageError where it is not usable."""
-    from latentdd_plugin.core.compute import resolve_device
+def _weight_faults(config: RunConfig) -> list[str]:
+    """Return what is wrong with the codec's weights; nothing if the codec itself cannot be resolved."""
+    from latentdd_plugin.experiments.build import weight_faults
 
-    return "quick" if resolve_device(device) == "cpu" else "paper"
+    try:
+        return weight_faults(config.codec)
+    except UsageError:
+        return []
 
 
 def dataset_faults(name: str) -> list[str]:
-    """A misspelt entry. Any other word may be a path or a hub id, which only loading can tell."""
+    """Return a fault for a misspelt entry. Any other word may be a path or a hub id, which only loading can tell."""
     known = plugins.entries("datasets")
     hint = plugins.near(name, known)
     if name in known or not hint or not re.fullmatch(r"[\w-]+", name) or Path(name).exists():
@@ -114,61 +123,30 @@ def dataset_faults(name: str) -> list[str]:
     return [f"unknown dataset {name!r}{hint}; there are: {', '.join(known)}, any folder, any Hugging Face id"]
 
 
+def shadow_note(name: str) -> str | None:
+    """Return one line if a dataset's name is that of an installed dataset and of a local folder too."""
+    if name not in plugins.entries("datasets") or not Path(name).exists():
+        return None
+    return f"dataset {name}: the installed dataset of this name is used; for the folder here give --dataset ./{name}"
+
+
 def _several(key: str, value: Json) -> tuple[tuple[str, ...], list[str]]:
     values = split_commas(value) if isinstance(value, str) else value
     if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
-        return (), [f"{key}={value}: a name or a list of names is wanted, as [a,b]"]
+        return (), [f"{key}={value}: must be a name or a list of names, as [a,b]"]
     return tuple(dict.fromkeys(values)), [] if values else [f"{key}: name at least one"]
 
 
 def _controls(value: Json) -> tuple[bool, list[str]]:
     choices = {"default": True, "none": False, True: True, False: False, None: False}
-    if value in choices:
+    try:
         return choices[value], []
-    return True, [f"controls={value}: choose one of default, none"]
-
-
-def _typed(tree: Mapping[str, Json]) -> tuple[dict[str, Any], list[str]]:
-    """The well-typed values of a tree for RunConfig, and a fault for each other one."""
-    values, faults = _fields(RunConfig, "", {k: v for k, v in tree.items() if k not in ("dataset", "codec", "algo")})
-    dataset, more = _fields(DatasetConfig, "dataset.", tree["dataset"])
-    values["dataset"] = DatasetConfig(**dataset)
-    faults += more
-    for node in ("codec", "algo"):
-        values[node] = {**tree[node], "name": str(tree[node].get("name"))}
-    return values, faults
-
-
-def _fields(cls: type, prefix: str, tree: Mapping[str, Json]) -> tuple[dict[str, Any], list[str]]:
-    hints = typing.get_type_hints(cls)
-    values, faults = {}, []
-    for key, value in tree.items():
-        kinds = [typing.get_origin(k) or k for k in _alternatives(hints[key])]
-        try:
-            values[key] = _fitted(value, kinds)
-        except ValueError:
-            faults.append(f"{prefix}{key}={value!r}: {' or '.join(WANTED[k] for k in kinds)} is wanted")
-    return values, faults
-
-
-def _alternatives(hint: Any) -> Sequence[Any]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-
-
-def _fitted(value: Json, kinds: Sequence[Any]) -> Any:
-    if type(value) in kinds:
-        return value
-    if tuple in kinds and isinstance(value, (list, str)):
-        return tuple(str(v) for v in (split_commas(value) if isinstance(value, str) else value))
-    if float in kinds and type(value) is int:
-        return float(value)
-    if str in kinds and type(value) in (int, float):  # a name made of digits
-        return str(value)
-    raise ValueError
+    except (KeyError, TypeError):
+        return True, [f"controls={value}: choose one of default, none"]
 
 
 def perform(wanted: Request, *, progress: bool, command: str | None, limit_s: float | None) -> list[Record]:
-    """Run what was asked for: one record, or one for each precision."""
+    """Run a request; return one record, or one for each precision."""
     from latentdd_plugin.experiments.run import run, run_precisions
 
     config, precisions = wanted.config, wanted.precisions

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, canonical_json
 
 # The names under which codecs were published before they had an id. Their fingerprints are taken over these for ever:
@@ -67,6 +68,35 @@ class Codec(torch.nn.Module, ABC):
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (N, c, h, w) to images (N, C, H, W), differentiable in the codes, not clamped."""
+
+    @classmethod
+    def option_faults(cls, options: Mapping[str, Json]) -> list[str]:
+        """Return what is wrong with these constructor arguments, as far as it can be seen without images and weights.
+
+        Called before a dataset is read. Default: try the constructor, unless the codec is `costly`.
+        """
+        parameters = inspect.signature(cls).parameters
+        wants_shape = "image_shape" in parameters
+        if cls.costly or (wants_shape and parameters["image_shape"].default is inspect.Parameter.empty):
+            return []
+        try:
+            with torch.random.fork_rng(devices=[]):
+                cls(**options)
+        except UsageError as error:
+            return list(error.faults)
+        except (TypeError, ValueError) as error:
+            return [] if wants_shape else [f"codec {cls.__name__}: {error}"]
+        except Exception:  # a fault of the codec rather than of its options: reported when it is built
+            return []
+        return []
+
+    @classmethod
+    def weight_faults(cls, options: Mapping[str, Json]) -> list[str]:
+        """Return why the weights that these constructor arguments name cannot be had. Default: there are none to miss.
+
+        Called before a dataset is read; must not load the weights.
+        """
+        return []
 
     def fit(self, batches: Batches) -> None:
         """Learn from the training images, once, before `encode`. Default: nothing to learn."""

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import inspect
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,13 +22,14 @@ from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.hub import reachable
 from latentdd_plugin.core.plugins import Preset
 from latentdd_plugin.core.types import Json, hash_json
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = "diffusion_pytorch_model.safetensors.index.json"
-HUB_TIMEOUT = 4.0  # seconds until the hub counts as unreachable
 PROBED_SIDES = (64, 128, 256, 512)  # pixels; the first one that the encoder takes is used
+NO_WEIGHTS = "diffusers: give codec.path=FOLDER (local weights) or codec.repo=OWNER/NAME (hub id)"
 TINY_BLOCKS = (1, 2)  # of an autoencoder of our own: residual blocks at twice the code's size, and at the code's
 NO_ARCHITECTURE = frozenset({"sample_size", "force_upcast"})  # settings of a model that do not change what it computes
 
@@ -90,7 +90,7 @@ class Diffusers(Codec):
             commit = [folder, *folder.parents][len(Path(subfolder or "").parts)].name
             self.source = {"repo": repo, "revision": revision or "main", "commit": commit, "subfolder": subfolder}
         else:
-            raise UsageError("diffusers: give codec.path=FOLDER (local weights) or codec.repo=OWNER/NAME (hub id)")
+            raise UsageError(NO_WEIGHTS)
         self.trained_on = _trained_on(folder) if trained_on is None else tuple(trained_on)
         self.model = _load(folder)
         self.weights_sha256: str = _sha256(folder)
@@ -105,6 +105,25 @@ class Diffusers(Codec):
         self.spatial = not self._draws  # its noise is not flipped with the code
         self.channels, self.multiple = self._probe()
         self.train(False)
+
+    @classmethod
+    def option_faults(cls, options: Mapping[str, Json]) -> list[str]:
+        """Return a fault if neither a folder nor a hub id is named."""
+        return [] if options.get("path") is not None or options.get("repo") is not None else [NO_WEIGHTS]
+
+    @classmethod
+    def weight_faults(cls, options: Mapping[str, Json]) -> list[str]:
+        """Return why the folder or the hub's repository cannot give the weights; loads and downloads nothing."""
+        path, repo, subfolder = (options.get(key) for key in ("path", "repo", "subfolder"))
+        if path is not None:
+            try:
+                _check_folder(_local_folder(Path(str(path)), subfolder))
+            except UsageError as error:
+                return list(error.faults)
+        elif repo is not None and _cached_folder(str(repo), options.get("revision"), subfolder) is None:
+            fault = _unreachable(str(repo), options.get("revision"), subfolder)
+            return [fault] if fault is not None else []
+        return []
 
     def train(self, mode: bool = True) -> Diffusers:
         """Always evaluation mode: the weights are frozen and some encoders add noise while training."""
@@ -208,9 +227,7 @@ def _load(folder: Path) -> Any:
     kind = getattr(diffusers, str(name), None)
     if kind is None or not str(getattr(kind, "__module__", "")).startswith("diffusers.models.autoencoders"):
         raise UsageError(f"diffusers: {folder} holds a {name}, which is no autoencoder class of diffusers here")
-    if not _weight_files(folder):
-        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise UsageError(f"diffusers: {folder} has no {WEIGHTS} (found {found}; pickled .bin files are never read)")
+    _check_folder(folder)
     logging = diffusers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what it would remark on is refused below, or is a key of another version
@@ -226,6 +243,14 @@ def _load(folder: Path) -> Any:
     if faults:
         raise UsageError(f"diffusers: the weights in {folder} do not fit {name}: {'; '.join(faults)}")
     return model.float().requires_grad_(False)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UsageError if a model folder's configuration cannot be read or its weights are missing."""
+    _read_config(folder)
+    if not _weight_files(folder):
+        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+        raise UsageError(f"diffusers: {folder} has no {WEIGHTS} (found {found}; pickled .bin files are never read)")
 
 
 KINDS = ("tiny", "kl")
@@ -323,53 +348,67 @@ def _local_folder(path: Path, subfolder: str | None) -> Path:
     raise UsageError(f"diffusers: codec.path={path} is no diffusers model folder: there is no {tried}")
 
 
+def _inner(subfolder: str | None) -> str:
+    return f"{subfolder}/" if subfolder else ""
+
+
+def _wanted(subfolder: str | None) -> list[str]:
+    """Return the patterns of the files that a model folder needs."""
+    files = ("config.json", WEIGHTS, SHARDS, WEIGHTS.replace(".", "-?????-of-?????."))
+    return [_inner(subfolder) + name for name in files]
+
+
+def _cached_folder(repo: str, revision: str | None, subfolder: str | None) -> Path | None:
+    """Return the weights in the hub's cache, or None if they are not there."""
+    from huggingface_hub import snapshot_download
+
+    with contextlib.suppress(OSError, ValueError):  # not there, or not all of it
+        cached = snapshot_download(repo, revision=revision, allow_patterns=_wanted(subfolder), local_files_only=True)
+        folder = Path(cached) / _inner(subfolder)
+        if (folder / "config.json").is_file() and _weight_files(folder):
+            return folder
+    return None
+
+
+def _advice(repo: str, subfolder: str | None) -> str:
+    return (
+        f"Where there is network, `hf download {repo} --include '{_inner(subfolder)}*'` fetches it; then name the "
+        "folder that holds config.json: codec.path=FOLDER"
+    )
+
+
+def _unreachable(repo: str, revision: str | None, subfolder: str | None) -> str | None:
+    """Return why weights that are not in the cache cannot be fetched; None if the hub answers."""
+    from huggingface_hub import constants
+
+    if reachable(constants.ENDPOINT):
+        return None
+    gate = " Its licence must be accepted on its page, with an account, first." if repo in GATED else ""
+    return (
+        f"diffusers: the weights of {repo} (revision {revision or 'main'}) are not on this machine and "
+        f"{constants.ENDPOINT} does not answer. {_advice(repo, subfolder)}.{gate}"
+    )
+
+
 def _hub_folder(repo: str, revision: str | None, subfolder: str | None) -> Path:
-    """The weights in the hub's cache, downloaded if need be; UsageError within seconds where there is no hub."""
+    """Return the weights in the hub's cache, downloaded if need be; UsageError within seconds if there is no hub."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
-    inner = f"{subfolder}/" if subfolder else ""
-    wanted = [inner + n for n in ("config.json", WEIGHTS, SHARDS, WEIGHTS.replace(".", "-?????-of-?????."))]
-    advice = (
-        f"Where there is network, `hf download {repo} --include '{inner}*'` fetches it; then name the folder that "
-        f"holds config.json: codec.path=FOLDER"
-    )
-    with contextlib.suppress(OSError, ValueError):
-        cached = snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=True)
-        folder = Path(cached) / inner
-        if (folder / "config.json").is_file() and _weight_files(folder):
-            return folder
-    name = f"diffusers: the weights of {repo} (revision {revision or 'main'})"
-    if not _hub_answers(constants.ENDPOINT):
-        gate = " Its licence must be accepted on its page, with an account, first." if repo in GATED else ""
-        raise UsageError(f"{name} are not on this machine and {constants.ENDPOINT} does not answer. {advice}.{gate}")
+    cached = _cached_folder(repo, revision, subfolder)
+    if cached is not None:
+        return cached
+    if (fault := _unreachable(repo, revision, subfolder)) is not None:
+        raise UsageError(fault)
+    name, advice = f"diffusers: the weights of {repo} (revision {revision or 'main'})", _advice(repo, subfolder)
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted)) / inner
+        downloaded = snapshot_download(repo, revision=revision, allow_patterns=_wanted(subfolder))
     except GatedRepoError as error:
         page = f"{constants.ENDPOINT}/{repo}"
         raise UsageError(f"{name} are gated: accept the licence on {page}, then `hf auth login`. {advice}") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{name} cannot be downloaded: {_first_line(error)}. {advice}") from error
-
-
-def _hub_answers(endpoint: str) -> bool:
-    """Whether the hub can be reached, known after `HUB_TIMEOUT` seconds even where a name look-up hangs."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
-
-    answered = threading.Event()
-
-    def ask() -> None:
-        with contextlib.suppress(Exception):
-            get_session().head(endpoint, timeout=HUB_TIMEOUT)
-            answered.set()
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(HUB_TIMEOUT)
-    return answered.is_set()
+    return Path(downloaded) / _inner(subfolder)
 
 
 GATED = frozenset({"stabilityai/stable-diffusion-3-medium-diffusers", "black-forest-labs/FLUX.1-dev"})

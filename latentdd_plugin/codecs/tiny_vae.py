@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from latentdd_plugin.codecs.diffusers import Diffusers
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import Json
 
 BUNDLED = Path(__file__).parent / "weights"
 FACTORS = (4, 8)
@@ -29,10 +31,23 @@ class TinyVAE(Diffusers):
     locations: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, f: int = 4) -> None:
-        if f not in FACTORS:
-            raise UsageError(
-                f"tiny-vae: codec.f={f}: there are weights for {' and '.join(map(str, FACTORS))}; "
-                f"`dd-bench codec train --f {f}` makes others"
-            )
+        if faults := self.option_faults({"f": f}):
+            raise UsageError(faults)
         super().__init__(path=str(BUNDLED / f"tiny-vae-f{f}"))
         self.f = f
+
+    @classmethod
+    def option_faults(cls, options: Mapping[str, Json]) -> list[str]:
+        """Return a fault if there are no weights for this f."""
+        f = options.get("f", 4)
+        if f in FACTORS:
+            return []
+        return [
+            f"tiny-vae: codec.f={f}: there are weights for {' and '.join(map(str, FACTORS))}; "
+            f"`dd-bench codec train --f {f}` makes others"
+        ]
+
+    @classmethod
+    def weight_faults(cls, options: Mapping[str, Json]) -> list[str]:
+        """Return nothing: the weights come with the package."""
+        return []

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.config import ComputeConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json
 
@@ -93,8 +93,8 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not given back
 
 
-def resolve_numerics(config: RunConfig) -> Numerics:
-    """The numerics of a run on this machine. Sets torch's thread count and how the C library keeps memory."""
+def resolve_numerics(config: ComputeConfig) -> Numerics:
+    """Return the numerics on this machine. Sets torch's thread count and how the C library keeps memory."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = resolve_device(config.device)

@@ -1,219 +1,345 @@
-"""The configuration of a run, of its parts, and of an evaluation."""
+"""Configuration of a run and of an evaluation, made of parts that are useful alone.
+
+A configuration has one flat JSON layout, which is stored in `config.yaml` and `result.json` and hashed. `RunConfig`
+takes the same flat names as keywords: `RunConfig(codec="dct", algo="dm", ipc=1, precision="int8", device="cpu")`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import MATCH_SPACES, PRECISIONS, Json, hash_json
+from latentdd_plugin.core.parts import (
+    BudgetConfig,
+    ComputeConfig,
+    DatasetConfig,
+    PartSpec,
+    ScoringConfig,
+    dataset_config,
+    names,
+    not_among,
+)
+from latentdd_plugin.core.types import MATCH_SPACES, Json, hash_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    "REFERENCES",
+    "BudgetConfig",
+    "ComputeConfig",
+    "DatasetConfig",
+    "EvaluationConfig",
+    "PartSpec",
+    "ResolvedEvaluation",
+    "RunConfig",
+    "ScoringConfig",
+]
+
+Part = TypeVar("Part")
+DISTILLER = PartSpec("dm", {"preset": "quick"})
 
 
-@dataclass(frozen=True)
-class DatasetConfig:
-    """Which data set, and which part of it.
+class FlatOptions(TypedDict, total=False):
+    """Options of `BudgetConfig`, `ScoringConfig` and `ComputeConfig` as `RunConfig` takes them, and two synonyms."""
 
-    Attributes:
-        name: a `dd_bench.datasets` entry, a local folder or file, or a Hugging Face id.
-        subset: the Hugging Face configuration name of a data set that has several.
-        revision: hub revision (commit, tag or branch); None means `main`.
-        image_size: side in pixels every image is resized to (antialiased bicubic, squashed); None keeps the size.
-        image_column, label_column: None finds the only Image / ClassLabel column.
-        classes: keep only these class names (or label numbers), in this order; None keeps all.
-        per_class: at most so many training images a class (the first drawn with seed 0); None keeps all.
-        flip: whether a horizontal flip keeps the label; None asks the data set's entry, else True.
-        validation: stratified fraction (seed 0) removed from the training split, for tuning.
-    """
-
-    name: str = "digits"
-    subset: str | None = None
-    revision: str | None = None
-    image_size: int | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    classes: tuple[str, ...] | None = None
-    per_class: int | None = None
-    flip: bool | None = None
-    validation: float = 0.0
+    ipc: int | None
+    lpc: int | None
+    precision: str
+    evaluators: Sequence[str] | str
+    protocol: str
+    split: str
+    device: str
+    amp: str
+    compile: str
+    threads: int | None
+    distiller: str | Mapping[str, Json]  # algo
+    baselines: bool  # controls
 
 
-def _named(value: str | Mapping[str, Json]) -> dict[str, Json]:
-    return {"name": value} if isinstance(value, str) else dict(value)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RunConfig:
     """Everything that decides a run's numbers. Two equal configurations give the same artifact on one platform.
 
     Attributes:
-        dataset, codec, algo: a name, or a mapping with `name` and the part's own options.
+        dataset: the dataset, a name or its options.
+        codec, algo: codec and distiller: a name, or a mapping with `name` and options. `algo.preset` is `quick` unless
+            `paper` is asked for, on every device.
         match: the space the matching networks look at, `code` or `pixel`.
-        ipc: budget in images a class, `ipc * C*H*W * 4` bytes each class. Exclusive with `lpc`.
-        lpc: budget as a number of codes a class, at any precision.
-        precision: how a code is stored, one of `fp32 fp16 int8 int4 int2`.
-        evaluators: evaluator names or timm architectures.
-        protocol: name of the evaluation recipe.
-        controls: run `random-codes` and `random-pixels` at the same bytes beside the method.
-        split: the held-out images that score: `test`, or `validation` (needs `dataset.validation`).
+        budget: bytes or codes per class, and precision.
+        scoring: evaluators, protocol and split.
+        controls: run the baselines `random-codes` and `random-pixels` at the same bytes beside the distiller.
         seed: the only source of randomness.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        amp: mixed precision, `auto`, `bf16` or `off`.
-        compile: `auto`, `on` or `off`.
-        threads: CPU threads; None keeps torch's choice.
+        compute: device, mixed precision, compilation, threads.
         code: sha256 of the code of each plug-in that is not this package's, by part. Filled in when the configuration
             is resolved, so that a run made with other code is another run.
+
+    Options of `budget`, `scoring` and `compute` can be given, and read, by their own names: `ipc`, `lpc`, `precision`,
+    `evaluators`, `protocol`, `split`, `device`, `amp`, `compile`, `threads`. They win over the part they belong to.
     """
 
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    codec: Mapping[str, Json] = field(default_factory=lambda: {"name": "dct"})
-    algo: Mapping[str, Json] = field(default_factory=lambda: {"name": "dm", "preset": "quick"})
-    match: str = "code"
-    ipc: int | None = None
-    lpc: int | None = None
-    precision: str = "fp32"
-    evaluators: tuple[str, ...] = ("convnet",)
-    protocol: str = "fast.v1"
-    controls: bool = True
-    split: str = "test"
-    seed: int = 0
-    device: str = "auto"
-    amp: str = "auto"
-    compile: str = "auto"
-    threads: int | None = None
-    code: Mapping[str, str] = field(default_factory=dict)
+    dataset: DatasetConfig
+    codec: PartSpec
+    algo: PartSpec
+    match: str
+    budget: BudgetConfig
+    scoring: ScoringConfig
+    controls: bool
+    seed: int
+    compute: ComputeConfig
+    code: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        dataset = self.dataset
-        if isinstance(dataset, str):
-            dataset = DatasetConfig(name=dataset)
-        elif isinstance(dataset, Mapping):
-            dataset = DatasetConfig(**dataset)
-        fixed: dict[str, Json] = {
-            "dataset": dataset,
-            "codec": _named(self.codec),
-            "algo": _named(self.algo),
-            "evaluators": (self.evaluators,) if isinstance(self.evaluators, str) else tuple(self.evaluators),
+    def __init__(
+        self,
+        dataset: DatasetConfig | str | Mapping[str, Json] = DatasetConfig(),  # noqa: B008 - frozen
+        codec: str | Mapping[str, Json] = "dct",
+        algo: str | Mapping[str, Json] = DISTILLER,
+        *,
+        match: str = "code",
+        budget: BudgetConfig | None = None,
+        scoring: ScoringConfig | None = None,
+        controls: bool = True,
+        seed: int = 0,
+        compute: ComputeConfig | None = None,
+        code: Mapping[str, str] | None = None,
+        **options: Unpack[FlatOptions],
+    ) -> None:
+        given: dict[str, Any] = dict(options)
+        values: dict[str, Any] = {
+            "dataset": dataset_config(dataset),
+            "codec": PartSpec.of(codec),
+            "algo": PartSpec.of(given.pop("distiller", algo)),
+            "match": match,
+            "budget": _part(BudgetConfig, budget, given),
+            "scoring": _part(ScoringConfig, scoring, given),
+            "controls": given.pop("baselines", controls),
+            "seed": seed,
+            "compute": _part(ComputeConfig, compute, given),
+            "code": dict(code or {}),
         }
-        if self.ipc is None and self.lpc is None:
-            fixed["ipc"] = 1
-        for key, value in fixed.items():
+        if given:
+            raise TypeError(f"RunConfig() got an unexpected keyword argument {next(iter(given))!r}")
+        for key, value in values.items():
             object.__setattr__(self, key, value)
 
+    def replace(self, **changes: Any) -> RunConfig:
+        """Return this configuration with other values; options of the parts can be given by their own names."""
+        return replace(self, **changes)
+
     def faults(self) -> list[str]:
-        """Every fault that can be seen without loading anything; empty when there is none."""
-        found = []
-        if self.ipc is not None and self.lpc is not None:
-            found.append(f"budget: give ipc or lpc, not both (ipc={self.ipc}, lpc={self.lpc})")
-        for key in ("ipc", "lpc", "threads"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                found.append(f"{key}={value}: must be at least 1")
-        allowed = {
-            "precision": tuple(PRECISIONS),
-            "match": MATCH_SPACES,
-            "split": ("test", "validation"),
-            "amp": ("auto", "bf16", "off"),
-            "compile": ("auto", "on", "off"),
-        }
-        for key, values in allowed.items():
-            if getattr(self, key) not in values:
-                found.append(f"{key}={getattr(self, key)}: choose one of {', '.join(values)}")
-        if not 0.0 <= self.dataset.validation < 1.0:
-            found.append(f"dataset.validation={self.dataset.validation}: a fraction in [0, 1)")
-        if self.split == "validation" and self.dataset.validation == 0.0:
-            found.append("split=validation: set dataset.validation to the fraction to hold out, for example 0.1")
-        if self.dataset.image_size is not None and self.dataset.image_size < 1:
-            found.append(f"dataset.image_size={self.dataset.image_size}: must be at least 1")
-        if self.dataset.per_class is not None and self.dataset.per_class < 1:
-            found.append(f"dataset.per_class={self.dataset.per_class}: must be at least 1")
-        if not self.evaluators:
-            found.append("evaluator: name at least one, for example convnet")
-        return found
+        """Return every fault that can be seen without loading anything."""
+        found = [
+            *self.dataset.faults(),
+            *self.budget.faults(),
+            *self.scoring.faults(),
+            *self.compute.faults(),
+            *not_among("match", self.match, MATCH_SPACES),
+        ]
+        if type(self.seed) is not int:
+            found.append(f"seed={self.seed!r}: must be a whole number")
+        return found + _unset_split(self.dataset, self.scoring)
 
     def check(self) -> RunConfig:
-        """This configuration, or UsageError with all its faults."""
+        """Return this configuration, or raise UsageError with all its faults."""
         found = self.faults()
         if found:
             raise UsageError(found)
         return self
 
     def to_json(self) -> dict[str, Json]:
-        """The configuration as plain JSON; `from_json` gives an equal one back."""
-        value: dict[str, Json] = json.loads(json.dumps(asdict(self)))
-        if not self.code:
-            del value["code"]
-        return value
+        """Return the configuration as plain JSON, in the flat published layout; `from_json` gives an equal one back."""
+        value = {
+            "dataset": asdict(self.dataset),
+            "codec": dict(self.codec),
+            "algo": dict(self.algo),
+            "match": self.match,
+            **asdict(self.budget),
+            "evaluators": self.evaluators,
+            "protocol": self.protocol,
+            "controls": self.controls,
+            "split": self.split,
+            "seed": self.seed,
+            **asdict(self.compute),
+            **({"code": dict(self.code)} if self.code else {}),
+        }
+        plain: dict[str, Json] = json.loads(json.dumps(value))
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> RunConfig:
-        """The configuration a `to_json` value describes."""
-        known = dict(value)
-        dataset = dict(known.get("dataset", {}))
-        if dataset.get("classes") is not None:
-            dataset["classes"] = tuple(str(c) for c in dataset["classes"])
-        known["dataset"] = DatasetConfig(**dataset)
-        known["evaluators"] = tuple(known.get("evaluators", ("convnet",)))
-        return cls(**known)
+        """Return the configuration that a `to_json` value describes."""
+        return cls(**value)
 
     @property
     def hash8(self) -> str:
         """Eight hex digits that name this configuration."""
         return hash_json(self.to_json())[:8]
 
+    @property
+    def ipc(self) -> int | None:
+        """`budget.ipc`."""
+        return self.budget.ipc
+
+    @property
+    def lpc(self) -> int | None:
+        """`budget.lpc`."""
+        return self.budget.lpc
+
+    @property
+    def precision(self) -> str:
+        """`budget.precision`."""
+        return self.budget.precision
+
+    @property
+    def evaluators(self) -> tuple[str, ...]:
+        """`scoring.evaluators`."""
+        return self.scoring.evaluators
+
+    @property
+    def protocol(self) -> str:
+        """`scoring.protocol`."""
+        return self.scoring.protocol
+
+    @property
+    def split(self) -> str:
+        """`scoring.split`."""
+        return self.scoring.split
+
+    @property
+    def device(self) -> str:
+        """`compute.device`."""
+        return self.compute.device
+
+    @property
+    def amp(self) -> str:
+        """`compute.amp`."""
+        return self.compute.amp
+
+    @property
+    def compile(self) -> str:
+        """`compute.compile`."""
+        return self.compute.compile
+
+    @property
+    def threads(self) -> int | None:
+        """`compute.threads`."""
+        return self.compute.threads
+
+
+def _unset_split(dataset: DatasetConfig, scoring: ScoringConfig) -> list[str]:
+    if scoring.split != "validation" or dataset.validation != 0.0:
+        return []
+    return ["split=validation: set dataset.validation to the fraction to hold out, for example 0.1"]
+
+
+def _part(kind: type[Part], given: Part | None, options: dict[str, Any]) -> Part:
+    """Return the part with the flat options that belong to it, which are taken out of `options`."""
+    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    own = {key: options.pop(key) for key in list(options) if key in names}
+    return kind(**own) if given is None else replace(given, **own)  # type: ignore[type-var]
+
 
 REFERENCES = ("none", "full")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class EvaluationConfig:
-    """How an artifact shall be scored.
+    """A request to score an artifact.
 
     Attributes:
-        dataset: what the caller says of the data set: a name, or any options of DatasetConfig. What is left out comes
-            from the configuration of the run that the artifact lies in, where there is one. Without a name the
-            artifact's own is taken, if it is that of an installed data set.
+        dataset: a name, or any options of DatasetConfig. What is left out comes from the configuration of the run that
+            the artifact lies in, if there is one. Without a name the artifact's own is taken, if it is that of an
+            installed dataset.
         evaluators: evaluator names or timm architectures.
         protocol: name of the evaluation recipe.
-        split: `test` or `validation`. None takes the run's own; `validation` where the caller sets its fraction.
-        metrics: of `lrs` and `ars`, DD-Ranking's scores; their parts are measured under the same protocol.
+        split: `test` or `validation`. None takes the run's own, or `validation` if `dataset` sets its fraction.
         reference: `full` also trains on the whole real training set under the same protocol.
+        metrics: of `lrs` and `ars`, DD-Ranking's scores; their parts are measured under the same protocol.
         seed: networks are trained under 1000 * seed + 0, 1, …
-        networks: at least so many of them an evaluator; None leaves it to the protocol.
-        device, amp, compile, threads: as for a run.
+        networks: at least so many of them per evaluator; None leaves it to the protocol.
+        compute: as for a run; `device`, `amp`, `compile` and `threads` can be given by their own names.
     """
 
-    dataset: Mapping[str, Json] | str = field(default_factory=dict)
-    evaluators: tuple[str, ...] = ("convnet",)
-    protocol: str = "fast.v1"
-    split: str | None = None
-    reference: str = "none"
-    metrics: tuple[str, ...] = ()
-    seed: int = 0
-    networks: int | None = None
-    device: str = "auto"
-    amp: str = "auto"
-    compile: str = "auto"
-    threads: int | None = None
+    dataset: Mapping[str, Json] | str
+    evaluators: tuple[str, ...]
+    protocol: str
+    split: str | None
+    reference: str
+    metrics: tuple[str, ...]
+    seed: int
+    networks: int | None
+    compute: ComputeConfig
+
+    def __init__(
+        self,
+        dataset: Mapping[str, Json] | str | DatasetConfig | None = None,
+        *,
+        evaluators: Sequence[str] | str = ("convnet",),
+        protocol: str = "fast.v1",
+        split: str | None = None,
+        reference: str = "none",
+        metrics: Sequence[str] | str = (),
+        seed: int = 0,
+        networks: int | None = None,
+        compute: ComputeConfig | None = None,
+        **options: Any,
+    ) -> None:
+        values: dict[str, Any] = {
+            "dataset": asdict(dataset) if isinstance(dataset, DatasetConfig) else dataset or {},
+            "evaluators": names(evaluators),
+            "protocol": protocol,
+            "split": split,
+            "reference": reference,
+            "metrics": names(metrics),
+            "seed": seed,
+            "networks": networks,
+            "compute": _part(ComputeConfig, compute, options),
+        }
+        if options:
+            raise TypeError(f"EvaluationConfig() got an unexpected keyword argument {next(iter(options))!r}")
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolvedEvaluation:
     """An evaluation with nothing left open: what its folder belongs to."""
 
     content: str  # the artifact's content_sha256
-    run: RunConfig  # data set, evaluators, protocol, split, seed, device and arithmetic
-    reference: str
+    dataset: DatasetConfig
+    scoring: ScoringConfig
+    compute: ComputeConfig
+    seed: int = 0
+    reference: str = "none"
     metrics: tuple[str, ...] = ()
     networks: int | None = None
-    code: Mapping[str, str] = field(default_factory=dict)  # of a codec that is not this package's
+    code: Mapping[str, str] = field(default_factory=dict)  # of each plug-in that is not this package's, by part
+
+    def faults(self) -> list[str]:
+        """Return every fault that can be seen without loading anything."""
+        return [
+            *self.dataset.faults(),
+            *self.scoring.faults(),
+            *self.compute.faults(),
+            *_unset_split(self.dataset, self.scoring),
+            *not_among("reference", self.reference, REFERENCES),
+        ]
 
     def to_json(self) -> dict[str, Json]:
-        """Everything that decides the scores."""
-        kept = {f.name for f in fields(EvaluationConfig)}
-        known = {key: value for key, value in self.run.to_json().items() if key in kept}
-        asked: dict[str, Json] = {"metrics": list(self.metrics)} if self.metrics else {}
-        asked |= {"networks": self.networks} if self.networks else {}
-        code = {**self.run.code, **self.code}
-        asked |= {"code": code} if code else {}
-        return {**known, "artifact": self.content, "reference": self.reference, **asked}
+        """Return everything that decides the scores, in the flat published layout."""
+        value: dict[str, Json] = {
+            "dataset": asdict(self.dataset),
+            **asdict(self.scoring),
+            "seed": self.seed,
+            **asdict(self.compute),
+            **({"metrics": self.metrics} if self.metrics else {}),
+            **({"networks": self.networks} if self.networks else {}),
+            **({"code": dict(self.code)} if self.code else {}),
+            "artifact": self.content,
+            "reference": self.reference,
+        }
+        plain: dict[str, Json] = json.loads(json.dumps(value))
+        return plain

@@ -10,7 +10,8 @@ from torch import nn
 
 from latentdd_plugin.core.types import Json, Shape
 from latentdd_plugin.evaluators.base import Unsuitable
-from latentdd_plugin.nn.convnet import convnet_depth, register_with_timm
+from latentdd_plugin.evaluators.timm_names import timm_names
+from latentdd_plugin.nn.convnet import MAX_DEPTH, convnet_depth, register_with_timm
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "xcit")
 WINDOWED = ("swin", "maxvit", "coatnet")
@@ -21,12 +22,14 @@ def timm_name(arch: str, shape: Shape) -> str:
     return f"convnet_d{convnet_depth(*shape[1:])}" if arch == "convnet" else arch
 
 
-def is_known(arch: str) -> bool:
-    """Whether timm, or this package, has an architecture of this name."""
-    from timm.models import is_model
+def known_names() -> frozenset[str]:
+    """Return the names of all architectures, timm's and this package's, without importing timm."""
+    return timm_names() | {f"convnet_d{depth}" for depth in range(1, MAX_DEPTH + 1)}
 
-    register_with_timm()
-    return arch == "convnet" or bool(is_model(arch))
+
+def is_known(arch: str) -> bool:
+    """Return whether timm or this package has an architecture of this name; a pretrained tag may follow a dot."""
+    return arch == "convnet" or arch.partition(".")[0] in known_names()
 
 
 def _divisor(side: int, at_most: int) -> int:

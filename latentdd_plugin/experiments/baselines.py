@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.types import PRECISIONS, Json, Shape
 
@@ -16,7 +14,7 @@ def control_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape)
     `random-codes` is the draw that the method started from, not optimised. `random-pixels` are real images at the same
     bytes and precision, with their fp32 row beside them.
     """
-    plain = replace(config, algo={"name": "random"}, controls=False, match="code")
+    plain = config.replace(algo={"name": "random"}, controls=False, match="code")
     is_random, is_identity = config.algo["name"] == "random", config.codec["name"] == "identity"
     configs: dict[str, RunConfig | str] = {}
     if not is_random:
@@ -27,9 +25,9 @@ def control_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape)
     for name, precision in wanted.items():
         if name == "random-pixels" and is_random and is_identity:
             continue  # the run itself
-        pixels = replace(plain, codec={"name": "identity"}, precision=precision)
+        pixels = plain.replace(codec={"name": "identity"}, precision=precision)
         if config.lpc is not None:
-            pixels = replace(pixels, lpc=_images_at(bytes_per_class, precision, image_shape))
+            pixels = pixels.replace(lpc=_images_at(bytes_per_class, precision, image_shape))
         configs[name] = pixels if pixels.lpc != 0 else _too_small(bytes_per_class, precision)
     return configs
 

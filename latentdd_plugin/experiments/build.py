@@ -1,14 +1,14 @@
-"""A configuration to the parts it names. Every fault that needs no data is found here, together, before any work."""
+"""Build the parts that a configuration names, and find every fault that needs no data, together, before any work."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
-from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.annotations import annotations_of, fit_all
+from latentdd_plugin.core.config import RunConfig, ScoringConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json
 from latentdd_plugin.distillers.base import Distiller
@@ -16,19 +16,32 @@ from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.latent.sized_codec import upsample_fault
+
+DEFAULT_PRESET = "quick"
+AUTO = "auto"  # an alias of the default, as configurations before version 0.2 have it
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, beside its data and its codec."""
+    """What a run is made of, beside its dataset and its codec."""
 
     distiller: Distiller
     evaluators: Mapping[str, Evaluator]  # by the name that was asked for
     protocol: Protocol
 
 
+@dataclass(frozen=True)
+class BuiltEvaluators:
+    """Fresh evaluators by the name that was asked for, and the protocol they follow."""
+
+    evaluators: dict[str, Evaluator]
+    protocol: Protocol | None
+    faults: tuple[str, ...]  # what is wrong with the names
+
+
 def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
-    """The configuration with every hyper-parameter of its method written out, and its parts.
+    """Return the configuration with every hyper-parameter of its distiller written out, and its parts.
 
     Raises:
         UsageError: with all faults found.
@@ -36,45 +49,93 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
     faults = config.faults()
     distiller = codec = None
     try:
-        distiller = build_distiller(config.algo, config.match, str(config.codec["name"]))
+        codec = _codec_class(config.codec)
+        faults += codec_faults(config.codec)
     except UsageError as error:
         faults += error.faults
     try:
-        codec = _check_codec(config.codec)
+        distiller = build_distiller(config.algo, config.match, config.codec.name)
     except UsageError as error:
         faults += error.faults
-    built = build_evaluators(config)
-    faults += built.faults
-    if faults or distiller is None or built.protocol is None:
-        raise UsageError(faults)
-    preset = {"preset": config.algo["preset"]} if "preset" in config.algo else {}
-    algo = {"name": config.algo["name"], **preset, **distiller.config()}
-    code = code_of({"codec": codec, "algo": type(distiller), **{key: type(e) for key, e in built.evaluators.items()}})
-    return replace(config, algo=algo, code=code), Parts(distiller, built.evaluators, built.protocol)
+    found = build_evaluators(config.scoring)
+    faults += found.faults
+    if faults or distiller is None or found.protocol is None:
+        raise UsageError(list(dict.fromkeys(faults)))
+    preset = preset_of(config.algo)
+    algo = {"name": config.algo.name, **({"preset": preset} if preset else {}), **distiller.config()}
+    code = code_of({"codec": codec, "algo": type(distiller), **{key: type(e) for key, e in found.evaluators.items()}})
+    return config.replace(algo=algo, code=code), Parts(distiller, found.evaluators, found.protocol)
 
 
 def code_of(parts: Mapping[str, type | None]) -> dict[str, str]:
-    """The code of each part that is not this package's."""
+    """Return the hash of the code of each part that is not this package's."""
     return {key: code for key, cls in parts.items() if cls is not None and (code := plugins.code_of(cls))}
 
 
-def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = "") -> Distiller:
-    """The method a configuration names: its preset's arguments, then the caller's own.
+# --- distillers -------------------------------------------------------------------------------------------------------
+
+
+def has_presets(cls: type[Distiller]) -> bool:
+    """Return whether the distiller's presets differ, so that choosing one means something."""
+    return len({repr(sorted(options.items())) for options in cls.presets.values()}) > 1
+
+
+def preset_of(spec: Mapping[str, Json]) -> str | None:
+    """Return the name of the preset that a distiller's specification asks for: `quick` unless another is named.
+
+    None if the distiller's presets do not differ: equal runs then have equal configurations.
 
     Raises:
-        PluginError: no such method. UsageError: an argument it does not have, a match space it does not support.
+        PluginError: no such distiller. UsageError: it does not have this preset.
     """
-    options = dict(spec)
-    name, preset_name = str(options.pop("name")), options.pop("preset", None)
+    cls: type[Distiller] = plugins.resolve("algos", str(spec["name"]), base=Distiller).cls
+    given, known = spec.get("preset"), ", ".join(cls.presets)
+    if given not in (None, AUTO):
+        if given not in cls.presets:
+            raise UsageError(f"algo.preset={given}: {spec['name']} has {known}")
+        return str(given) if has_presets(cls) or cls.presets[given] else None
+    if has_presets(cls) and DEFAULT_PRESET not in cls.presets:
+        raise UsageError(f"algo.preset: name one of {known}; {spec['name']} has no {DEFAULT_PRESET}, the default")
+    return DEFAULT_PRESET if has_presets(cls) else None
+
+
+def preset_note(config: RunConfig, device: str) -> str | None:
+    """Return a line for the log if the preset needs an explanation, else None.
+
+    Args:
+        config: as the user gave it, or resolved.
+        device: the resolved device.
+    """
+    cls: type[Distiller] = plugins.resolve("algos", config.algo.name, base=Distiller).cls
+    if preset_of(config.algo) != DEFAULT_PRESET:
+        return None
+    auto = "algo.preset=auto means quick, on every device" if config.algo.get("preset") == AUTO else "algo.preset=quick"
+    if device != "cpu" and "paper" in cls.presets:
+        return f"{auto}; on {device} algo.preset=paper, the published settings, is affordable too"
+    return auto if config.algo.get("preset") == AUTO else None
+
+
+def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = "") -> Distiller:
+    """Return the distiller that a configuration names: its preset's arguments, then the caller's own.
+
+    Args:
+        spec: `name`, optionally `preset` (`quick` unless `paper` is named), and the distiller's options.
+        match: the space the matching networks look at.
+        codec: name of the run's codec, if known: a code that is a picture can be matched in either space.
+
+    Raises:
+        PluginError: no such distiller. UsageError: an option it does not have, a match space it does not support.
+    """
+    name = str(spec["name"])
+    options = {key: value for key, value in spec.items() if key not in ("name", "preset")}
     preset = plugins.resolve("algos", name, base=Distiller)
     cls: type[Distiller] = preset.cls
-    if preset_name is None and len({repr(sorted(p.items())) for p in cls.presets.values()}) > 1:
-        raise UsageError(f"algo.preset: name one of {', '.join(cls.presets)}")
-    if preset_name is not None and preset_name not in cls.presets:
-        raise UsageError(f"algo.preset={preset_name}: {name} has {', '.join(cls.presets)}")
-    chosen = {**cls.presets.get(str(preset_name), {}), **preset.config, **options}
+    chosen_preset = preset_of(spec)
+    chosen = {**(cls.presets[chosen_preset] if chosen_preset else {}), **preset.config, **options}
     faults = [f"algo.{name}: {fault}" for fault in plugins.check_arguments(cls, chosen)]
-    if match not in cls.match_spaces and codec != "identity":
+    chosen, more = fitted_options(cls, chosen, "algo.")
+    faults += more
+    if match not in cls.match_spaces and not _is_pixels(codec):
         faults.append(f"match={match}: {name} supports {', '.join(cls.match_spaces)} only")
     if faults:
         raise UsageError(faults)
@@ -88,58 +149,94 @@ def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = 
     return distiller
 
 
-def _check_codec(spec: Mapping[str, Json]) -> type[Codec]:
-    """The codec's class; UsageError where it has not these options."""
-    options = {k: v for k, v in spec.items() if k not in ("name", "upsample")}
-    preset = plugins.resolve("codecs", str(spec["name"]), base=Codec)
-    faults = plugins.check_arguments(preset.cls, {**preset.config, **options})
-    if faults:
-        raise UsageError([f"codec.{spec['name']}: {fault}" for fault in faults])
-    cls: type[Codec] = preset.cls
+def _is_pixels(codec: str) -> bool:
+    """Return whether the codes of a codec are pictures themselves; False if it cannot be resolved."""
+    try:
+        return bool(codec) and _codec_class({"name": codec}).pixels
+    except UsageError:
+        return False
+
+
+# --- codecs -----------------------------------------------------------------------------------------------------------
+
+
+def _codec_class(spec: Mapping[str, Json]) -> type[Codec]:
+    cls: type[Codec] = plugins.resolve("codecs", str(spec["name"]), base=Codec).cls
     return cls
 
 
-@dataclass(frozen=True)
-class BuiltEvaluators:
-    """The evaluators and the protocol that a configuration names."""
+def codec_faults(spec: Mapping[str, Json]) -> list[str]:
+    """Return every fault of a codec's options and their values that can be seen without images or weights.
 
-    evaluators: dict[str, Evaluator]  # by the requested name; unknown names are left out
-    protocol: Protocol | None  # None if its name is unknown
-    faults: list[str]  # one per unknown name; empty if everything was built
+    Raises:
+        PluginError: no such codec.
+    """
+    name, options = str(spec["name"]), {k: v for k, v in spec.items() if k not in ("name", "upsample")}
+    found = upsample_fault(spec.get("upsample", 1))
+    preset = plugins.resolve("codecs", name, base=Codec)
+    cls: type[Codec] = preset.cls
+    chosen = {**preset.config, **options}
+    found += [f"codec.{name}: {fault}" for fault in plugins.check_arguments(cls, chosen)]
+    chosen, more = fitted_options(cls, chosen, "codec.")
+    found += more
+    return found or cls.option_faults(chosen)
 
 
-def build_evaluators(config: RunConfig) -> BuiltEvaluators:
-    """Build the evaluators and look up the protocol that a configuration names, collecting the faults of all names."""
+def weight_faults(spec: Mapping[str, Json]) -> list[str]:
+    """Return why the weights of a codec cannot be had, as far as it can be seen without loading them."""
+    preset = plugins.resolve("codecs", str(spec["name"]), base=Codec)
+    cls: type[Codec] = preset.cls
+    return cls.weight_faults({**preset.config, **{k: v for k, v in spec.items() if k not in ("name", "upsample")}})
+
+
+def fitted_options(cls: type, options: Mapping[str, Json], prefix: str) -> tuple[dict[str, Json], list[str]]:
+    """Return options with whole numbers written as 1e3 made whole, and a fault for each that is of another type."""
+    fitted, faults = fit_all(annotations_of(cls), options, prefix)
+    whole = {k: v for k, v in fitted.items() if type(v) is int and type(options[k]) is float}
+    return {**options, **whole}, faults
+
+
+# --- evaluators -------------------------------------------------------------------------------------------------------
+
+
+def build_evaluators(scoring: ScoringConfig) -> BuiltEvaluators:
+    """Return fresh evaluators by the name that was asked for, their protocol, and what is wrong with the names."""
     evaluators: dict[str, Evaluator] = {}
     protocol, faults = None, list[str]()
     try:
-        protocol = protocols.get(config.protocol)
+        protocol = protocols.get(scoring.protocol)
     except UsageError as error:
         faults += error.faults
-    for name in config.evaluators:
+    for name in scoring.evaluators:
         try:
             evaluators[name] = build_evaluator(name)
         except UsageError as error:
             faults += error.faults
-    return BuiltEvaluators(evaluators, protocol, faults)
+    return BuiltEvaluators(evaluators, protocol, tuple(faults))
 
 
-def build_evaluator(name: str) -> Evaluator:
-    """An evaluator by entry name, dotted path or file; any other name is an architecture to train from scratch."""
+def build_evaluator(name: str, **options: Json) -> Evaluator:
+    """Return an evaluator by entry name, dotted path or file; any other name is an architecture to train from scratch.
+
+    Raises:
+        PluginError: it cannot be loaded. UsageError: an unknown name, or an option it does not have.
+    """
     if name in plugins.entries("evaluators") or ":" in name:
         preset = plugins.resolve("evaluators", name, base=Evaluator)
+        chosen = {**preset.config, **options}
+        faults = plugins.check_arguments(preset.cls, chosen)
+        if faults:
+            raise UsageError([f"evaluator {name}: {fault}" for fault in faults])
         try:
-            evaluator: Evaluator = preset.cls(**preset.config)
+            evaluator: Evaluator = preset.cls(**chosen)
         except (TypeError, ValueError) as error:
             raise UsageError(f"evaluator {name}: {error}") from error
         return evaluator
-    from latentdd_plugin.evaluators.architectures import is_known
+    from latentdd_plugin.evaluators.architectures import is_known, known_names
 
     if not is_known(name):
-        import timm
-
-        known = ["convnet", *plugins.entries("evaluators"), *timm.list_models()]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f" (did you mean {', '.join(near)}?)" if near else ""
-        raise UsageError(f"unknown evaluator {name!r}{hint}; it may be any timm architecture, or convnet")
+        near = plugins.near(name, ["convnet", *plugins.entries("evaluators"), *known_names()])
+        raise UsageError(f"unknown evaluator {name!r}{near}; it may be any timm architecture, or convnet")
+    if options:
+        raise UsageError(f"evaluator {name}: an architecture takes no options; the protocol decides how it is trained")
     return TrainScratch(arch=name)

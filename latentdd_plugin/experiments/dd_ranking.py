@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from latentdd_plugin.core.config import Settled
+from latentdd_plugin.core.config import ResolvedEvaluation
 from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import ImageData, Json, Score
 from latentdd_plugin.evaluators.base import Trial
@@ -38,7 +38,13 @@ def metric_faults(asked: Sequence[str], protocol: Protocol | None) -> list[str]:
 
 
 def robustness(
-    settled: Settled, images: ImageData, trial: Trial, scores: Sequence[Score], kept: Path, *, progress: bool
+    resolved: ResolvedEvaluation,
+    images: ImageData,
+    trial: Trial,
+    scores: Sequence[Score],
+    kept: Path,
+    *,
+    progress: bool,
 ) -> dict[str, Json]:
     """The record's `metrics`: values for each evaluator, paired by seed, and every accuracy they come from.
 
@@ -46,26 +52,26 @@ def robustness(
     the networks differ between seeds. Where the set has soft labels, HLR takes it with their largest entry.
 
     Args:
-        settled: what is asked for.
+        resolved: what is asked for.
         images: the data set.
         trial: the distilled set's trial.
         scores: the distilled set's scores under the protocol as it is.
         kept: folder in which finished scores are kept.
         progress: show bars on stderr.
     """
-    run = settled.run
-    trials = _trials(settled.metrics, trial, random_subset(images, trial, run.seed))
+    scoring, seed = resolved.scoring, resolved.seed
+    trials = _trials(resolved.metrics, trial, random_subset(images, trial, seed))
     rows: dict[str, Sequence[Score]] = {"synthetic": scores}
     for name, one in trials.items():
         file = ScoreFile(kept / f"scores-{name}.json")
-        rows[name] = score(build_evaluators(run).evaluators, one, run.seed, file, progress=progress)[0]
-    if "lrs" in settled.metrics:
-        whole = reference(build_evaluators(run).evaluators, images, trial, run.split, run.seed, progress=progress)
+        rows[name] = score(build_evaluators(scoring).evaluators, one, seed, file, progress=progress)[0]
+    if "lrs" in resolved.metrics:
+        whole = reference(build_evaluators(scoring).evaluators, images, trial, scoring.split, seed, progress=progress)
         rows["whole"] = [Score(**row) for row in whole["scores"]]
     return {
         "scale": "accuracies are fractions",
         "weight": WEIGHT,
-        "values": _values(settled.metrics, rows),
+        "values": _values(resolved.metrics, rows),
         "measured": {name: _measured(name, found, trials.get(name, trial)) for name, found in rows.items()},
     }
 

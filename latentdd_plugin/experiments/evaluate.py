@@ -14,7 +14,7 @@ from latentdd_plugin.artifacts.file import file_sha256, load_artifact
 from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.compute import resolve_numerics
-from latentdd_plugin.core.config import REFERENCES, DatasetConfig, EvaluationConfig, RunConfig, Settled
+from latentdd_plugin.core.config import DatasetConfig, EvaluationConfig, ResolvedEvaluation, ScoringConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.monitor import Clock, peak_mb
 from latentdd_plugin.core.types import ImageData, Json, Score, hash_json
@@ -67,8 +67,9 @@ def evaluate_artifact(
     path, beside = located(Path(source))
     stored, distributions = load_artifact(path), allowed(allow_plugins)
     settled = _settled(stored, beside, config or EvaluationConfig(), distributions)
-    settled = replace(settled, code=code_of({"codec": _codec_class(stored, codec or {}, distributions)}))
-    default = path.parent / "evaluations" / f"{settled.run.protocol}-{hash_json(settled.to_json())[:8]}"
+    code = code_of({"codec": _codec_class(stored, codec or {}, distributions)})
+    settled = replace(settled, code={**settled.code, **code})
+    default = path.parent / "evaluations" / f"{settled.scoring.protocol}-{hash_json(settled.to_json())[:8]}"
     folder = RunFolder(Path(out) if out is not None else default, Evaluation)
     done = folder.finished(settled)
     if isinstance(done, Evaluation):
@@ -76,14 +77,14 @@ def evaluate_artifact(
         return done
     folder.refuse_unwritable()
     work = Work(path, stored, settled, folder, command or command_line(), progress, Clock())
-    how = resolve_numerics(settled.run)
-    images = load_dataset(settled.run.dataset, progress=progress)
+    how = resolve_numerics(settled.compute)
+    images = load_dataset(settled.dataset, progress=progress)
     _check_data(stored, images, allow_other=allow_other_data)
     work.clock.lap("load_s")
     space, pictures = decode_artifact(stored, codec or {}, distributions, how.device)
     work.clock.lap("decode_s")
     with folder.open(settled):
-        protocol, held_out = protocols.get(settled.run.protocol), images.held_out(settled.run.split)
+        protocol, held_out = protocols.get(settled.scoring.protocol), images.held_out(settled.scoring.split)
         protocol = replace(protocol, seeds=max(protocol.seeds, settled.networks or 0))
         trial = trial_of(stored, pictures, images, pixel_set(images, how.device), held_out, protocol, how)
         evaluation = Evaluation(_content(work, space, images, trial), folder.path)
@@ -98,7 +99,7 @@ class Work:
 
     path: Path  # the artifact's file
     stored: Artifact
-    settled: Settled
+    settled: ResolvedEvaluation
     folder: RunFolder
     command: str
     progress: bool
@@ -118,7 +119,7 @@ def _content(work: Work, space: CodeSpace, images: ImageData, trial: Trial) -> d
         "dataset": {**dataset_entry(images, trial.held_out), "same": _same(stored, images)},
         "codec": space.codec.describe(str(stored.header["codec"]["name"])),
         "protocol": {**trial.protocol.to_json(), "sha256": trial.protocol.sha256},
-        "scored_on": work.settled.run.split,
+        "scored_on": work.settled.scoring.split,
         **scores,
         "cost": {**{stage: round(s, 3) for stage, s in clock.seconds.items()}, "peak_rss_mb": peak_mb()[0]},
         "environment": environment(trial.numerics.to_json()),
@@ -127,8 +128,9 @@ def _content(work: Work, space: CodeSpace, images: ImageData, trial: Trial) -> d
 
 def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
     """The record's scores of the artifact and, where asked for, of the whole set."""
-    run, progress = work.settled.run, work.progress
-    scores, skipped = score(build_evaluators(run).evaluators, trial, run.seed, work.folder.scores, progress=progress)
+    scoring, seed, progress = work.settled.scoring, work.settled.seed, work.progress
+    evaluators = build_evaluators(scoring).evaluators
+    scores, skipped = score(evaluators, trial, seed, work.folder.scores, progress=progress)
     work.clock.lap("evaluate_s")
     found: dict[str, Json] = {
         "scores": [asdict(row) for row in scores],
@@ -138,8 +140,8 @@ def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
         "metrics": None,
     }
     if work.settled.reference == "full":
-        evaluators = build_evaluators(run).evaluators
-        whole = reference(evaluators, images, trial, run.split, run.seed, progress=progress)
+        fresh = build_evaluators(scoring).evaluators  # an evaluator serves one trial
+        whole = reference(fresh, images, trial, scoring.split, seed, progress=progress)
         found["reference"] = {**whole, "recovery": recovery(scores, [Score(**row) for row in whole["scores"]])}
         work.clock.lap("reference_s")
     if work.settled.metrics:
@@ -153,7 +155,7 @@ def _scores(work: Work, images: ImageData, trial: Trial) -> dict[str, Json]:
 
 def _settled(
     stored: Artifact, beside: Mapping[str, Json], config: EvaluationConfig, distributions: Sequence[str]
-) -> Settled:
+) -> ResolvedEvaluation:
     """Everything that decides the scores, checked; UsageError with all faults that need no data."""
     given = {"name": config.dataset} if isinstance(config.dataset, str) else dict(config.dataset)
     known = beside.get("dataset")
@@ -163,17 +165,23 @@ def _settled(
         given["name"] = _named_by(stored, known, distributions)
     dataset = DatasetConfig(**{**theirs, **given})
     split = config.split or ("validation" if given.get("validation") else str(beside.get("split", "test")))
-    apart = ("dataset", "split", "reference", "metrics", "networks")
-    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in apart}
-    run = RunConfig(**{**own, "dataset": dataset, "split": split})
-    built = build_evaluators(run)
-    run = replace(run, code=code_of({name: type(each) for name, each in built.evaluators.items()}))
-    faults = [*run.faults(), *built.faults, *metric_faults(config.metrics, built.protocol)]
-    if config.reference not in REFERENCES:
-        faults.append(f"reference={config.reference}: choose one of {', '.join(REFERENCES)}")
+    scoring = ScoringConfig(config.evaluators, config.protocol, split)
+    found = build_evaluators(scoring)
+    resolved = ResolvedEvaluation(
+        content=str(stored.header["content_sha256"]),
+        dataset=dataset,
+        scoring=scoring,
+        compute=config.compute,
+        seed=config.seed,
+        reference=config.reference,
+        metrics=config.metrics,
+        networks=config.networks,
+        code=code_of({name: type(evaluator) for name, evaluator in found.evaluators.items()}),
+    )
+    faults = [*resolved.faults(), *found.faults, *metric_faults(config.metrics, found.protocol)]
     if faults:
         raise UsageError(faults)
-    return Settled(str(stored.header["content_sha256"]), run, config.reference, config.metrics, config.networks)
+    return resolved
 
 
 def _codec_class(stored: Artifact, codec: Mapping[str, Json], distributions: Sequence[str]) -> type | None:

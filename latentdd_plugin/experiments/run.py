@@ -16,7 +16,7 @@ from latentdd_plugin.artifacts.artifact import Artifact, make_artifact
 from latentdd_plugin.artifacts.budget import Budget, budget_for
 from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.codecs.base import decoder_bytes
-from latentdd_plugin.core.compute import Numerics, resolve_numerics
+from latentdd_plugin.core.compute import Numerics, resolve_device, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.core.monitor import Clock
@@ -27,7 +27,7 @@ from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.distillers.task import Task, checked
 from latentdd_plugin.evaluators.scoring import score, trial_of
 from latentdd_plugin.experiments.baselines import control_configs, entry, is_control
-from latentdd_plugin.experiments.build import Parts, resolve_run
+from latentdd_plugin.experiments.build import Parts, preset_note, resolve_run, weight_faults
 from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
@@ -117,7 +117,9 @@ def run_precisions(
     """
     if len(precisions) > 1 and config.lpc is None:
         raise UsageError("several precisions from one distillation need a fixed number of codes: give lpc, not ipc")
-    resolved = [resolve_run(replace(config, precision=p)) for p in precisions]
+    resolved = [resolve_run(config.replace(precision=p)) for p in precisions]
+    if note := preset_note(config, resolve_device(config.device)):
+        log.info("%s", note)
     base = Path(out) if out is not None else default_out(resolved[0][0])
     folders = [RunFolder(base / each.precision if len(precisions) > 1 else base) for each, _ in resolved]
     finished = [folder.finished(each) for (each, _), folder in zip(resolved, folders, strict=True)]
@@ -148,7 +150,9 @@ def default_out(config: RunConfig) -> Path:
 
 def prepare(config: RunConfig, parts: Parts, progress: bool, clock: Clock) -> Prepared:
     """Load the data, build and fit the codec, encode the training set."""
-    how = resolve_numerics(config)
+    how = resolve_numerics(config.compute)
+    if faults := weight_faults(config.codec):
+        raise UsageError(faults)
     images = load_dataset(config.dataset, progress=progress)
     clock.lap("load_s")
     codec = build_codec(config.codec, images.image_shape)

@@ -146,6 +146,13 @@ def _padding_mode(size: tuple[int, int], pad: tuple[int, ...]) -> str:
     return "reflect" if all(p < s for p, s in zip(pad, size, strict=True)) else "replicate"
 
 
+def upsample_fault(upsample: Json) -> list[str]:
+    """Return what is wrong with a value of `codec.upsample`, if anything is."""
+    if type(upsample) is int and 1 <= upsample <= 8:
+        return []
+    return [f"codec.upsample={upsample}: must be a whole number from 1 to 8"]
+
+
 def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) -> SizedCodec:
     """The codec a configuration names, made to fit images of this shape; not yet fitted.
 
@@ -159,8 +166,8 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     """
     options = dict(spec)
     name, upsample = str(options.pop("name")), options.pop("upsample", 1)
-    if not isinstance(upsample, int) or not 1 <= upsample <= 8:
-        raise UsageError(f"codec.upsample={upsample}: a whole number from 1 to 8")
+    if fault := upsample_fault(upsample):
+        raise UsageError(fault)
     preset = plugins.resolve("codecs", name, base=Codec, **resolving)
     options = {**preset.config, **options}
     faults = plugins.check_arguments(preset.cls, options)

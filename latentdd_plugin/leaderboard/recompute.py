@@ -90,10 +90,7 @@ def recomputed(claim: Claim, given: Given, *, progress: bool = False) -> tuple[C
         split=record["scored_on"],
         seed=config.seed,
         networks=None if same else NETWORKS,
-        device=config.device,
-        amp=config.amp,
-        compile=config.compile,
-        threads=config.threads,
+        compute=config.compute,
     )
     places = _places(record, given)
     folder = cache_dir() / "verify" / hash_json([claim.sha256, asdict(asked)])[:32]
@@ -151,8 +148,7 @@ def _run(record: Mapping[str, Json], config: RunConfig, given: Given) -> RunConf
     The codec is known by its name, options and weights to the artifact's decoding, which has gone well before.
     """
     codec, budget = record["codec"], record["budget"]
-    return replace(
-        config,
+    return config.replace(
         dataset=DatasetConfig(**{"name": record["dataset"]["name"], **_dataset(record, given)}),
         codec={**codec["config"], **_places(record, given), "name": codec["name"], "upsample": codec["upsample"]},
         algo={"name": record["distiller"]["name"]},
@@ -178,7 +174,7 @@ def _controls(record: Mapping[str, Json], config: RunConfig, given: Given) -> di
 
 def _decoder(claim: Claim, config: RunConfig, given: Given) -> list[str]:
     """A decoder that was fitted on the training images travels in the artifact: fitting again has to give it."""
-    run = replace(_run(claim.record, config, given), algo={"name": "random"}, controls=False)
+    run = _run(claim.record, config, given).replace(algo={"name": "random"}, controls=False)
     ours = load_artifact(control(run, kept="verified").folder / "distilled.safetensors").codec_state
     theirs = load_artifact(_there(claim)).codec_state
     equal = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -240,7 +236,7 @@ def _platform(record: Mapping[str, Json]) -> tuple[RunConfig, bool]:
         threads=used["threads"],
     )
     try:
-        ours = resolve_numerics(config).to_json()
+        ours = resolve_numerics(config.compute).to_json()
     except UsageError:  # no such device here
         return RunConfig(evaluators=config.evaluators, seed=config.seed), False
     packages = environment(ours)["packages"]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
-from latentdd_plugin.core.config import DatasetConfig, RunConfig
+from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
 from latentdd_plugin.core.types import ImageData, Images, Json, Shape
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.distillers.task import Checkpoint, Task
@@ -60,7 +60,7 @@ def held_out() -> Images:
 
 def plain() -> Numerics:
     """Eager float32 on the processor."""
-    return resolve_numerics(RunConfig(device="cpu", amp="off", compile="off"))
+    return resolve_numerics(ComputeConfig(device="cpu", amp="off", compile="off"))
 
 
 def pictures(shape: Shape, n: int = PICTURES) -> Tensor:

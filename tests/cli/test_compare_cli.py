@@ -109,7 +109,7 @@ def test_faults_of_the_words_come_together():
         "codec.taesd: it is not among --codec dct",
         "algo.dm: DM has no option 'iteratons' (did you mean iterations",
         "unknown dataset 'digit' (did you mean digits?)",
-        "ipc='two': a whole number or null is wanted",
+        "ipc='two': must be a whole number or null",
         "unknown key 'a'",
     ):
         assert fault in told

@@ -50,7 +50,7 @@ def test_faults_of_the_command_line(folder, capsys):
         "ipc: has no meaning for an artifact; the keys are: evaluator, protocol, split, seed",
         "algo.lr: has no meaning for an artifact",
         "codec: set its options one by one, codec.name=…",
-        "seed='x': a whole number is wanted",
+        "seed='x': must be a whole number",
         "unknown key 'dataset.nothing'",
     ):
         assert fault in told

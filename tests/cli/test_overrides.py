@@ -65,7 +65,7 @@ def test_words_stand_before_and_after_flags():
     found = tree("seed=3", "--codec", "pca", "ipc=2", "--device", "cpu", "algo.iterations=10")
     assert (found["seed"], found["ipc"], found["device"]) == (3, 2, "cpu")
     assert found["codec"]["name"] == "pca"
-    assert found["algo"] == {"name": "dm", "preset": "auto", "iterations": 10}
+    assert found["algo"] == {"name": "dm", "preset": "quick", "iterations": 10}
 
 
 def test_open_nodes_take_new_keys_and_short_names():

@@ -32,11 +32,23 @@ def test_the_defaults_are_those_of_the_api():
     assert wanted.out is None
 
 
-def test_auto_preset_is_resolved_and_told(caplog):
-    with caplog.at_level(logging.INFO, "latentdd_plugin"):
-        assert read("device=cpu").config.algo["preset"] == "quick"
-    assert caplog.messages == ["algo.preset=auto: quick, for device cpu"]
+def test_the_preset_is_quick_unless_paper_is_asked_for(monkeypatch):
+    assert read("device=cpu").config.algo["preset"] == "quick"
     assert read("device=cpu", "algo.preset=paper").config.algo["preset"] == "paper"
+    monkeypatch.setattr("latentdd_plugin.core.compute.resolve_device", lambda name: "cuda")
+    assert read().config.algo["preset"] == "quick"
+
+
+def test_auto_is_an_alias_of_quick_with_a_note(caplog):
+    with caplog.at_level(logging.INFO, "latentdd_plugin"):
+        assert read("device=cpu", "algo.preset=auto").config == read("device=cpu").config
+    assert [m for m in caplog.messages if "algo.preset=auto means quick" in m] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_a_preset_that_chooses_nothing_is_left_out():
+    assert read("algo=random", "device=cpu").config == resolve_run(RunConfig(algo="random", device="cpu"))[0]
+    assert dict(read("algo=random").config.algo) == {"name": "random"}
 
 
 def test_values_get_the_types_of_the_api():
@@ -78,14 +90,14 @@ def test_all_faults_come_together():
     for expected in (
         "unknown codec 'dtc' (did you mean dct",
         "algo.dm: DM has no option 'iteration' (did you mean iterations",
-        "ipc='many': a whole number or null is wanted",
+        "ipc='many': must be a whole number or null",
         "lpc=0: must be at least 1",
-        "seed=1.5: a whole number is wanted",
+        "seed=1.5: must be a whole number",
         "precision=int3: choose one of",
         "match=pixels: choose one of code, pixel",
         "unknown protocol 'fast.v0'; there are: fast.v1",
         "unknown dataset 'digit' (did you mean digits?)",
-        "dataset.flip='perhaps': true or false or null is wanted",
+        "dataset.flip='perhaps': must be true or false or null",
         "controls=some: choose one of default, none",
     ):
         assert expected in text

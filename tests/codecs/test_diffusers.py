@@ -398,7 +398,7 @@ def test_what_the_hub_refuses(error: str, words: str, tmp_path: Path, monkeypatc
         raise FileNotFoundError if local_files_only else Refused()
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    monkeypatch.setattr(ours, "_hub_answers", lambda _: True)
+    monkeypatch.setattr(ours, "reachable", lambda _: True)
     with pytest.raises(UsageError, match=words):
         Diffusers(repo="me/mine")
 
@@ -414,7 +414,7 @@ def test_a_download_is_loaded_like_a_folder(tmp_path: Path, monkeypatch: pytest.
         return str(tmp_path / "abc123")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr(ours, "_hub_answers", lambda _: True)
+    monkeypatch.setattr(ours, "reachable", lambda _: True)
     codec = Diffusers(repo="me/mine", revision="v1", subfolder="a/vae")
     assert (codec.source["commit"], codec.source["revision"]) == ("abc123", "v1")
     assert "a/vae/diffusion_pytorch_model.safetensors" in asked

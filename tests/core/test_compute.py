@@ -16,7 +16,7 @@ from latentdd_plugin.core.compute import (
     resolve_numerics,
     try_compiled,
 )
-from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.config import ComputeConfig
 from latentdd_plugin.core.errors import UsageError
 
 ABLE = replace(tiny.plain(), amp="auto", compile="auto", bf16=True, compiler=True)
@@ -84,9 +84,9 @@ def test_an_absent_device_is_named():
 def test_numerics_are_json_and_set_the_threads(monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    how = resolve_numerics(RunConfig(device="cpu", threads=3))
+    how = resolve_numerics(ComputeConfig(device="cpu", threads=3))
     assert asked == [3]
-    resolve_numerics(RunConfig(device="cpu"))
+    resolve_numerics(ComputeConfig(device="cpu"))
     assert asked == [3]
     assert json.loads(json.dumps(how.to_json()))["device"] == "cpu"
-    assert resolve_numerics(RunConfig(device="cpu")) == how
+    assert resolve_numerics(ComputeConfig(device="cpu")) == how

@@ -11,9 +11,9 @@ from latentdd_plugin.core.monitor import Clock, duration
 @pytest.fixture
 def now(monkeypatch):
     """A clock that a test sets."""
-    time = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: time[0])
-    return time
+    moment = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: moment[0])
+    return moment
 
 
 def walk(watch, now, seconds, total):

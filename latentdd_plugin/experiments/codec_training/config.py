@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from latentdd_plugin.codecs.diffusers import KINDS
-from latentdd_plugin.core.config import DatasetConfig, RunConfig
+from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
 from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.types import Json
 from latentdd_plugin.results.record import Record
@@ -60,6 +60,11 @@ class TrainingConfig:
     threads: int | None = None
 
     @property
+    def compute(self) -> ComputeConfig:
+        """Device and arithmetic; a training is not compiled."""
+        return ComputeConfig(self.device, self.amp, "off", self.threads)
+
+    @property
     def side(self) -> int:
         """Of a crop, in pixels."""
         return self.crop or max(32, 8 * self.f)
@@ -71,8 +76,7 @@ class TrainingConfig:
 
     def faults(self) -> list[str]:
         """Every fault that can be seen without loading anything; empty when there is none."""
-        more: dict[str, Json] = {"device": self.device, "amp": self.amp, "threads": self.threads}
-        found = [fault for dataset in self.datasets for fault in RunConfig(dataset=dataset, **more).faults()]
+        found = [*(fault for dataset in self.datasets for fault in dataset.faults()), *self.compute.faults()]
         if not self.datasets:
             found.append("dataset: name at least one")
         choices: dict[str, tuple[Json, ...]] = {"kind": KINDS, "f": FACTORS, "precision": PRECISIONS}

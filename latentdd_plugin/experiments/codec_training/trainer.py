@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from latentdd_plugin.codecs.diffusers import WEIGHTS, untrained
 from latentdd_plugin.core.compute import Numerics, forward_flops, resolve_numerics
-from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.monitor import held_interrupt
 from latentdd_plugin.core.random import generator, seeded
@@ -75,7 +74,7 @@ def train_codec(
         log.info("%s is finished", folder.path)
         return done
     folder.refuse_unwritable()
-    how = resolve_numerics(RunConfig(device=config.device, amp=config.amp, compile="off", threads=config.threads))
+    how = resolve_numerics(config.compute)
     sets = [load_dataset(dataset, progress=progress) for dataset in config.datasets]
     trainer = Trainer(config, sets, how, folder)
     with folder.open(config):

@@ -124,8 +124,8 @@ class Wanted:
 
 def _check(grid: Grid) -> None:
     """All faults that have nothing to do with a codec or an algorithm in particular."""
-    base = replace(grid.base, lpc=None, ipc=grid.base.ipc or 1, precision="fp32", match="code")
-    faults = [*grid.faults(), *base.faults(), *build_evaluators(base).faults]
+    base = grid.base.replace(lpc=None, ipc=grid.base.ipc or 1, precision="fp32", match="code")
+    faults = [*grid.faults(), *base.faults(), *build_evaluators(base.scoring).faults]
     if faults:
         raise UsageError(list(dict.fromkeys(faults)))
 
@@ -157,9 +157,9 @@ def _cell(grid: Grid, wanted: Wanted) -> tuple[Cell, tuple[str, ...]]:
         reason = f"match={wanted.match}: {names[1]} supports {', '.join(method.match_spaces)} only"
         return replace(cell, reason=reason), (name,)
     lpc, ipc = (grid.base.ipc or 1, None) if ledger == "count" else (None, grid.base.ipc or 1)
-    asked = replace(grid.base, codec=codec, algo=_chosen(algo), match=wanted.match, ipc=ipc, lpc=lpc)
+    asked = grid.base.replace(codec=codec, algo=_chosen(algo), match=wanted.match, ipc=ipc, lpc=lpc)
     controls = grid.base.controls and not is_random  # random codes are the control
-    config = resolve_run(replace(asked, precision=wanted.precision, controls=controls))[0]
+    config = resolve_run(asked.replace(precision=wanted.precision, controls=controls))[0]
     in_pixels = _is_pixels(codec)
     one_space = in_pixels or is_random
     one_ledger = in_pixels and wanted.precision == "fp32" and method.label_bits(2) == 0 and "bytes" in grid.ledgers

@@ -88,8 +88,7 @@ def measure(config: RunConfig, folder: Path, command: str) -> list[dict[str, Jso
             name = f"{side} px, {ipc} images a class"
             algo = {**config.algo, "iterations": STEPS} if counted else config.algo
             dataset = replace(config.dataset, image_size=side)
-            how = replace(
-                config,
+            how = config.replace(
                 dataset=dataset,
                 codec={"name": "identity"},
                 algo=algo,

@@ -49,7 +49,7 @@ def codec_card(
         UsageError: no such codec or data set, or the codec does not take these images.
     """
     config = held_out_of_training(config)
-    how = resolve_numerics(config)
+    how = resolve_numerics(config.compute)
     images = load_dataset(config.dataset, progress=progress)
     codec = build_codec(config.codec, images.image_shape)
     codec.fit(images.train, how.device)
@@ -90,7 +90,7 @@ def codec_card(
 def held_out_of_training(config: RunConfig) -> RunConfig:
     """The configuration with a validation part, which is what scores; UsageError with all its faults."""
     fraction = config.dataset.validation or HELD_OUT
-    config = replace(config, dataset=replace(config.dataset, validation=fraction), split="validation", controls=False)
+    config = config.replace(dataset=replace(config.dataset, validation=fraction), split="validation", controls=False)
     return config.check()
 
 

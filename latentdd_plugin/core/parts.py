@@ -1,0 +1,194 @@
+"""Parts of a configuration: dataset, codec or distiller, budget, scoring, arithmetic. Each checks itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from latentdd_plugin.core.annotations import annotations_of, fit_all
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import PRECISIONS, Json
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """A dataset and the part of it that is used.
+
+    Attributes:
+        name: a `dd_bench.datasets` entry, a local folder or file, or a Hugging Face id.
+        subset: the Hugging Face configuration name of a dataset that has several.
+        revision: hub revision (commit, tag or branch); None means `main`.
+        image_size: side in pixels every image is resized to (antialiased bicubic, squashed); None keeps the size.
+        image_column, label_column: None finds the only Image / ClassLabel column.
+        classes: keep only these class names (or label numbers), in this order; None keeps all.
+        per_class: at most so many training images per class (the first drawn with seed 0); None keeps all.
+        flip: True if a horizontal flip keeps the label; None takes the dataset entry's word, else True.
+        validation: stratified fraction (seed 0) removed from the training split, for tuning.
+    """
+
+    name: str = "digits"
+    subset: str | None = None
+    revision: str | None = None
+    image_size: int | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    classes: tuple[str, ...] | None = None
+    per_class: int | None = None
+    flip: bool | None = None
+    validation: float = 0.0
+
+    def faults(self) -> list[str]:
+        """Return every fault that can be seen without reading the dataset."""
+        found = _type_faults(self, "dataset.")
+        if found:
+            return found
+        if not 0.0 <= self.validation < 1.0:
+            found.append(f"dataset.validation={self.validation}: must be a fraction in [0, 1)")
+        return found + _too_small(self, ("image_size", "per_class"), "dataset.")
+
+
+@dataclass(frozen=True, eq=False)
+class PartSpec(Mapping[str, Json]):
+    """A codec or distiller by name, with its constructor's options; reads as the mapping `{"name": …, **options}`."""
+
+    name: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: str | Mapping[str, Json]) -> PartSpec:
+        """Return the specification that a name, or a mapping with `name` and options, describes.
+
+        Raises:
+            UsageError: a mapping without `name`.
+        """
+        if isinstance(value, PartSpec):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        options = {str(key): _plain(option) for key, option in value.items()}
+        if "name" not in options:
+            raise UsageError(f"{dict(value)}: name is missing; give {{'name': 'dct', …}} or the name alone")
+        return cls(str(options.pop("name")), options)
+
+    def __getitem__(self, key: str) -> Json:
+        return self.name if key == "name" else self.options[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("name", *self.options))
+
+    def __len__(self) -> int:
+        return 1 + len(self.options)
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How much may be stored per class, and how a code is stored.
+
+    Attributes:
+        ipc: budget in images per class, `ipc * C*H*W * 4` bytes each class; 1 if neither is given.
+            Exclusive with `lpc`.
+        lpc: budget as a number of codes per class, at any precision.
+        precision: one of `fp32 fp16 int8 int4 int2`.
+    """
+
+    ipc: int | None = None
+    lpc: int | None = None
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.ipc is None and self.lpc is None:
+            object.__setattr__(self, "ipc", 1)
+
+    def faults(self) -> list[str]:
+        """Return every fault."""
+        found = _type_faults(self)
+        if self.ipc is not None and self.lpc is not None:
+            found.append(f"budget: give ipc or lpc, not both (ipc={self.ipc}, lpc={self.lpc})")
+        return found + _too_small(self, ("ipc", "lpc")) + not_among("precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How numbers are computed.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        amp: mixed precision, `auto`, `bf16` or `off`.
+        compile: `auto`, `on` or `off`.
+        threads: CPU threads; None keeps torch's choice.
+    """
+
+    device: str = "auto"
+    amp: str = "auto"
+    compile: str = "auto"
+    threads: int | None = None
+
+    def faults(self) -> list[str]:
+        """Return every fault that can be seen without asking the machine."""
+        return [
+            *_type_faults(self),
+            *_too_small(self, ("threads",)),
+            *not_among("amp", self.amp, ("auto", "bf16", "off")),
+            *not_among("compile", self.compile, ("auto", "on", "off")),
+        ]
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """How a distilled set is scored.
+
+    Attributes:
+        evaluators: evaluator names or timm architectures.
+        protocol: name of the evaluation recipe.
+        split: the held-out images that score: `test`, or `validation` (needs `dataset.validation`).
+    """
+
+    evaluators: tuple[str, ...] = ("convnet",)
+    protocol: str = "fast.v1"
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "evaluators", names(self.evaluators))
+
+    def faults(self) -> list[str]:
+        """Return every fault that can be seen without looking the names up."""
+        found = [*_type_faults(self), *not_among("split", self.split, ("test", "validation"))]
+        return found if self.evaluators else [*found, "evaluator: name at least one, for example convnet"]
+
+
+def dataset_config(value: DatasetConfig | str | Mapping[str, Json]) -> DatasetConfig:
+    """Return the dataset that a name or a mapping of options describes."""
+    if isinstance(value, DatasetConfig):
+        return value
+    options: dict[str, Json] = {"name": value} if isinstance(value, str) else dict(value)
+    if options.get("classes") is not None:
+        options["classes"] = tuple(str(name) for name in options["classes"])
+    return DatasetConfig(**options)
+
+
+def names(value: Sequence[str] | str) -> tuple[str, ...]:
+    """Return one name, or several, as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _plain(value: Json) -> Json:
+    """Return a path as a text and a NumPy scalar as Python's own; anything else as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+
+
+def _type_faults(part: Any, prefix: str = "") -> list[str]:
+    return fit_all(annotations_of(type(part)), vars(part), prefix)[1]
+
+
+def _too_small(part: Any, names: Sequence[str], prefix: str = "") -> list[str]:
+    values = {name: getattr(part, name) for name in names}
+    return [f"{prefix}{k}={n}: must be at least 1" for k, n in values.items() if isinstance(n, (int, float)) and n < 1]
+
+
+def not_among(key: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Return a fault if the value is not one of those allowed."""
+    return [] if value in tuple(allowed) else [f"{key}={value}: choose one of {', '.join(allowed)}"]
