@@ -6,6 +6,7 @@ host or path, whose `content_sha256` covers the other fields and every tensor.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,15 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.artifacts.packing import Packed, pack, unpack
-from latentdd_plugin.codecs.base import decoder_state, is_fitted, is_published_as
+from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
-from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError
+from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError, RunFailed
 from latentdd_plugin.core.plugins import OURS
 from latentdd_plugin.core.types import ImageData, Json, Shape, SyntheticSet
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "dd-bench/artifact.v1"
 LABEL_KINDS = ("hard", "probabilities", "logits")
@@ -65,6 +68,7 @@ class Artifact:
             )
         if self.codec_state:
             self._restore(codec)
+            self._check_restored(codec)
         elif not is_published_as(codec.codec, spec["fingerprint"]):
             raise ArtifactError(
                 f"codec {spec['name']!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
@@ -81,7 +85,27 @@ class Artifact:
             name = self.header["codec"]["name"]
             raise ArtifactError(f"codec {name!r} has the tensors {wanted}, the artifact brings {there}")
         state = {name.removeprefix("shared."): tensor for name, tensor in self.codec_state.items()}
-        codec.codec.load_state_dict(state, strict=False)
+        codec.load_decoder(state)
+
+    def _check_restored(self, codec: SizedCodec) -> None:
+        """Raise ArtifactError if the decoder in the file is not the one that its fingerprint was taken over.
+
+        The file holds no tensors of the encoder. A codec that has some is compared by its decoder alone, if the file
+        says what it was; files before version 0.2 do not.
+        """
+        spec = self.header["codec"]
+        if all(name in self.codec_state for name in codec.codec.state()):
+            same = is_published_as(codec.codec, spec["fingerprint"])
+        elif "decoder_fingerprint" in spec:
+            same = decoder_fingerprint(codec.codec) == spec["decoder_fingerprint"]
+        else:
+            log.info("codec %s: the artifact does not hold what its decoder could be compared with", spec["name"])
+            return
+        if not same:
+            raise ArtifactError(
+                f"codec {spec['name']!r}: the decoder in the artifact does not belong to its fingerprint "
+                f"{spec['fingerprint'][:12]}…: the file was put together from several"
+            )
 
     def decode(self, codec: SizedCodec | None = None, **resolving: Any) -> Tensor:
         """Images float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
@@ -131,18 +155,25 @@ def _how_to_allow(name: str) -> str:
 def make_artifact(
     synthetic: SyntheticSet, space: CodeSpace, precision: str, data: ImageData, codec_name: str
 ) -> Artifact:
-    """Pack a distilled set at a precision, with everything that decoding it needs."""
+    """Pack a distilled set at a precision, with everything that decoding it needs.
+
+    Raises:
+        RunFailed: the precision cannot hold the codes.
+    """
     codec = space.codec
     fitted = is_fitted(codec.codec)
     state = {k: t.cpu().contiguous() for k, t in decoder_state(codec.codec).items()} if fitted else {}
+    described = {
+        "name": codec_name,
+        "config": codec.codec.config(),
+        "upsample": codec.upsample,
+        "fingerprint": codec.fingerprint,
+    }
+    if fitted and len(state) < len(codec.codec.state()):
+        described["decoder_fingerprint"] = decoder_fingerprint(codec.codec)
     header = {
         "schema": SCHEMA,
-        "codec": {
-            "name": codec_name,
-            "config": codec.codec.config(),
-            "upsample": codec.upsample,
-            "fingerprint": codec.fingerprint,
-        },
+        "codec": described,
         "space": {"mean": space.mean.flatten().tolist(), "std": space.std.flatten().tolist()},
         "value_space": "images in [0, 1], not clamped",
         "precision": precision,
@@ -152,4 +183,11 @@ def make_artifact(
         "label_kind": synthetic.label_kind,
         "dataset": {"name": data.name, "fingerprint": data.fingerprint},
     }
-    return Artifact(pack(synthetic.codes, precision), synthetic.labels.cpu(), synthetic.lr, state, header)
+    packed = pack(synthetic.codes, precision)
+    if not bool(torch.isfinite(unpack(packed)).all()):
+        largest = float(synthetic.codes.detach().abs().max())
+        raise RunFailed(
+            f"{precision} cannot hold codes up to {largest:.3g}: they would be stored as infinity. Choose precision=fp32 "
+            "or int8, or a smaller step"
+        )
+    return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header)

@@ -151,7 +151,8 @@ def _check_words(header: Mapping[str, Json]) -> None:
         "codec": isinstance(codec["name"], str)
         and isinstance(codec["config"], dict)
         and type(codec["upsample"]) is int
-        and isinstance(codec["fingerprint"], str),
+        and isinstance(codec["fingerprint"], str)
+        and isinstance(codec.get("decoder_fingerprint", ""), str),
         "dataset": isinstance(dataset["name"], str) and isinstance(dataset.get("fingerprint"), str),
         "origin": isinstance(header.get("origin", {}), dict),
     }

@@ -138,22 +138,49 @@ def decoder_bytes(codec: Codec) -> int:
     return sum(t.numel() * t.element_size() for t in decoder_state(codec).values())
 
 
+def check_weights(codec: Codec, name: str) -> None:
+    """Raise UsageError naming the first tensor of a codec that holds NaN, or the first parameter that holds infinity.
+
+    Buffers may hold infinity: attention masks do.
+    """
+    learned = {name for name, _ in codec.named_parameters()}
+    for key, tensor in codec.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        bad = ~torch.isfinite(tensor) if key in learned else torch.isnan(tensor)
+        if bool(bad.any()):
+            raise UsageError(
+                f"codec {name}: {int(bad.sum())} of the {tensor.numel()} values of its tensor {key} are not finite; "
+                "the weights are damaged: fetch or train them again"
+            )
+
+
 def fingerprint(codec: Codec) -> str:
     """Return the sha256 (hex) over id, configuration and state: equal for equal codecs, wherever they come from."""
-    kind = type(codec)
-    name = vars(kind).get("codec_id") or kind.__name__  # its own: a derived class is another codec
-    return _fingerprint(codec, PUBLISHED_AS.get(name, name))
+    return _fingerprint(codec, _published_name(codec), codec.state())
+
+
+def decoder_fingerprint(codec: Codec) -> str:
+    """Return the sha256 (hex) over id, configuration and the tensors that decoding needs."""
+    return _fingerprint(codec, _published_name(codec), decoder_state(codec))
 
 
 def is_published_as(codec: Codec, claimed: str) -> bool:
     """Return whether a file's fingerprint is this codec's, under its id or as files before version 0.2 name it."""
+    kind, state = type(codec), codec.state()
+    names = (_published_name(codec), f"{kind.__module__}:{kind.__qualname__}")
+    return any(claimed == _fingerprint(codec, name, state) for name in names)
+
+
+def _published_name(codec: Codec) -> str:
     kind = type(codec)
-    return claimed in (fingerprint(codec), _fingerprint(codec, f"{kind.__module__}:{kind.__qualname__}"))
+    name = vars(kind).get("codec_id") or kind.__name__  # its own: a derived class is another codec
+    return PUBLISHED_AS.get(name, name)
 
 
-def _fingerprint(codec: Codec, known_as: str) -> str:
+def _fingerprint(codec: Codec, known_as: str, state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(f"{known_as}\n{canonical_json(codec.config())}".encode())
-    for name, tensor in sorted(codec.state().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()

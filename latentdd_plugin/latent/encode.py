@@ -16,6 +16,7 @@ from tqdm import tqdm
 from latentdd_plugin.core.compute import Mode, Numerics, forward_flops, try_compiled
 from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
 from latentdd_plugin.core.types import ImageData, Shape, hash_json
+from latentdd_plugin.latent.finite import check_codes, check_spread, try_round_trip
 from latentdd_plugin.latent.sized_codec import SizedCodec, float_batches
 from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, statistics
 
@@ -31,9 +32,12 @@ PART = 1024  # images a file of the cache: what a killed run loses at most
 def code_set(
     data: ImageData, codec: SizedCodec, numerics: Numerics, *, progress: bool = False
 ) -> tuple[CodeSpace, Real]:
-    """Fit the codec where it learns, encode the training images once, standardise.
+    """Fit the codec if it learns, encode the training images once, try a few of them back, and standardise.
 
     Codes of a codec that runs a network are kept on disk and found again by data, codec, shape and arithmetic.
+
+    Raises:
+        RunFailed: the codec gives codes or images that are not finite, or codes that hardly vary; it is named.
     """
     codec.fit(data.train, numerics.device)
     if codec.pixels:
@@ -42,13 +46,18 @@ def code_set(
     encode = _encode_cached if codec.codec.costly else _encode_all
     codes = encode(data, codec, numerics, progress).to(numerics.device)
     mean, std = statistics(codes, common=min(codec.code_shape[1:]) < 2)
+    check_spread(codec, std, data)
+    try_round_trip(codec, data, codes)
     by_class = members(data.train.labels, len(data.classes))
     return CodeSpace(codec, mean, std), Real(codes, data.train.labels, by_class, mean, std)
 
 
 def _encode_all(data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool) -> Tensor:
+    codes: list[Tensor] = []
     with torch.no_grad():
-        return torch.cat([codec.encode(part).float() for part in float_batches(data.train, numerics.device)])
+        for part in float_batches(data.train, numerics.device):
+            codes.append(check_codes(codec.encode(part).float(), codec, sum(map(len, codes))))
+    return torch.cat(codes)
 
 
 def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool) -> Tensor:
@@ -70,6 +79,8 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
     parts = [(start, folder / f"part-{start // PART:05d}.safetensors") for start in range(0, total, PART)]
     with locked(folder):
         kept = {start: codes for start, path in parts if (codes := _read_part(path)) is not None}
+        for start, codes in kept.items():
+            check_codes(codes, codec, start, amp=mode.amp)
         missing = [(start, path) for start, path in parts if start not in kept]
         if missing:
             log.info("encoding %d images (%d of %d parts to do)", total, len(missing), len(parts))
@@ -77,7 +88,8 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
             with tqdm(total=len(missing) * PART, unit="img", desc="encode", disable=not progress) as bar:
                 for start, path in missing:
                     pixels = data.train.pixels[start : start + PART]
-                    kept[start] = encode_batches(encode, pixels, mode.device, bar)
+                    codes = encode_batches(encode, pixels, mode.device, bar)
+                    kept[start] = check_codes(codes, codec, start, amp=mode.amp)
                     _write_part(path, kept[start])
     return torch.cat([kept[start] for start, _ in parts])
 

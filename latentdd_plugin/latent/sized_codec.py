@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin.codecs.base import Codec, decoder_bytes, fingerprint, is_fitted
+from latentdd_plugin.codecs.base import Codec, check_weights, decoder_bytes, fingerprint, is_fitted
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Images, Json, Shape, hash_json
@@ -31,8 +31,9 @@ def encoded_shape(codec: Codec, image_shape: Shape, upsample: int) -> Shape:
 class SizedCodec:
     """A codec made to fit images (C, H, W): grey to RGB, enlarging by `upsample`, padding; each undone by `decode`."""
 
-    def __init__(self, codec: Codec, image_shape: Shape, upsample: int = 1) -> None:
+    def __init__(self, codec: Codec, image_shape: Shape, upsample: int = 1, name: str = "") -> None:
         self.codec = codec.eval().requires_grad_(False)
+        self.name = name or codec.codec_id or type(codec).__name__
         self.image_shape = image_shape
         self.upsample = upsample
         c, h, w = image_shape
@@ -54,6 +55,7 @@ class SizedCodec:
         self.to(device)
         if self._to_fit:
             self.codec.fit(lambda: (self.sized(part) for part in float_batches(images, device)))
+            check_weights(self.codec, self.name)
             self._to_fit = False
 
     def encode(self, images: Tensor) -> Tensor:
@@ -77,8 +79,14 @@ class SizedCodec:
             images = F.interpolate(images, self.image_shape[1:], mode="bicubic", antialias=True)
         return images.mean(1, keepdim=True) if self._to_rgb else images
 
+    def load_decoder(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the tensors of a decoder that was fitted elsewhere; the encoder's stay as they are."""
+        self.codec.load_state_dict(dict(state), strict=False)
+        for cached in ("fingerprint", "identity"):
+            self.__dict__.pop(cached, None)
+
     def to(self, device: str) -> SizedCodec:
-        """This codec with its tensors on a device."""
+        """Move the codec's tensors to a device and return it."""
         self.codec.to(device)
         return self
 
@@ -182,7 +190,8 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     seen = encoded_shape(codec, image_shape, upsample)
     if wants_shape and not given and seen != options["image_shape"]:  # it pads, or takes other channels
         codec = _made(preset.cls, name, {**options, "image_shape": seen})
-    sized = SizedCodec(codec, image_shape, upsample)
+    check_weights(codec, name)
+    sized = SizedCodec(codec, image_shape, upsample, name)
     if not is_fitted(codec):
         _ = sized.code_shape
     return sized

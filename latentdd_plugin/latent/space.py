@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from latentdd_plugin.core.types import ImageData, Shape
+from latentdd_plugin.latent.finite import check_images
 from latentdd_plugin.latent.sized_codec import SizedCodec
 
 log = logging.getLogger(__name__)
@@ -65,15 +66,24 @@ class CodeSpace:
     std: Tensor  # float32 (c, 1, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
+        """Decode standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
 
         Differentiable; the backward pass decodes one chunk at a time again, so that memory is bounded by the chunk.
+        Without gradients the images are checked. With them they are not, because the optimisation loop watches its
+        loss and a check would make it wait at every step.
+
+        Raises:
+            RunFailed: an image is not finite; the codec and the first such image are named.
         """
         pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
-        chunks = codes.split(max(1, PIXELS_A_CHUNK // pixels))
+        size = max(1, PIXELS_A_CHUNK // pixels)
+        chunks = codes.split(size)
         if codes.requires_grad and torch.is_grad_enabled():
             return torch.cat([checkpoint(self._decode, chunk, use_reentrant=False) for chunk in chunks])
-        return torch.cat([self._decode(chunk) for chunk in chunks])
+        return torch.cat([self._checked(chunk, start * size) for start, chunk in enumerate(chunks)])
+
+    def _checked(self, codes: Tensor, start: int) -> Tensor:
+        return check_images(self._decode(codes), codes, self.codec, start)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.codec.decode(codes * self.std + self.mean)

@@ -239,6 +239,53 @@ def test_a_decoder_of_another_form_is_refused(tmp_path, tensors):
         load_artifact(forged(tmp_path / "a", tensors=tensors)).decode()
 
 
+@pytest.mark.parametrize("name", ["pca", "fred"])
+def test_a_decoder_that_does_not_belong_to_the_fingerprint_is_refused(tmp_path, name):
+    """As if fitted on other images, test images say, and put into an honest file; its content hash fits."""
+    _, made = saved(tmp_path / "a", name)
+    key = {"pca": "shared.components", "fred": "shared.mask"}[name]
+    state = {**made.codec_state, key: made.codec_state[key].flip(0)}
+    save_artifact(replace(made, codec_state=state), tmp_path / "b")
+    load_artifact(tmp_path / "a").decode()
+    with pytest.raises(ArtifactError, match=f"codec '{name}': the decoder in the artifact does not belong to its fing"):
+        load_artifact(tmp_path / "b").decode()
+
+
+class TwoHalves(Codec):
+    """Learns one number for each way; the encoder's does not travel."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+
+    def fit(self, batches):
+        for half in (self.encoder, self.decoder):
+            torch.nn.init.constant_(half.weight, 3.0)
+
+    def encode(self, images):
+        return images / self.encoder.weight
+
+    def decode(self, codes):
+        return codes * self.decoder.weight
+
+
+def test_a_codec_with_an_encoder_of_its_own_is_compared_by_its_decoder(tmp_path):
+    fitted = SizedCodec(TwoHalves(), (1, 8, 8))
+    fitted.fit(tiny.digits().train, "cpu")
+    space = replace(tiny.spaces("dct")[1], codec=fitted, mean=torch.zeros(1, 1, 1), std=torch.ones(1, 1, 1))
+    found = SyntheticSet(torch.randn(10, 1, 8, 8), torch.arange(10))
+    made = make_artifact(found, space, "fp32", tiny.digits(), "./halves.py:TwoHalves")
+    save_artifact(made, tmp_path / "a")
+    back = load_artifact(tmp_path / "a")
+    torch.testing.assert_close(back.decode(SizedCodec(TwoHalves(), (1, 8, 8))), 3 * found.codes)
+    other = {"decoder.weight": torch.full((1, 1), 2.0)}
+    with pytest.raises(ArtifactError, match="does not belong to its fingerprint"):
+        replace(back, codec_state=other).decode(SizedCodec(TwoHalves(), (1, 8, 8)))
+    older = {k: v for k, v in made.header["codec"].items() if k != "decoder_fingerprint"}
+    again = replace(back, codec_state=other, header={**made.header, "codec": older})
+    again.decode(SizedCodec(TwoHalves(), (1, 8, 8)))  # nothing to compare: files before the field still load
+
+
 class Scaled(Codec):
     """Divides by a number, held as a tensor without sides."""
 

@@ -417,4 +417,7 @@ def test_encoding_says_what_it_does(encoded_here, caplog):
         encoded_here()
         truncated(encoded_here.parts()[0])
         encoded_here()
-    assert caplog.messages == ["encoding 1438 images (6 of 6 parts to do)", "encoding 1438 images (1 of 6 parts to do)"]
+    assert [line for line in caplog.messages if line.startswith("encoding")] == [
+        "encoding 1438 images (6 of 6 parts to do)",
+        "encoding 1438 images (1 of 6 parts to do)",
+    ]
