@@ -187,7 +187,7 @@ def make_artifact(
     if not bool(torch.isfinite(unpack(packed)).all()):
         largest = float(synthetic.codes.detach().abs().max())
         raise RunFailed(
-            f"{precision} cannot hold codes up to {largest:.3g}: they would be stored as infinity. Choose precision=fp32 "
+            f"{precision} cannot hold codes up to {largest:.3g}: they become infinite. Choose precision=fp32 "
             "or int8, or a smaller step"
         )
     return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header)

@@ -108,7 +108,7 @@ def test_a_decoder_that_gives_no_numbers_is_named_before_any_work():
 
 @pytest.mark.parametrize("codec", [Tiny, Constant])
 def test_codes_that_hardly_vary_are_refused(codec):
-    with pytest.raises(RunFailed, match="codec mine: its codes hardly vary .* scaling factor"):
+    with pytest.raises(RunFailed, match=r"codec mine: its codes hardly vary .* scaling factor"):
         encoded(codec())
 
 
@@ -133,7 +133,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(monkeypatch):
 
 
 def test_what_fitting_left_is_checked():
-    with pytest.raises(UsageError, match="codec mine: 1 of the 1 values of its tensor gain are not finite"):
+    with pytest.raises(UsageError, match=r"codec mine: 1 of the 1 values of its tensor gain are not finite"):
         encoded(Learning())
 
 
@@ -187,6 +187,6 @@ def test_the_first_distilled_image_that_is_not_finite_is_named(position, monkeyp
 def test_codes_that_a_precision_cannot_hold_are_refused():
     space = tiny.spaces("dct")[1]
     found = SyntheticSet(torch.full((10, *space.codec.code_shape), 1e5), torch.arange(10))
-    with pytest.raises(RunFailed, match="fp16 cannot hold codes up to 1e.05.*fp32"):
+    with pytest.raises(RunFailed, match=r"fp16 cannot hold codes up to 1e.05.*fp32"):
         make_artifact(found, space, "fp16", tiny.digits(), "dct")
     make_artifact(found, space, "fp32", tiny.digits(), "dct")
