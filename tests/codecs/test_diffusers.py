@@ -98,6 +98,8 @@ def asymmetric() -> Any:
 
 
 def flux2() -> Any:
+    if not hasattr(diffusers, "AutoencoderKLFlux2"):
+        pytest.skip(f"diffusers {diffusers.__version__} has no AutoencoderKLFlux2")
     model = diffusers.AutoencoderKLFlux2(**KL)
     generator = torch.Generator().manual_seed(1)
     model.bn.running_mean.copy_(torch.randn(12, generator=generator))

@@ -172,9 +172,17 @@ def _scalar(module: str) -> Callable[[Any, Any], float]:
     return scalar
 
 
-# torch's unpickler finds what it may call by these names
+def encode(text: Any, encoding: Any = None) -> bytes:
+    """Return the bytes that pickle's protocol 2 writes as text: those of a NumPy scalar."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError("bytes that pickle did not write")
+    return text.encode("latin1")
+
+
+# torch's unpickler finds what it may call by these names; older versions do not know `_codecs.encode` by themselves
 _DType.__module__, _DType.__name__, _DType.__qualname__ = "numpy", "dtype", "dtype"
-ALLOWED = [_DType, _scalar("numpy.core.multiarray"), _scalar("numpy._core.multiarray")]
+encode.__module__ = "_codecs"
+ALLOWED = [_DType, _scalar("numpy.core.multiarray"), _scalar("numpy._core.multiarray"), encode]
 
 
 @contextmanager
