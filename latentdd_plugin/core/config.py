@@ -152,7 +152,7 @@ class RunConfig:
     def to_json(self) -> dict[str, Json]:
         """Return the configuration as plain JSON, in the flat published layout; `from_json` gives an equal one back."""
         value = {
-            "dataset": asdict(self.dataset),
+            "dataset": self.dataset.to_json(),
             "codec": dict(self.codec),
             "algo": dict(self.algo),
             "match": self.match,
@@ -331,7 +331,7 @@ class ResolvedEvaluation:
     def to_json(self) -> dict[str, Json]:
         """Return everything that decides the scores, in the flat published layout."""
         value: dict[str, Json] = {
-            "dataset": asdict(self.dataset),
+            "dataset": self.dataset.to_json(),
             **asdict(self.scoring),
             "seed": self.seed,
             **asdict(self.compute),

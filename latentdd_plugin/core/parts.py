@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latentdd_plugin.core.annotations import annotations_of, fit_all
@@ -26,6 +26,8 @@ class DatasetConfig:
         per_class: at most so many training images per class (the first drawn with seed 0); None keeps all.
         flip: True if a horizontal flip keeps the label; None takes the dataset entry's word, else True.
         validation: stratified fraction (seed 0) removed from the training split, for tuning.
+        max_pixels: largest number of pixels that one image file may hold; None takes Pillow's own limit. It changes no
+            result, only what is refused.
     """
 
     name: str = "digits"
@@ -38,6 +40,14 @@ class DatasetConfig:
     per_class: int | None = None
     flip: bool | None = None
     validation: float = 0.0
+    max_pixels: int | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the options as published; `max_pixels` only if it is set."""
+        value = asdict(self)
+        if self.max_pixels is None:
+            del value["max_pixels"]
+        return value
 
     def faults(self) -> list[str]:
         """Return every fault that can be seen without reading the dataset."""
@@ -46,7 +56,7 @@ class DatasetConfig:
             return found
         if not 0.0 <= self.validation < 1.0:
             found.append(f"dataset.validation={self.validation}: must be a fraction in [0, 1)")
-        return found + _too_small(self, ("image_size", "per_class"), "dataset.")
+        return found + _too_small(self, ("image_size", "per_class", "max_pixels"), "dataset.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,11 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,15 @@ from tqdm import tqdm
 from latentdd_plugin.core.errors import DataError, RunFailed
 from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
 from latentdd_plugin.core.types import Shape, hash_json
+from latentdd_plugin.data.depth import Depth, Span, depth_of, eight_bits, is_deep, span_of
+from latentdd_plugin.data.kinds import fault_of
 
 log = logging.getLogger(__name__)
 
-DECODER = 1  # rises when the same files would give other pixels
-BLOCK = 256  # images a task of the pool
-WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # grey with 16 bits
-GREY = ("1", "L", *WIDE)
+DECODER = 2  # rises if the same files would give other pixels
+BLOCK = 256  # images per task of the pool
+MAX_PIXELS = 178_956_970  # of one image: Pillow's own limit against decompression bombs
+MOST_FAULTS = 20  # broken files reported together
 
 
 @dataclass(frozen=True)
@@ -40,53 +44,146 @@ class ImageRows:
     column: str  # its image column
     rows: NDArray[np.int64]  # (N,) row numbers in the split
     where: str  # for messages: "dataset cifar10, split train"
+    roots: tuple[Path, ...] | None = None  # folders inside which a cell's path is read; None: anywhere
+    max_pixels: int = MAX_PIXELS  # of one image; larger ones are refused
 
     def blocks(self) -> Iterator[tuple[int, list[bytes]]]:
-        """(position of the first, files) of every `BLOCK` rows, in order."""
+        """Yield (position of the first, files) of every `BLOCK` rows, in order."""
         for start in range(0, len(self.rows), BLOCK):
             yield start, self.files(start)
 
     def files(self, start: int) -> list[bytes]:
-        """The image files at positions start … start + BLOCK, as they were stored."""
-        rows = self.rows[start : start + BLOCK].tolist()
-        cells = self.dataset.with_format("arrow")[rows].column(self.column).to_pylist()
-        return [self._file(cell, row) for cell, row in zip(cells, rows, strict=True)]
+        """Return the image files at positions start … start + BLOCK, as they were stored.
 
-    def _file(self, cell: dict[str, Any] | None, row: int) -> bytes:
-        try:
-            if cell is None or (cell["bytes"] is None and cell["path"] is None):
-                raise DataError(f"{self.where}, row {row}: no image")
-            data: bytes | None = cell["bytes"]
-            return Path(cell["path"]).read_bytes() if data is None else data
-        except OSError as error:
-            raise DataError(f"{self.where}, row {row}: cannot read the image: {error}") from error
+        Raises:
+            DataError: files are missing, cannot be read, or lie outside the data set's folder; up to 20 are named.
+        """
+        cells, files, faults = self._cells(start), [], []
+        for position, cell in enumerate(cells, start):
+            try:
+                files.append(self._file(cell))
+            except (OSError, ValueError) as error:
+                faults.append(f"{self.name(position, cell)}: {error}")
+        if faults:
+            raise DataError(listed(self.where, faults))
+        return files
+
+    def name(self, position: int, cell: Any = None) -> str:
+        """Return the name of the image at a position: its file if it has one, else its row."""
+        row = int(self.rows[position])
+        cell = cell or self._cells(position, 1)[0]
+        path = (cell or {}).get("path")
+        if not path:
+            return f"row {row}"
+        if cell["bytes"] is not None:
+            return f"row {row} ({path})"
+        for root in self.roots or ():
+            if Path(path).is_relative_to(root):
+                return str(Path(path).relative_to(root))
+        return str(path)
+
+    def _cells(self, start: int, count: int = BLOCK) -> list[Any]:
+        rows = self.rows[start : start + count].tolist()
+        cells: list[Any] = self.dataset.with_format("arrow")[rows].column(self.column).to_pylist()
+        return cells
+
+    def _file(self, cell: dict[str, Any] | None) -> bytes:
+        if cell is None or (cell["bytes"] is None and cell["path"] is None):
+            raise ValueError("no image")
+        data: bytes | None = cell["bytes"]
+        if data is not None:
+            return data
+        path = Path(cell["path"])
+        if self.roots is not None:
+            real = (self.roots[0] / path).resolve()
+            if not any(real.is_relative_to(root) for root in self.roots):
+                raise ValueError("lies outside the data set's folder, where nothing is read")
+            path = real
+        return _regular(path).read_bytes()
+
+
+def _regular(path: Path) -> Path:
+    """Return the path of a file; raise ValueError if it is a device, a FIFO or a folder."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    return path
+
+
+def listed(where: str, faults: Sequence[str]) -> str:
+    """Return up to 20 faults as one message."""
+    if len(faults) == 1:
+        return f"{where}, {faults[0]}; repair or remove it"
+    more = "" if len(faults) < MOST_FAULTS else " or more"
+    lines = "\n  ".join(faults[:MOST_FAULTS])
+    return f"{where}: {min(len(faults), MOST_FAULTS)}{more} images cannot be read; repair or remove them:\n  {lines}"
+
+
+class DeepImages(Exception):
+    """Images with more than 8 bits per value were found, and no depth was given."""
 
 
 class _ColourFound(Exception):
-    """A colour image among what began as grey ones."""
+    """A colour image was found after grey ones."""
+
+
+def file_hashes(rows: ImageRows) -> list[bytes]:
+    """Return the sha256 of each image file, in order."""
+    return [hashlib.sha256(data).digest() for _, files in rows.blocks() for data in files]
+
+
+def measure_depth(parts: Sequence[ImageRows], progress: bool = False) -> tuple[Depth, Span]:
+    """Return the common depth of the deep images among some rows, and the range of their values.
+
+    Raises:
+        DataError: an image cannot be decoded, or its values fit no depth.
+    """
+    spans = []
+    for rows in parts:
+        for start, files in tqdm(rows.blocks(), desc=f"measure {rows.where}", disable=not progress):
+            for position, data in enumerate(files, start):
+                with _limited(rows.max_pixels):
+                    try:
+                        with Image.open(io.BytesIO(data)) as image:
+                            deep = np.asarray(image) if is_deep(image) else None
+                    except Exception:  # noqa: S112 - decoding reports it, with all others
+                        continue
+                if deep is not None:
+                    spans.append(span_of(deep, f"{rows.where}, {rows.name(position)}"))
+    return depth_of(spans)
 
 
 def read_pixels(
-    rows: ImageRows, *, size: int | None, like: Shape | None = None, progress: bool = False
+    rows: ImageRows,
+    *,
+    size: int | None,
+    like: Shape | None = None,
+    depth: Depth | None = None,
+    hashes: Sequence[bytes] | None = None,
+    progress: bool = False,
 ) -> tuple[Tensor, str]:
-    """The decoded images, from the cache where an intact copy is there.
+    """Return the decoded images, from the cache if an intact copy is there.
 
     Args:
         rows: N images to read.
         size: side in pixels to resize to (antialiased bicubic); None keeps the files' size.
         like: (C, H, W) the images must come out as: colour is made grey or grey colour, another size is an error.
             None: grey if all are grey, else RGB; the first image's size.
+        depth: the depth of images with more than 8 bits per value.
+        hashes: `file_hashes(rows)`, if it is known.
         progress: show a bar on stderr.
 
     Returns:
         uint8 (N, C, H, W), and the sha256 of its bytes.
 
     Raises:
-        DataError: a file that is no image, or images of several sizes while `size` is None.
+        DataError: files that are not images, or images of several sizes while `size` is None.
+        DeepImages: an image needs a depth.
     """
-    folder = cache_dir() / "images" / _identity(rows, size, like)
+    hashes = file_hashes(rows) if hashes is None else hashes
+    key = hash_json([DECODER, size, like, depth.white if depth else None]).encode()
+    folder = cache_dir() / "images" / hashlib.sha256(key + b"".join(hashes)).hexdigest()
     path = folder / "pixels.safetensors"
-    found = _kept(path, len(rows.rows))
+    found = _cached(path, len(rows.rows))
     if found is not None:
         return found
     with ExitStack() as stack:
@@ -94,31 +191,21 @@ def read_pixels(
             stack.enter_context(locked(folder))  # of two processes one decodes, the other waits for its file
         except RunFailed as error:
             log.warning("decoded images are not kept: %s", error)
-            pixels = _decode_all(rows, size, like, progress)
+            pixels = _decode_all(rows, size, like, depth, progress)
             return pixels, _sha256(pixels)
-        found = _kept(path, len(rows.rows))
+        found = _cached(path, len(rows.rows))
         if found is None:
-            pixels = _decode_all(rows, size, like, progress)
+            pixels = _decode_all(rows, size, like, depth, progress)
             found = pixels, _sha256(pixels)
-            _keep(path, *found)
+            _write_cache(path, *found)
     return found
-
-
-def _identity(rows: ImageRows, size: int | None, like: Shape | None) -> str:
-    """sha256 over the files themselves and what is done with them: a changed file is another name."""
-    digest = hashlib.sha256(hash_json([DECODER, size, like]).encode())
-    for _, files in rows.blocks():
-        for data in files:
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _sha256(pixels: Tensor) -> str:
     return hashlib.sha256(pixels.numpy().data).hexdigest()
 
 
-def _keep(path: Path, pixels: Tensor, sha256: str) -> None:
+def _write_cache(path: Path, pixels: Tensor, sha256: str) -> None:
     from safetensors.torch import save_file
 
     try:
@@ -128,8 +215,8 @@ def _keep(path: Path, pixels: Tensor, sha256: str) -> None:
         log.warning("decoded images are not kept: %s", error)
 
 
-def _kept(path: Path, count: int) -> tuple[Tensor, str] | None:
-    """What an earlier process decoded; None where there is none, or where its checksum is wrong."""
+def _cached(path: Path, count: int) -> tuple[Tensor, str] | None:
+    """Return what an earlier process decoded; None if there is nothing, or its checksum is wrong."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -144,75 +231,122 @@ def _kept(path: Path, count: int) -> tuple[Tensor, str] | None:
     return pixels, sha256
 
 
-def _decode_all(rows: ImageRows, size: int | None, like: Shape | None, progress: bool) -> Tensor:
+def _decode_all(rows: ImageRows, size: int | None, like: Shape | None, depth: Depth | None, progress: bool) -> Tensor:
     if not len(rows.rows):
         raise DataError(f"{rows.where}: no images are left to read")
-    first = _one(rows, 0, rows.files(0)[0], size)
-    shape = like or (1 if first.mode == "L" else 3, first.height, first.width)
-    try:
-        return _decode_as(rows, size, shape, like is not None, progress)
-    except _ColourFound:
-        return _decode_as(rows, size, (3, *shape[1:]), True, progress)
+    decoder = _Decoder(rows, size, depth)
+    with _limited(rows.max_pixels):
+        shape = like or decoder.first_shape()
+        try:
+            return _decode_as(decoder, shape, like is not None, progress)
+        except _ColourFound:
+            return _decode_as(decoder, (3, *shape[1:]), True, progress)
 
 
-def _decode_as(rows: ImageRows, size: int | None, shape: Shape, to_grey: bool, progress: bool) -> Tensor:
-    """Every image as (C, H, W) = shape; a colour image among grey ones raises _ColourFound unless `to_grey`."""
+@dataclass(frozen=True)
+class _Decoder:
+    """Decodes single images of some rows."""
+
+    rows: ImageRows
+    size: int | None
+    depth: Depth | None
+
+    def first_shape(self) -> Shape:
+        """Return (C, H, W) of the first image that can be decoded; the others are reported with the rest."""
+        for start, files in self.rows.blocks():
+            for position, data in enumerate(files, start):
+                image = self.decode(position, data)
+                if not isinstance(image, str):
+                    return 1 if image.mode == "L" else 3, image.height, image.width
+        return 3, 1, 1  # nothing can be decoded, which decoding reports
+
+    def decode(self, position: int, data: bytes) -> Image.Image | str:
+        """Return an image in mode L or RGB, upright, resized if a size is given; or why it cannot be decoded."""
+        try:
+            return _one(self.rows, position, data, self.size, self.depth)
+        except DeepImages:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            return f"{self.rows.name(position)}: {too_large(error, self.rows.max_pixels)}"
+        except DataError as error:
+            return str(error)
+        except Exception as error:
+            return f"{self.rows.name(position)}: {fault_of(data, error)}"
+
+
+def too_large(error: Exception, limit: int) -> str:
+    """Return the message for an image of more pixels than allowed."""
+    found = re.search(r"\d{4,}", str(error))
+    count = f"{int(found[0]):,}" if found else "more"
+    return (
+        f"too large ({count} pixels, the limit is {limit:,}); scale it down, or raise the limit with "
+        f"dataset.max_pixels={found[0] if found else 'N'} if you trust the file"
+    )
+
+
+def _decode_as(decoder: _Decoder, shape: Shape, to_grey: bool, progress: bool) -> Tensor:
+    """Return every image as (C, H, W) = shape; raise _ColourFound at colour among grey images unless `to_grey`."""
+    rows = decoder.rows
     out = np.empty((len(rows.rows), *shape), dtype=np.uint8)
     mode = "L" if shape[0] == 1 else "RGB"
 
-    def decode(start: int) -> int:
-        files = rows.files(start)
+    def decode(start: int) -> tuple[int, list[str]]:
+        files, faults = rows.files(start), []
         for position, data in enumerate(files, start):
-            image = _one(rows, position, data, size)
+            image = decoder.decode(position, data)
+            if isinstance(image, str):
+                faults.append(image)
+                continue
             if image.mode == "RGB" and mode == "L" and not to_grey:
                 raise _ColourFound
             if (image.height, image.width) != shape[1:]:
                 raise DataError(
-                    f"{rows.where}: images of several sizes ({shape[1]}x{shape[2]} and, at row {rows.rows[position]}, "
+                    f"{rows.where}: images of several sizes ({shape[1]}x{shape[2]} and, at {rows.name(position)}, "
                     f"{image.height}x{image.width}); set dataset.image_size to the side wanted, for example {shape[1]}"
                 )
             pixels = np.asarray(image if image.mode == mode else image.convert(mode))
             out[position] = pixels if mode == "L" else pixels.transpose(2, 0, 1)
-        return len(files)
+        return len(files), faults
 
+    faults: list[str] = []
     with (
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
         tqdm(total=len(out), desc=f"decode {rows.where}", unit="image", disable=not progress) as bar,
     ):
         try:
-            for count in pool.map(decode, range(0, len(out), BLOCK)):  # in order: the first bad row is the one named
+            for count, some in pool.map(decode, range(0, len(out), BLOCK)):  # in order: the first faults are reported
                 bar.update(count)
-        except BaseException:
+                faults += some
+                if len(faults) >= MOST_FAULTS:
+                    break
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    if faults:
+        raise DataError(listed(rows.where, faults))
     return torch.from_numpy(out)
 
 
-def _one(rows: ImageRows, position: int, data: bytes, size: int | None) -> Image.Image:
-    """One image in mode L or RGB, upright, resized to `size` where given."""
+def _one(rows: ImageRows, position: int, data: bytes, size: int | None, depth: Depth | None) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as file:
+        if file.width * file.height > rows.max_pixels:
+            raise Image.DecompressionBombError(f"{file.width * file.height} pixels")
+        if is_deep(file) and depth is None:
+            raise DeepImages
+        upright = ImageOps.exif_transpose(file) if file.info.get("exif") else file
+        image = eight_bits(upright, depth, rows.name(position) if is_deep(file) else "")
+        if size is not None and image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BICUBIC)
+        return image
+
+
+@contextmanager
+def _limited(max_pixels: int) -> Iterator[None]:
+    """Set Pillow's own limit of pixels per image until the block ends."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        with Image.open(io.BytesIO(data)) as file:
-            upright = ImageOps.exif_transpose(file) if file.info.get("exif") else file
-            image = _grey(upright) if upright.mode in GREY else _colour(upright)
-            if size is not None and image.size != (size, size):
-                image = image.resize((size, size), Image.Resampling.BICUBIC)
-            return image
-    except Exception as error:
-        raise DataError(
-            f"{rows.where}, row {rows.rows[position]}: corrupt image ({error}); repair or remove it"
-        ) from error
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    if image.mode in WIDE:
-        eight = np.rint(np.asarray(image, dtype=np.float64).clip(0, 65535) / 257)
-        return Image.fromarray(eight.astype(np.uint8))
-    return image.convert("L")
-
-
-def _colour(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent is laid on white."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # which is an error here, raised by `_one`
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

@@ -15,15 +15,21 @@ import torch
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.core.types import ImageData, Images, Json, Shape, canonical_json
+from latentdd_plugin.data.classes import imagenet_descriptions
 from latentdd_plugin.data.columns import Ints, find_columns, has_labels, read_labels
+from latentdd_plugin.data.depth import Depth
 from latentdd_plugin.data.draws import SEED, capped, stratified
-from latentdd_plugin.data.images import ImageRows, read_pixels
+from latentdd_plugin.data.images import MAX_PIXELS, DeepImages, ImageRows, file_hashes, measure_depth, read_pixels
+from latentdd_plugin.data.quality import warn_of_flat_pixels
 from latentdd_plugin.data.sources import Source, find
+from latentdd_plugin.data.splits import LOOKED_FOR, split_of
+from latentdd_plugin.data.walk import printable
 
 log = logging.getLogger(__name__)
 
 TEST_NAMES = ("test", "validation", "val")
-TEST_FRACTION = 0.2  # cut out of train where no test split exists
+TEST_FRACTION = 0.2  # held out of the training split if there is no test split
+MANY_TWINS = 0.01  # share of test images that are training images as well, above which a warning is given
 
 
 def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
@@ -34,8 +40,9 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
         progress: show bars on stderr.
 
     Returns:
-        Training images as uint8 (N, C, H, W) in memory, C = 1 only if every one is grey. No test image is read before
-        `held_out("test")`; labels of both splits are. `source` holds splits, sizes, revision, options for the record.
+        Training images as uint8 (N, C, H, W) in memory, C = 1 only if every one is grey. No test image is decoded
+        before `held_out("test")`, except to find the depth of a set with more than 8 bits per value. `source` holds
+        splits, sizes, revision, options and, for a local folder, the account of its files.
 
     Raises:
         DataError: no such data set, column, class or split; an unlabelled row; a corrupt image; several image sizes.
@@ -44,7 +51,13 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
     """
     source = find(config, progress=progress)
     chosen = _choose(source, config)
-    train, shape, pixels_sha256 = _read(chosen.train, config, None, progress)
+    account = _tell_files(source, chosen, config)
+    parts = [part for part in (chosen.train, chosen.test, chosen.validation) if part is not None]
+    hashes = [file_hashes(part.images) for part in parts]
+    twins = _tell_twins(hashes[0], hashes[1], f"dataset {config.name}")
+    reader = _Reader(config, [part.images for part in parts], progress)
+    train, pixels_sha256 = reader.read(chosen.train, None, hashes[0])
+    shape = (int(train.pixels.shape[1]), int(train.pixels.shape[2]), int(train.pixels.shape[3]))
 
     def held_out(split: str) -> Images:
         part = {"test": chosen.test, "validation": chosen.validation}.get(split)
@@ -55,7 +68,7 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
                 if known
                 else f"dataset {config.name}: no held-out split {split!r}; ask for test or validation"
             )
-        return _read(part, config, shape, progress)[0]
+        return reader.read(part, shape)[0]
 
     digest = hashlib.sha256(f"{pixels_sha256}\n{shape}\n{canonical_json(chosen.classes)}\n".encode())
     digest.update(train.labels.numpy().astype("<i8").tobytes())
@@ -67,7 +80,7 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
         held_out=held_out,
         fingerprint=digest.hexdigest(),
         flip=True if flip is None else flip,
-        source=_record(source, chosen, config),
+        source=_record(source, chosen, config) | ({"files": account | {"twins": twins}} if account else {}),
     )
 
 
@@ -91,30 +104,30 @@ class _Chosen:
     test: _Part
     validation: _Part | None
     splits: Mapping[str, str]  # train and test: the splits they are, in words
+    unused: tuple[str, ...]  # splits that are not used
 
 
 def _choose(source: Source, config: DatasetConfig) -> _Chosen:
-    """Rows and labels of every part: test split, classes, validation fraction, cap; in this order. Reads no image."""
+    """Choose rows and labels of every part: test split, classes, validation fraction, cap; in this order."""
     where = f"dataset {config.name}"
     splits = source.splits
-    if "train" not in splits and len(splits) > 1:
-        raise DataError(f"{where}: no split named train; there are {', '.join(splits)}")
-    train_name = "train" if "train" in splits else next(iter(splits))
+    train_name = _train_name(splits, where)
     image, label = find_columns(splits[train_name], config, f"{where}, split {train_name}")
-    everything, names = _part(splits[train_name], image, label, f"{where}, split {train_name}")
-    test_name = next((n for n in TEST_NAMES if n in splits and n != train_name and has_labels(splits[n], label)), None)
+    everything, names = _part(source, train_name, (image, label), config)
+    test_name = _test_name(splits, train_name, label)
     if test_name is None:
         kept, removed = stratified(everything.labels, TEST_FRACTION, "test")
         train, test, test_names = everything.pick(kept), everything.pick(removed), names
         log.info(
-            "%s: no test split with labels: a fifth of %s (%d images, seed 0) is it", where, train_name, len(removed)
-        )
-        told = {"train": f"{train_name}, less its test part", "test": f"stratified 20% of {train_name}, seed {SEED}"}
+            "%s: no test split with labels (looked for: %s); 20%% of the split %s, %d images drawn with seed %d, is "
+            "held out as the test split", where, LOOKED_FOR, train_name, len(removed), SEED,
+        )  # fmt: skip
+        used = {"train": f"{train_name}, less its test part", "test": f"stratified 20% of {train_name}, seed {SEED}"}
     else:
-        test_where = f"{where}, split {test_name}"
-        find_columns(splits[test_name], replace(config, image_column=image, label_column=label), test_where)
-        train, (test, test_names) = everything, _part(splits[test_name], image, label, test_where)
-        told = {"train": train_name, "test": test_name}
+        given = replace(config, image_column=image, label_column=label)
+        find_columns(splits[test_name], given, f"{where}, split {test_name}")
+        train, (test, test_names) = everything, _part(source, test_name, (image, label), config, names)
+        used = {"train": train_name, "test": test_name}
     classes = _classes(config.classes, names, where)
     train, test = _relabel(train, names, classes, config), _relabel(test, test_names, classes, config)
     validation = None
@@ -124,18 +137,87 @@ def _choose(source: Source, config: DatasetConfig) -> _Chosen:
     if config.per_class is not None:
         train = train.pick(capped(train.labels, config.per_class))
     _refuse_empty(train, test, validation, classes, where)
-    return _Chosen(classes, train, test, validation, told)
+    return _Chosen(classes, train, test, validation, used, tuple(n for n in splits if n not in (train_name, test_name)))
 
 
-def _read(part: _Part, config: DatasetConfig, like: Shape | None, progress: bool) -> tuple[Images, Shape, str]:
-    """The part's images, their (C, H, W), and the sha256 of the pixels."""
-    pixels, sha256 = read_pixels(part.images, size=config.image_size, like=like, progress=progress)
-    c, h, w = (int(n) for n in pixels.shape[1:])
-    return Images(pixels, torch.from_numpy(part.labels.copy())), (c, h, w), sha256
+def _train_name(splits: Mapping[str, Any], where: str) -> str:
+    named = [name for name in splits if split_of(name) == "train"]
+    if "train" in splits or len(splits) == 1:
+        return "train" if "train" in splits else next(iter(splits))
+    if len(named) != 1:
+        raise DataError(f"{where}: no split named train; there are {', '.join(splits)}")
+    return named[0]
+
+
+def _test_name(splits: Mapping[str, Any], train_name: str, label: str) -> str | None:
+    """Return the first labelled split that may serve as the test split; a test split before a validation split."""
+    others = [name for name in splits if name != train_name]
+    meaning = [name for split in ("test", "validation") for name in others if split_of(name) == split]
+    order = dict.fromkeys([*(name for name in TEST_NAMES if name in others), *meaning])
+    return next((name for name in order if has_labels(splits[name], label)), None)
+
+
+def _tell_files(source: Source, chosen: _Chosen, config: DatasetConfig) -> dict[str, Json] | None:
+    """Log how a folder's files are used and in which order its classes are numbered; return the account."""
+    where = f"dataset {config.name}"
+    for text in source.warnings:
+        log.warning("%s: %s", where, text)
+    for text in source.notes:
+        log.info("%s: %s", where, text)
+    if len(chosen.classes) == 1:
+        log.warning("%s: there is one class only, %s", where, chosen.classes[0])
+    absent = [name for i, name in enumerate(chosen.classes) if not (chosen.test.labels == i).any()]
+    if absent:
+        log.warning("%s: no test images of %d class(es): %s", where, len(absent), printable(absent, 5))
+    if source.account is None:
+        return None
+    unused = dict.fromkeys(chosen.unused, "not used, or without labels")
+    account = source.account.without(unused)
+    log.info("%s: %s", where, account.line())
+    told = imagenet_descriptions(chosen.classes)
+    shown = [f"{i} {name}" + (f" ({told[name]})" if name in told else "") for i, name in enumerate(chosen.classes)]
+    log.info("%s: %d classes: %s", where, len(shown), printable(shown, 12))
+    return account.to_json()
+
+
+def _tell_twins(train: Sequence[bytes], test: Sequence[bytes], where: str) -> int:
+    """Return how many test images are training images as well, to the byte; log it if there are any."""
+    known = set(train)
+    count = sum(one in known for one in test)
+    if count:
+        level = logging.WARNING if count > MANY_TWINS * len(test) else logging.INFO
+        log.log(level, "%s: %d of %d test images are training images as well (the same bytes)", where, count, len(test))
+    return count
+
+
+@dataclass
+class _Reader:
+    """Reads the parts of a data set, with one depth for all if some images have more than 8 bits per value."""
+
+    config: DatasetConfig
+    parts: Sequence[ImageRows]
+    progress: bool
+    depth: Depth | None = None
+
+    def read(self, part: _Part, like: Shape | None, hashes: Sequence[bytes] | None = None) -> tuple[Images, str]:
+        """Return the part's images, and the sha256 of their pixels."""
+        size, images = self.config.image_size, part.images
+        try:
+            found = read_pixels(
+                images, size=size, like=like, depth=self.depth, hashes=hashes, progress=self.progress
+            )  # fmt: skip
+        except DeepImages:
+            self.depth, span = measure_depth(self.parts, self.progress)
+            log.info("dataset %s: %s", self.config.name, self.depth.describe(span))
+            found = read_pixels(images, size=size, like=like, depth=self.depth, progress=self.progress)
+        warn_of_flat_pixels(found[0], images.where)
+        return Images(found[0], torch.from_numpy(part.labels.copy())), found[1]
 
 
 def _record(source: Source, chosen: _Chosen, config: DatasetConfig) -> dict[str, Json]:
-    options = {key: value for key, value in asdict(config).items() if key not in ("name", "subset", "revision")}
+    options = {
+        key: value for key, value in asdict(config).items() if key not in ("name", "subset", "revision", "max_pixels")
+    }
     return {
         "origin": source.origin,
         **chosen.splits,
@@ -148,14 +230,20 @@ def _record(source: Source, chosen: _Chosen, config: DatasetConfig) -> dict[str,
     }
 
 
-def _part(dataset: Any, image: str, label: str, where: str) -> tuple[_Part, tuple[str, ...]]:
-    """All rows of a split with their labels, and the names these are numbers of."""
-    labels, names = read_labels(dataset, label, where)
-    return _Part(ImageRows(dataset, image, np.arange(len(labels), dtype=np.int64), where), labels), names
+def _part(
+    source: Source, split: str, columns: tuple[str, str], config: DatasetConfig, names: tuple[str, ...] | None = None
+) -> tuple[_Part, tuple[str, ...]]:
+    """Return all rows of a split with their labels, and the names that these are numbers of."""
+    where, dataset = f"dataset {config.name}, split {split}", source.splits[split]
+    asked = config.label_column is not None or names is not None
+    labels, found = read_labels(dataset, columns[1], where, asked=asked)
+    rows = np.arange(len(labels), dtype=np.int64)
+    limit = MAX_PIXELS if config.max_pixels is None else config.max_pixels
+    return _Part(ImageRows(dataset, columns[0], rows, where, source.roots, limit), labels), found
 
 
 def _classes(asked: Sequence[Any] | None, names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """The classes to keep, in the order asked for, by name or else by number."""
+    """Return the classes to keep, in the order asked for, by name or else by number."""
     if asked is None:
         return names
     found = []
@@ -170,14 +258,15 @@ def _classes(asked: Sequence[Any] | None, names: tuple[str, ...], where: str) ->
 
 
 def _relabel(part: _Part, names: tuple[str, ...], classes: tuple[str, ...], config: DatasetConfig) -> _Part:
-    """Labels as numbers in `classes`; rows of other classes go where a choice was asked for, else are an error."""
+    """Return labels as numbers in `classes`; other rows are dropped if classes were asked for, else refused."""
     number = {name: i for i, name in enumerate(classes)}
     labels = np.asarray([number.get(name, -1) for name in names], dtype=np.int64)[part.labels]
     if config.classes is None and (labels < 0).any():
         row = int(np.argmax(labels < 0))
         name = names[part.labels[row]]
         raise DataError(
-            f"{part.images.where}, row {part.images.rows[row]}: class {name!r} is not among the training classes"
+            f"{part.images.where}, {part.images.name(row)}: class {name!r} is not among the training classes; "
+            "list the classes to use in dataset.classes"
         )
     kept = replace(part, labels=labels)
     return kept.pick(np.flatnonzero(labels >= 0))

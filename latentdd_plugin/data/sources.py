@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import ssl
 import threading
@@ -16,13 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import DataError, PluginError, RunFailed
+from latentdd_plugin.data.accounting import FileAccount
+from latentdd_plugin.data.layouts import SUPPORTED, read_tree
+from latentdd_plugin.data.tables import TABLES
+from latentdd_plugin.data.walk import Tree, list_folder, single_file
 
 if TYPE_CHECKING:
     from latentdd_plugin.core.config import DatasetConfig
 
+log = logging.getLogger(__name__)
+
 GROUP = "datasets"  # a key of plugins.GROUPS
 PROBE_SECONDS = 4.0
-LAYOUT = "wanted are folders train/<class>/*.png and test/<class>/*.png, <class>/*.png, parquet or arrow files"
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -35,6 +41,10 @@ class Source:
     splits: Mapping[str, Any]  # split name -> datasets.Dataset
     revision: str | None = None  # hub only: the commit where known, else the revision asked for, else None
     flip: bool | None = None  # what the entry says of mirrored images
+    account: FileAccount | None = None  # of a local folder's files
+    notes: tuple[str, ...] = ()  # how it was read, for the log
+    warnings: tuple[str, ...] = ()  # what may be a mistake
+    roots: tuple[Path, ...] | None = None  # folders inside which a cell's path is read; None: anywhere (entries)
 
 
 def find(config: DatasetConfig, *, progress: bool = False) -> Source:
@@ -46,9 +56,12 @@ def find(config: DatasetConfig, *, progress: bool = False) -> Source:
         RunFailed: the data sets' own cache cannot be written.
     """
     with _progress_bars(progress):
-        if config.name in plugins.entries(GROUP):
-            return _from_entry(config)
         path = Path(config.name).expanduser()
+        if config.name in plugins.entries(GROUP):
+            if path.exists():
+                log.warning("%s is a data set of that name and a %s; the data set is used. Write ./%s for the other",
+                            config.name, "folder" if path.is_dir() else "file", config.name)  # fmt: skip
+            return _from_entry(config)
         if path.exists():
             return _from_path(path, config)
         if path.is_absolute() or config.name.startswith((".", "~")) or config.name.count("/") > 1:
@@ -61,27 +74,31 @@ def _from_entry(config: DatasetConfig) -> Source:
     try:
         found = entry()
     except Exception as error:
-        raise PluginError(f"dataset {config.name}: its plug-in raises {_said(error)}") from error
+        raise PluginError(f"dataset {config.name}: its plug-in raises {_one_line(error)}") from error
     return Source(config.name, "entry", _as_splits(found, config.name), flip=getattr(entry, "flip", None))
 
 
 def _from_path(path: Path, config: DatasetConfig) -> Source:
-    import datasets
+    if path.is_dir():
+        tree = list_folder(path)
+    elif path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".json"):
+        tree = _only_table(list_folder(path.parent), path)
+    elif path.is_file():
+        tree = single_file(path)
+    else:
+        raise DataError(f"dataset {config.name}: neither a file nor a folder")
+    found = _called(lambda: read_tree(tree, config), config.name)
+    splits = _as_splits(found.splits, config.name)
+    notes, warnings = tuple(found.notes), tuple(found.warnings)
+    return Source(path.resolve().name, "path", splits, None, None, found.account, notes, warnings, (tree.root,))
 
-    def read() -> Any:
-        if path.is_dir() and any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
-            return datasets.load_from_disk(str(path))
-        if path.is_dir():
-            return datasets.load_dataset(str(path), name=config.subset)
-        if path.suffix == ".parquet":
-            return datasets.load_dataset("parquet", data_files=str(path))
-        if path.suffix == ".arrow":
-            return datasets.Dataset.from_file(str(path))
-        raise DataError(
-            f"dataset {path}: give a folder (parquet, imagefolder, save_to_disk), or a .parquet or .arrow file"
-        )
 
-    return Source(path.resolve().name, "path", _as_splits(_called(read, config.name), config.name))
+def _only_table(tree: Tree, table: Path) -> Tree:
+    """Return a tree in which `table` is the only table."""
+    real = table.resolve()
+    kept = tuple(file for file in tree.files if file.path == real or file.suffix not in TABLES)
+    rest = [(file.name, "another table") for file in tree.files if file not in kept]
+    return Tree(tree.root, kept, (*tree.left_out, *rest), tree.empty)
 
 
 def _from_hub(config: DatasetConfig) -> Source:
@@ -106,15 +123,26 @@ def _from_hub(config: DatasetConfig) -> Source:
     commit, asked = _commit(splits), config.revision
     if not online and re.fullmatch(r"[0-9a-f]{40}", asked or "") and commit != asked:
         raise DataError(f"dataset {config.name}: the cached copy is of revision {commit}, asked for {asked}; connect")
-    return Source(config.name, "hub", splits, revision=commit or (asked if online else None))
+    return Source(config.name, "hub", splits, revision=commit or (asked if online else None), roots=_hub_folders())
+
+
+def _hub_folders() -> tuple[Path, ...]:
+    """Return the folders into which the hub's libraries download."""
+    import datasets
+    from huggingface_hub import constants
+
+    places = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    return tuple(Path(place).resolve() for place in places)
 
 
 def _called(read: Callable[[], Any], name: str) -> Any:
     """What `read` returns, with the faults of the datasets library as one message."""
     try:
         return read()
-    except DataError:
-        raise
+    except DataError as error:
+        if str(error).startswith("dataset "):
+            raise
+        raise DataError(f"dataset {name}: {error}") from error
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None:
@@ -122,8 +150,8 @@ def _called(read: Callable[[], Any], name: str) -> Any:
                 raise RunFailed(f"dataset {name}: cannot write the Hugging Face cache: {cause.strerror}") from error
             cause = cause.__cause__ or cause.__context__
         if type(error).__name__ == "DataFilesNotFoundError":
-            raise DataError(f"dataset {name}: no images, parquet or arrow files in it; {LAYOUT}") from error
-        raise DataError(f"dataset {name}: cannot be read: {_said(error)}") from error
+            raise DataError(f"dataset {name}: no images, parquet or arrow files in it; {SUPPORTED}") from error
+        raise DataError(f"dataset {name}: cannot be read: {_with_causes(error)}") from error
 
 
 def _as_splits(found: Any, name: str) -> dict[str, Any]:
@@ -136,9 +164,17 @@ def _as_splits(found: Any, name: str) -> dict[str, Any]:
     return {str(key): part for key, part in found.items()}
 
 
-def _said(error: Exception) -> str:
-    """An exception in one line of at most 300 characters."""
+def _one_line(error: BaseException) -> str:
+    """Return an exception as one line of at most 300 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _with_causes(error: BaseException) -> str:
+    """Return an exception with the exceptions that caused it, the first cause first."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return "; ".join(dict.fromkeys(_one_line(one) for one in reversed(chain[:4])))
 
 
 def _commit(splits: Mapping[str, Any]) -> str | None:

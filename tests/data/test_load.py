@@ -172,7 +172,7 @@ def test_validation_stands_in_for_a_test_split_without_labels(tmp_path):
 def test_no_test_image_is_read_before_it_is_asked_for(tmp_path):
     broken = table([b"not an image"] * 20, LABELS[:20].tolist())
     found = load_dataset(DatasetConfig(name=saved(tmp_path / "d", train=digit_table(range(40)), test=broken)))
-    with pytest.raises(DataError, match="split test, row 0: corrupt image"):
+    with pytest.raises(DataError, match=r"split test: 20 or more images cannot be read; .*\n  row 0: corrupt image"):
         found.held_out("test")
 
 
@@ -405,9 +405,9 @@ def test_without_network_the_cached_copy_is_used(no_network, tmp_path):
 def test_paths_that_are_not_there(tmp_path):
     refused("dataset ./nowhere: no such file or folder", name="./nowhere")
     (tmp_path / "empty").mkdir()
-    refused("empty: cannot be read", name=str(tmp_path / "empty"))
+    refused("empty: no files in the folder; supported are", name=str(tmp_path / "empty"))
     (tmp_path / "a.zip").write_bytes(b"")
-    refused(r"give a folder \(parquet, imagefolder, save_to_disk\)", name=str(tmp_path / "a.zip"))
+    refused(r"a.zip is an archive, which has to be unpacked first: unzip", name=str(tmp_path / "a.zip"))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is not parquet PAR1")
     refused(r"bad.parquet: cannot be read", name=str(tmp_path / "bad.parquet"))
 
@@ -418,9 +418,11 @@ def test_columns(tmp_path):
     there = r"the columns are image \(Image\), label \(ClassLabel\), other \(integer\)"
     refused(f"no column 'fine' for dataset.label_column; {there}", name=name, label_column="fine")
     refused(f"no column 'img' for dataset.image_column; {there}", name=name, image_column="img")
-    refused("dataset.image_column=label holds ClassLabel, wanted Image", name=name, image_column="label")
+    refused("dataset.image_column=label holds ClassLabel, allowed are Image", name=name, image_column="label")
     bare = saved(tmp_path / "e", train=digit_table(range(40)).remove_columns("label"))
-    refused(r"no column of ClassLabel or integer or text for dataset.label_column; .* image \(Image\)", name=bare)
+    refused(
+        r"no column of ClassLabel or integer or text or float for dataset.label_column; .* image \(Image\)", name=bare
+    )
     two = digit_table(range(40), a=[0] * 40, b=[1] * 40).remove_columns("label")
     refused("several columns may be meant: a, b; set dataset.label_column", name=saved(tmp_path / "f", train=two))
 
@@ -439,7 +441,10 @@ def test_rows(tmp_path):
     refused(r"several sizes \(8x8 and, at row 39, 16x8\); set dataset.image_size", name=name)
     assert load_dataset(DatasetConfig(name=name, image_size=8)).image_shape == (1, 8, 8)
     empty = digit_table(range(40)).map(lambda row: {"image": None} if row["label"] == 3 else row)
-    refused(r"split train, row 3: no image", name=saved(tmp_path / "d", train=empty, test=digit_table(range(10))))
+    refused(
+        r"split train: 3 images cannot be read; .*\n  row 3: no image",
+        name=saved(tmp_path / "d", train=empty, test=digit_table(range(10))),
+    )
 
 
 def test_classes(tmp_path):

@@ -102,6 +102,9 @@ class TrainingConfig:
     def to_json(self) -> dict[str, Json]:
         """The configuration as plain JSON."""
         value: dict[str, Json] = json.loads(json.dumps(asdict(self)))
+        for dataset in value["datasets"]:
+            if dataset["max_pixels"] is None:
+                del dataset["max_pixels"]
         return value
 
 

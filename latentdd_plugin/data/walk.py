@@ -1,0 +1,164 @@
+"""Safe listing of a data set's folder: links are followed inside it only, and what is never read is counted."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from latentdd_plugin.core.errors import DataError
+
+JUNK_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
+JUNK_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db")
+
+HIDDEN = "hidden, or left by the operating system"
+UNREADABLE_NAME = "a name that holds control characters or is not UTF-8"
+OUTSIDE = "a link that leads outside the folder"
+BROKEN = "a link that leads nowhere"
+LOOP = "a link to a folder that contains it"
+SPECIAL = "a device, FIFO or socket"
+CLOSED = "a folder that cannot be opened"
+
+
+@dataclass(frozen=True)
+class File:
+    """A regular file of a data set's folder."""
+
+    name: str  # relative to the folder, with `/`, as it is reached (through links)
+    path: Path  # where it really lies; inside the folder
+
+    @property
+    def suffix(self) -> str:
+        """The lower-case suffix of the name, with its dot."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders between the data set's folder and the file."""
+        return PurePosixPath(self.name).parts[:-1]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Every entry of a data set's folder: files that may be read, and those that never are."""
+
+    root: Path  # resolved
+    files: tuple[File, ...]  # sorted by name
+    left_out: tuple[tuple[str, str], ...] = ()  # (name, reason) of every entry that is not read
+    empty: tuple[str, ...] = ()  # folders without any entry
+
+    def named(self, *names: str) -> list[File]:
+        """Return the files with one of these last names, in any case, in order."""
+        return [file for file in self.files if PurePosixPath(file.name).name.lower() in names]
+
+    def ending(self, *suffixes: str) -> list[File]:
+        """Return the files with one of these lower-case suffixes, in order."""
+        return [file for file in self.files if file.suffix in suffixes]
+
+
+def list_folder(folder: Path) -> Tree:
+    """List a folder and everything below it.
+
+    Raises:
+        DataError: the folder itself cannot be opened.
+    """
+    root = folder.resolve()
+    walk = _Walk(root)
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise DataError(f"dataset {folder}: the folder cannot be opened: {error.strerror}") from error
+    walk.descend(root, "", (root,))
+    files = tuple(sorted(walk.files, key=lambda file: file.name))
+    return Tree(root, files, tuple(sorted(walk.left_out)), tuple(sorted(walk.empty)))
+
+
+def single_file(path: Path) -> Tree:
+    """Return the tree that holds one file alone."""
+    real = path.resolve()
+    return Tree(real.parent, (File(path.name, real),))
+
+
+@dataclass
+class _Walk:
+    root: Path
+    files: list[File] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+    def descend(self, folder: Path, name: str, above: tuple[Path, ...], reason: str | None = None) -> None:
+        """Add all entries of `folder`; with a `reason`, leave all of them out for it."""
+        try:
+            with os.scandir(folder) as listing:
+                entries = list(listing)
+        except OSError:
+            self.left_out.append((name, CLOSED))
+            return
+        if not entries and reason is None:
+            self.empty.append(name)
+        for entry in entries:
+            path = f"{name}/{entry.name}" if name else entry.name
+            why = reason or _reason_by_name(entry)
+            if entry.is_symlink():
+                self._link(entry, path, above, why)
+            elif entry.is_dir(follow_symlinks=False):
+                inside = folder / entry.name
+                self.descend(inside, path, (*above, inside), why)
+            elif not entry.is_file(follow_symlinks=False):
+                self.left_out.append((path, SPECIAL))
+            elif why:
+                self.left_out.append((path, why))
+            else:
+                self.files.append(File(path, folder / entry.name))
+
+    def _link(self, entry: os.DirEntry[str], path: str, above: tuple[Path, ...], why: str | None) -> None:
+        try:
+            target = Path(entry.path).resolve(strict=True)
+            mode = target.stat().st_mode
+        except (OSError, RuntimeError):  # RuntimeError: a circle of links, before Python 3.13
+            self.left_out.append((path, BROKEN))
+            return
+        if why:
+            self.left_out.append((path, why))
+        elif not target.is_relative_to(self.root):
+            self.left_out.append((path, OUTSIDE))
+        elif any(reason_of_part(part) for part in target.relative_to(self.root).parts):
+            self.left_out.append((path, HIDDEN))
+        elif stat.S_ISDIR(mode):
+            if target in above:
+                self.left_out.append((path, LOOP))
+            else:
+                self.descend(target, path, (*above, target))
+        elif stat.S_ISREG(mode):
+            self.files.append(File(path, target))
+        else:
+            self.left_out.append((path, SPECIAL))
+
+
+def reason_of_part(name: str) -> str | None:
+    """Return why a file or folder of this name is never read, or None."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        return UNREADABLE_NAME
+    return HIDDEN if name.startswith(".") else None
+
+
+def _reason_by_name(entry: os.DirEntry[str]) -> str | None:
+    found = reason_of_part(entry.name)
+    if found is None and entry.name.lower() in (*JUNK_FOLDERS, *JUNK_FILES):
+        return HIDDEN
+    return found
+
+
+def printable(names: list[str] | tuple[str, ...], most: int = 3) -> str:
+    """Return up to `most` names, safe to print, and an ellipsis for the rest."""
+    shown = ["".join(_printable_letters(name)) for name in names[:most]]
+    return ", ".join(shown + (["…"] if len(names) > most else []))
+
+
+def _printable_letters(name: str) -> Iterator[str]:
+    for letter in name:
+        control = unicodedata.category(letter) in ("Cc", "Cs")
+        yield letter.encode("unicode_escape", "backslashreplace").decode() if control else letter
