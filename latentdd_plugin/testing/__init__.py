@@ -1,10 +1,10 @@
-"""The contract suite: what every codec, distiller and evaluator keeps to, as plain functions and as a pytest plug-in.
+"""The contract suite: rules for every codec, distiller and evaluator, as plain functions and as a pytest plug-in.
 
     @pytest.mark.parametrize("contract", CODEC_CONTRACTS, ids=lambda contract: contract.__name__)
     def test_contract(contract, subject=CodecSubject("my-codec")):
         contract(subject)
 
-`pytest --dd-bench my-codec` does the same without a test, and so does `dd-bench check codec my-codec`.
+`pytest --dd-bench my-codec` and `dd-bench check codec my-codec` run the same contracts without a test file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "run_contracts",
 ]
 
-_WHERE = {
+_MODULES = {
     "codecs": ("CODEC_CONTRACTS",),
     "contracts": ("ContractBroken", "Finding", "NotApplicable", "run_contracts"),
     "distillers": ("DISTILLER_CONTRACTS",),
@@ -41,8 +41,8 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name at its first use: pytest loads this package at every start, and must not load torch."""
-    module = next((module for module, names in _WHERE.items() if name in names), None)
+    """Import a public name at its first use: pytest imports this package at every start and must not load torch."""
+    module = next((module for module, names in _MODULES.items() if name in names), None)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m latentdd_plugin.testing` prints the contract reference, from the docstrings of the contracts."""
+"""`python -m latentdd_plugin.testing` prints the contract reference, made from the docstrings of the contracts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import inspect
 import sys
 
 from latentdd_plugin.testing import codecs, distillers, evaluators
-from latentdd_plugin.testing.contracts import Contract
+from latentdd_plugin.testing.contracts import Contract, rule
 
 SUITES = (
     ("Codecs", codecs, codecs.CODEC_CONTRACTS),
-    ("Algorithms", distillers, distillers.DISTILLER_CONTRACTS),
+    ("Distillers", distillers, distillers.DISTILLER_CONTRACTS),
     ("Evaluators", evaluators, evaluators.EVALUATOR_CONTRACTS),
 )
 HEAD = """\
 # Contracts
 
-What every codec, algorithm and evaluator keeps to. Made by `make docs` from `latentdd_plugin/testing`, where each of
-these is one function. They run over every entry of this package, and over yours:
+The rules for codecs, distillers and evaluators. Each rule is one function in `latentdd_plugin/testing`, and
+`make docs` writes this page from their docstrings. The package's tests apply them to every built-in plug-in. To apply
+them to yours:
 
     dd-bench check codec NAME --contracts-only
     pytest --dd-bench NAME
@@ -25,16 +26,17 @@ these is one function. They run over every entry of this package, and over yours
 
 
 def reference() -> str:
-    """The page, in Markdown."""
+    """Return the contract reference as a Markdown page."""
     parts = [HEAD]
     for title, module, contracts in SUITES:
         parts.append(f"## {title}\n\n{inspect.cleandoc(module.__doc__ or '')}\n")
-        parts += [f"**{contract.__name__}**: {_told(contract)}\n" for contract in contracts]
+        parts += [f"**{contract.__name__}**: {_rule_and_details(contract)}\n" for contract in contracts]
     return "\n".join(parts)
 
 
-def _told(contract: Contract) -> str:
-    return inspect.cleandoc(contract.__doc__ or "")
+def _rule_and_details(contract: Contract) -> str:
+    details = inspect.cleandoc(contract.__doc__ or "").partition("\n\n")[2]
+    return "\n\n".join(filter(None, (rule(contract), details)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a codec keeps to. It is tried on images of four shapes, grey and coloured, of even and odd sides."""
+"""Rules for codecs, tested on images of four shapes: grey and RGB, with even and odd sides."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from latentdd_plugin.testing.contracts import (
 from latentdd_plugin.testing.samples import difference, near, pictures
 from latentdd_plugin.testing.subjects import COUNT, CodecSubject, Sample
 
-CLOSE = 1e-4  # of the largest value: what another order of additions may change
+CLOSE = 1e-4  # tolerance relative to the largest value: another order of additions may change that much
 CODEC_CONTRACTS: list[Contract] = []
 
 
 @contract(CODEC_CONTRACTS)
 def options(subject: CodecSubject) -> None:
-    """Every option has a default, is kept as an attribute of the same name, and a misspelt one is refused."""
+    """Check that every option has a default and becomes an attribute of its name, and a misspelt one is refused."""
     require_options(subject.cls, filled_in=("image_shape",))
     for parameter in plugins.parameters(subject.cls):
         kept = hasattr(subject.codec, parameter.name)
-        require(kept, f"option {parameter.name!r} is no attribute of the object, so config() cannot tell it")
+        require(kept, f"option {parameter.name!r} is not an attribute of the object, so config() cannot report it")
     faults = plugins.check_arguments(subject.cls, {"no_such_option": 1})
-    require(faults, "no_such_option=1 is taken")
+    require(faults, "no_such_option=1 is accepted")
 
 
 @contract(CODEC_CONTRACTS)
 def sizes(subject: CodecSubject) -> None:
-    """An image size is taken, padded (`multiple`) or refused with the sizes that work; never silently cropped."""
+    """Check that an image size works, is padded (`multiple`), or is refused with the sizes that work; never cropped."""
     found = subject.found
     for shape, failure in subject.failures.items():
         require(False, f"images {shape}: {failure}")
@@ -51,28 +51,26 @@ def sizes(subject: CodecSubject) -> None:
             edge.select(axis, -1).mul_(-1).add_(1)
             with torch.no_grad():
                 changed = difference(sample.sized.encode(edge), sample.codes)
-            require(changed, f"images {sample.shape}: the last {name} never reaches the codes: it is cut off")
+            require(changed, f"images {sample.shape}: the codes do not depend on the last {name}: it is cropped")
 
 
 @contract(CODEC_CONTRACTS)
 def shapes(subject: CodecSubject) -> None:
-    """`encode` gives (N, c, h, w), the same for every image of a size; `decode` gives the images' shape back."""
+    """Check that `encode` returns one code shape (N, c, h, w) per image size and `decode` the shape of the images."""
     for sample in subject.samples:
         padded = sample.sized.sized(sample.images)
         with torch.no_grad():
             codes = sample.codec.encode(padded)
             images = sample.codec.decode(codes)
-        wanted = (COUNT, *sample.sized.code_shape)
-        require(
-            tuple(codes.shape) == wanted, f"{COUNT} images {sample.shape}: codes {tuple(codes.shape)}, not {wanted}"
-        )
+        expected, actual = (COUNT, *sample.sized.code_shape), tuple(codes.shape)
+        require(actual == expected, f"{COUNT} images {sample.shape}: codes {actual}, not {expected}")
         same = images.shape == padded.shape
-        require(same, f"encode was given {tuple(padded.shape)}, decode gives {tuple(images.shape)} back")
+        require(same, f"encode got images {tuple(padded.shape)}, decode returns {tuple(images.shape)}")
 
 
 @contract(CODEC_CONTRACTS)
 def float32(subject: CodecSubject) -> None:
-    """Codes and decoded images are float32."""
+    """Check that codes and decoded images are float32."""
     for sample in subject.samples:
         for what, values in (("codes", sample.codes), ("decoded images", sample.decoded)):
             require(values.dtype == torch.float32, f"images {sample.shape}: {what} are {values.dtype}")
@@ -80,7 +78,7 @@ def float32(subject: CodecSubject) -> None:
 
 @contract(CODEC_CONTRACTS)
 def value_range(subject: CodecSubject) -> None:
-    """Real, black and white images have finite codes; decoded images lie about [0, 1], at most half of it outside."""
+    """Check that real, black and white images have finite codes, and real ones decode to values in [-0.5, 1.5]."""
     for sample in subject.samples:
         extremes = torch.stack([torch.zeros(sample.shape), torch.ones(sample.shape)])
         for images in (sample.images, extremes):
@@ -91,21 +89,21 @@ def value_range(subject: CodecSubject) -> None:
             require(finite, f"images {sample.shape}: a code or a decoded value is not finite")
         low, high = float(sample.decoded.min()), float(sample.decoded.max())
         inside = low >= -0.5 and high <= 1.5
-        require(inside, f"images {sample.shape} in [0, 1] come back in [{low:.3g}, {high:.3g}]")
+        require(inside, f"images {sample.shape} in [0, 1] decode to values in [{low:.3g}, {high:.3g}]")
 
 
 @contract(CODEC_CONTRACTS)
 def reconstruction(subject: CodecSubject) -> None:
-    """`decode(encode(x))` is nearer to x than the mean of all images is."""
+    """Check that `decode(encode(x))` is closer to x than the mean colour of the images is."""
     for sample in subject.samples:
         error = float((sample.decoded - sample.images).square().mean().sqrt())
         guess = float((sample.images - sample.images.mean((0, 2, 3), keepdim=True)).square().mean().sqrt())
-        require(error < guess, f"images {sample.shape}: error {error:.3f}, that of their mean colour {guess:.3f}")
+        require(error < guess, f"images {sample.shape}: error {error:.3f}; their mean colour has {guess:.3f}")
 
 
 @contract(CODEC_CONTRACTS)
 def deterministic(subject: CodecSubject) -> None:
-    """Equal images have equal codes, equal codes equal images; no draw from the global generator."""
+    """Check that equal inputs give equal outputs, without draws from the global generator."""
     for sample in subject.samples:
         outcomes = []
         for seed in (1, 2):
@@ -117,28 +115,32 @@ def deterministic(subject: CodecSubject) -> None:
             require(not drew, f"images {sample.shape}: torch's global generator was used")
         for what, first, second in zip(("codes", "decoded images"), *outcomes, strict=True):
             changed = difference(second, first)
-            require(not changed, f"images {sample.shape}: {what} of a second call: {changed}")
+            require(not changed, f"images {sample.shape}: {what} of a second call differ: {changed}")
 
 
 @contract(CODEC_CONTRACTS)
 def batch_invariant(subject: CodecSubject) -> None:
-    """An image's code, and a code's image, do not depend on what else is in the batch."""
+    """Check that an image's code, and a code's image, do not depend on the rest of the batch."""
     for sample in subject.samples:
         with torch.no_grad():
             codes = torch.cat([sample.sized.encode(one) for one in sample.images.split(1)])
             images = torch.cat([sample.sized.decode(one) for one in sample.codes.split(1)])
         for what, alone, together in (("codes", codes, sample.codes), ("images", images, sample.decoded)):
             close = near(alone, together, CLOSE)
-            require(close, f"images {sample.shape}: {what} one at a time: {difference(alone, together)}")
+            require(
+                close, f"images {sample.shape}: {what} encoded or decoded one at a time: {difference(alone, together)}"
+            )
 
 
 @contract(CODEC_CONTRACTS)
 def gradient(subject: CodecSubject) -> None:
-    """`decode` is differentiable: the gradient reaches every code, is finite, and agrees with finite differences."""
+    """Check that the gradient of `decode` reaches every code, is finite, and agrees with finite differences."""
     for sample in subject.samples:
         codes = sample.codes.detach().clone().requires_grad_()
         decoded = sample.sized.decode(codes)
-        require(decoded.requires_grad, f"images {sample.shape}: decode cuts the graph, no gradient reaches the codes")
+        require(
+            decoded.requires_grad, f"images {sample.shape}: decode detaches the graph, so no gradient reaches the codes"
+        )
         decoded.square().sum().backward()
         slope = codes.grad
         if slope is None:
@@ -159,7 +161,7 @@ def gradient(subject: CodecSubject) -> None:
 
 @contract(CODEC_CONTRACTS)
 def inputs_kept(subject: CodecSubject) -> None:
-    """`encode` leaves the images alone, `decode` the codes."""
+    """Check that `encode` does not change the images in place, nor `decode` the codes."""
     for sample in subject.samples:
         with torch.no_grad():
             images, codes = sample.images.clone(), sample.codes.clone()
@@ -171,63 +173,69 @@ def inputs_kept(subject: CodecSubject) -> None:
 
 @contract(CODEC_CONTRACTS)
 def frozen(subject: CodecSubject) -> None:
-    """Use changes no weight; no weight wants a gradient; the module stays in evaluation mode."""
+    """Check that use changes no weight, no weight requires a gradient, and the module stays in evaluation mode."""
     for sample in subject.samples:
         codec = sample.codec
         before = {name: tensor.clone() for name, tensor in codec.state().items()}
         codes = sample.sized.encode(sample.images).detach().clone().requires_grad_()
         sample.sized.decode(codes).sum().backward()
         after = codec.state()
-        require(after.keys() == before.keys(), f"tensors came or went with use: {sorted(after.keys() ^ before.keys())}")
+        require(after.keys() == before.keys(), f"use added or removed tensors: {sorted(after.keys() ^ before.keys())}")
         changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
         require(not changed, f"use changed {', '.join(changed)}")
-        wanting = [name for name, parameter in codec.named_parameters() if parameter.requires_grad]
-        require(not wanting, f"these want a gradient: {', '.join(wanting)}")
-        require(not any(part.training for part in codec.modules()), "it is in training mode")
+        trainable = [name for name, parameter in codec.named_parameters() if parameter.requires_grad]
+        require(not trainable, f"these parameters require a gradient: {', '.join(trainable)}")
+        require(not any(part.training for part in codec.modules()), "the module is in training mode")
 
 
 @contract(CODEC_CONTRACTS)
 def config_round_trip(subject: CodecSubject) -> None:
-    """`config()` as JSON makes the same codec again, which with the same state has the same fingerprint and codes."""
+    """Check that `config()` as JSON rebuilds the codec: same state, same fingerprint, same codes."""
     for sample in subject.samples:
         codec = sample.codec
         where = {name: getattr(codec, name) for name in codec.locations}
         again = require_round_trip(codec, where).eval()
         again.load_state_dict(codec.state_dict())
-        require(fingerprint(again) == fingerprint(codec), f"images {sample.shape}: the fingerprint is another one")
+        require(
+            fingerprint(again) == fingerprint(codec),
+            f"images {sample.shape}: the rebuilt codec has another fingerprint",
+        )
         with torch.no_grad():
             padded = sample.sized.sized(sample.images)
             codes = again.encode(padded), codec.encode(padded)
             images = again.decode(codes[1]), codec.decode(codes[1])
         for what, (theirs, ours) in (("codes", codes), ("decoded images", images)):
             close = near(theirs, ours, CLOSE)
-            require(close, f"images {sample.shape}: {what} of the codec made again: {difference(theirs, ours)}")
+            require(close, f"images {sample.shape}: {what} of the rebuilt codec: {difference(theirs, ours)}")
 
 
 @contract(CODEC_CONTRACTS)
 def fingerprint_stable(subject: CodecSubject) -> None:
-    """The fingerprint is the same in a second build, does not change with use, and knows the image size if asked."""
+    """Check that the fingerprint is the same in a second build, survives use, and depends on `image_shape` if given."""
     samples = subject.samples
     sample = samples[0]
     before = fingerprint(sample.codec)
     sample.sized.decode(sample.sized.encode(sample.images))
     after = fingerprint(sample.codec)
-    require(after == before, f"use changed it from {before[:12]}… to {after[:12]}…")
+    require(after == before, f"use changed the fingerprint from {before[:12]}… to {after[:12]}…")
     second = fingerprint(subject.build(sample.shape).codec)
-    require(second == before, f"a second build has {second[:12]}…, the first {before[:12]}…")
+    require(second == before, f"a second build has fingerprint {second[:12]}…, the first {before[:12]}…")
     if "image_shape" in sample.codec.config() and len(samples) > 1:
         other = fingerprint(samples[1].codec)
-        require(other != before, f"it is the same for images {sample.shape} and {samples[1].shape}")
+        require(other != before, f"the fingerprint is the same for images {sample.shape} and {samples[1].shape}")
 
 
 @contract(CODEC_CONTRACTS)
 def decoder_counted(subject: CodecSubject) -> None:
-    """What `decode` reads is in `state()` as `decoder.*` or `shared.*`: that is the decoder's size."""
+    """Check that `decode` reads only tensors that `state()` names `decoder.*` or `shared.*`: the decoder's size."""
     for sample in subject.samples:
         codec = sample.codec
         counted = sum(t.numel() * t.element_size() for t in decoder_state(codec).values())
-        require(decoder_bytes(codec) == counted, f"{decoder_bytes(codec)} bytes are counted, the state has {counted}")
-        require(counted or not is_fitted(codec), "it learns from the images, but its decoder has no bytes")
+        require(
+            decoder_bytes(codec) == counted,
+            f"decoder_bytes counts {decoder_bytes(codec)} bytes, the state has {counted}",
+        )
+        require(counted or not is_fitted(codec), "the codec is fitted on images, but its decoder counts 0 bytes")
         blind = copy.deepcopy(codec)
         pointers = {t.data_ptr() for name, t in blind.state().items() if name.startswith("encoder.")}
         with torch.no_grad():
@@ -236,15 +244,18 @@ def decoder_counted(subject: CodecSubject) -> None:
                     tensor.fill_(torch.nan)
             without = blind.decode(codec.encode(sample.sized.sized(sample.images)))
         seen = bool(torch.isfinite(without).all())
-        require(seen, f"images {sample.shape}: decode reads tensors named encoder.*, which no budget counts")
+        require(seen, f"images {sample.shape}: decode reads tensors named encoder.*, which the budget does not count")
 
 
 @contract(CODEC_CONTRACTS)
 def moves(subject: CodecSubject) -> None:
-    """It moves as a whole: no tensor outside parameters and buffers; it works in float64, in autocast, on a GPU."""
+    """Check that the codec works in float64, under autocast and on a GPU, with all tensors registered in the module."""
     for sample in subject.samples:
         stray = sorted(_stray_tensors(sample.codec))
-        require(not stray, f"{', '.join(stray)}: a tensor that is no buffer stays behind when the codec is moved")
+        require(
+            not stray,
+            f"{', '.join(stray)}: tensors that are not registered as buffers stay behind when the codec is moved",
+        )
         for device, dtype in _places():
             moved = copy.deepcopy(sample.sized)
             moved.codec.to(device, dtype)
@@ -267,7 +278,7 @@ def _places() -> Iterator[tuple[str, torch.dtype]]:
 
 
 def _stray_tensors(module: nn.Module) -> Iterator[str]:
-    """Attributes that hold a tensor, or a list or dictionary of them, outside the module's own registers."""
+    """Yield the names of attributes that hold tensors outside the module's parameters and buffers."""
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
             if name in ("_parameters", "_buffers", "_modules"):
@@ -281,29 +292,29 @@ def _stray_tensors(module: nn.Module) -> Iterator[str]:
 
 @contract(CODEC_CONTRACTS)
 def spatial(subject: CodecSubject) -> None:
-    """`spatial` is true only if decode(flip(z)) is close to flip(decode(z)), along both sides.
+    """Check that `spatial` is true only if decode(flip(z)) is close to flip(decode(z)), along both axes.
 
-    The distance is compared with what a flip changes: a transform keeps below a tenth of it; a network, tried on codes
-    of eight places a side, below a half.
+    The distance is compared with the change that a flip makes. It must stay below a tenth of it for a transform, and
+    below half of it for a network, which is tested on codes of 8 x 8 positions.
     """
     samples = [sample for sample in _flippable(subject) if sample.sized.spatial]
     if not samples:
-        raise NotApplicable("it does not say that it is spatial, or has no spatial codes")
+        raise NotApplicable("the codec is not declared spatial, or its codes have no spatial layout")
     for sample in samples:
-        codec = sample.codec  # without what padding adds: the cut off side is another one after a flip
+        codec = sample.codec  # without padding, which lies on the other side after a flip
         with torch.no_grad():
             decoded = codec.decode(sample.codes)
         for axis, name in ((2, "height"), (3, "width")):
             with torch.no_grad():
                 flipped = codec.decode(sample.codes.flip(axis))
             off, whole = float((flipped - decoded.flip(axis)).abs().mean()), float((decoded - flipped).abs().mean())
-            say = f"images {sample.shape}, {name}: decode(flip(z)) is {off:.3g} from flip(decode(z))"
+            say = f"images {sample.shape}, {name}: decode(flip(z)) differs from flip(decode(z)) by {off:.3g}"
             bound = 0.5 if codec.costly else 0.1
-            require(off < bound * whole, f"{say}, a flip changes {whole:.3g}")
+            require(off < bound * whole, f"{say}; a flip changes {whole:.3g}")
 
 
 def _flippable(subject: CodecSubject) -> Iterator[Sample]:
-    """The samples, or for a network one of a size that it was made for: eight places of its code a side."""
+    """Yield the samples; for a network, one sample large enough for codes of 8 x 8 positions instead."""
     if not subject.codec.costly:
         yield from subject.samples
         return

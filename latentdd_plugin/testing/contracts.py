@@ -1,4 +1,4 @@
-"""A contract is a plain function: its docstring is the rule, and it raises `ContractBroken` with the values."""
+"""Contracts as plain functions: the docstring states the rule, a violation raises `ContractBroken` with the values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PASSED, BROKEN, SKIPPED = "passed", "broken", "skipped"
 
 
 class ContractBroken(AssertionError):
-    """A plug-in does not keep to a contract.
+    """Raised for a plug-in that violates a contract.
 
     Args:
-        contract: the contract's name.
-        what: what broke it, with the values.
+        contract: name of the contract.
+        what: description of the violation, with the values.
     """
 
     def __init__(self, contract: str, what: str) -> None:
@@ -32,31 +32,31 @@ class ContractBroken(AssertionError):
 
 
 class NotApplicable(unittest.SkipTest):
-    """The contract asks nothing of this plug-in; the text says why. unittest and pytest show the test as skipped."""
+    """Raised by a contract that does not apply to a plug-in, with the reason; unittest and pytest report a skip."""
 
 
-class _Fault(Exception):
-    """What `require` raises within a contract."""
+class _Violation(Exception):
+    """Raised by `require` inside a contract."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one contract said of one plug-in."""
+    """Outcome of one contract for one plug-in."""
 
     contract: str
     status: str  # passed | broken | skipped
-    message: str = ""  # what broke it, or why it was skipped
+    message: str = ""  # the violation, or the reason for the skip
 
 
 class Subject(Protocol):
-    """A plug-in under test, with what its contracts need to try it."""
+    """A plug-in under test, with everything its contracts need."""
 
     def prepare(self) -> None:
-        """Make what every contract needs; UsageError where the plug-in cannot be used at all."""
+        """Build the objects that all contracts share; raise UsageError if the plug-in cannot be used at all."""
 
 
 def contract(into: list[Contract]) -> Callable[[Callable[[S], None]], Callable[[S], None]]:
-    """Put the decorated function among these contracts. Whatever it raises, ContractBroken comes out."""
+    """Register the decorated function as a contract; turn anything it raises into ContractBroken."""
 
     def registered(check: Callable[[S], None]) -> Callable[[S], None]:
         @functools.wraps(check)
@@ -65,8 +65,8 @@ def contract(into: list[Contract]) -> Callable[[Callable[[S], None]], Callable[[
                 check(subject)
             except (KeyboardInterrupt, ContractBroken, NotApplicable):
                 raise
-            except _Fault as fault:
-                raise ContractBroken(check.__name__, str(fault)) from None
+            except _Violation as violation:
+                raise ContractBroken(check.__name__, str(violation)) from None
             except BaseException as error:  # a plug-in may raise anything, SystemExit included
                 what = f"it raised {type(error).__name__}: {error}"
                 raise ContractBroken(check.__name__, what) from error
@@ -78,16 +78,16 @@ def contract(into: list[Contract]) -> Callable[[Callable[[S], None]], Callable[[
 
 
 def require(condition: object, what: str) -> None:
-    """Within a contract: it is broken unless the condition holds."""
+    """Declare the running contract broken, with this description, unless the condition holds."""
     if not condition:
-        raise _Fault(what)
+        raise _Violation(what)
 
 
 def run_contracts(subject: Subject, contracts: Sequence[Contract]) -> list[Finding]:
-    """Every contract in order, whatever the others found.
+    """Run every contract in order and return a finding for each, even after a violation.
 
     Raises:
-        UsageError: the plug-in cannot be used at all: absent weights, an option that it wants.
+        UsageError: the plug-in cannot be used at all, for example because weights or a required option are missing.
     """
     subject.prepare()
     return [_finding(subject, one) for one in contracts]
@@ -105,29 +105,30 @@ def _finding(subject: Subject, one: Contract) -> Finding:
 
 
 def rule(one: Contract) -> str:
-    """A contract's rule: the first paragraph of its docstring, as one line."""
-    return " ".join((one.__doc__ or "").split("\n\n")[0].split())
+    """Return a contract's rule: the first paragraph of its docstring on one line, without `Check that`."""
+    text = " ".join((one.__doc__ or "").split("\n\n")[0].split()).removeprefix("Check that ")
+    return text[:1].upper() + text[1:]
 
 
 def require_options(cls: type, filled_in: Sequence[str] = ()) -> None:
-    """Each of the constructor's parameters has a default, and none swallows misspelt ones.
+    """Require a default for each constructor parameter, and no `*args` or `**kwargs` that would accept a typing error.
 
     Args:
         cls: the plug-in's class.
-        filled_in: parameters that the package gives.
+        filled_in: parameters that the package passes itself.
     """
     for parameter in parameters(cls):
         swallows = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        require(not swallows, f"{cls.__name__} takes *{parameter.name}: a misspelt option would go unnoticed")
+        require(not swallows, f"{cls.__name__} accepts *{parameter.name}, so a misspelt option would go unnoticed")
         has = parameter.default is not parameter.empty or parameter.name in filled_in
         require(has, f"option {parameter.name!r} has no default")
 
 
 def require_round_trip(made: Any, locations: Mapping[str, Any] | None = None) -> Any:
-    """The same class made again from `config()` as JSON, with an equal configuration; returned."""
+    """Rebuild a plug-in from its `config()` as JSON, require an equal configuration, and return the rebuilt object."""
     config: dict[str, Json] = made.config()
     kept = json.loads(json.dumps(config, allow_nan=False))
     require(kept == config, f"config() is not plain JSON: {config} comes back as {kept}")
     again = type(made)(**{**kept, **(locations or {})})
-    require(again.config() == config, f"config() {config} makes an object whose config() is {again.config()}")
+    require(again.config() == config, f"an object built from config() {config} has the config() {again.config()}")
     return again

@@ -1,4 +1,4 @@
-"""What a distiller keeps to. It is tried on the digits: spatial and non-spatial codes and pixels, two codes a class."""
+"""Rules for distillers, tested on digits at two codes per class: spatial codes, codes without layout, and pixels."""
 
 from __future__ import annotations
 
@@ -27,63 +27,64 @@ from latentdd_plugin.testing.contracts import (
 from latentdd_plugin.testing.samples import Kept, difference, task
 from latentdd_plugin.testing.subjects import DistillerSubject
 
-CODES = 2  # codes a class
+CODES = 2  # per class
 CLASSES = 10
 DISTILLER_CONTRACTS: list[Contract] = []
 
 
 def hard(found: SyntheticSet) -> Tensor:
-    """Labels int64 (M,), the likeliest class where they are soft."""
+    """Return labels int64 (M,): the hard ones, or the most likely class of soft ones."""
     return found.labels if found.label_kind == "hard" else found.labels.argmax(1)
 
 
 def changed(found: SyntheticSet, other: SyntheticSet) -> str:
-    """How two sets differ, in words; empty where they are equal to the bit."""
+    """Describe how two sets differ; return an empty string if they are equal to the bit."""
     codes, labels = difference(other.codes, found.codes), difference(other.labels, found.labels)
     return f"codes: {codes}" if codes else f"labels: {labels}" if labels else ""
 
 
 @contract(DISTILLER_CONTRACTS)
 def options(subject: DistillerSubject) -> None:
-    """Every option has a default, a misspelt one is refused, and the presets `paper` and `quick` can be made."""
+    """Check that every option has a default, a misspelt one is refused, and presets `paper` and `quick` exist."""
     require_options(subject.cls)
-    require(plugins.check_arguments(subject.cls, {"no_such_option": 1}), "no_such_option=1 is taken")
+    require(plugins.check_arguments(subject.cls, {"no_such_option": 1}), "no_such_option=1 is accepted")
     missing = {"paper", "quick"} - set(subject.cls.presets)
-    require(not missing, f"there is no preset {' and '.join(sorted(missing))}")
+    require(not missing, f"the preset {' and '.join(sorted(missing))} is missing")
     for preset in subject.cls.presets:
         build_distiller({"name": subject.name, "preset": preset})
 
 
 @contract(DISTILLER_CONTRACTS)
 def config_round_trip(subject: DistillerSubject) -> None:
-    """config() is plain JSON and makes the same method again."""
+    """Check that config() is plain JSON and rebuilds the same distiller."""
     require_round_trip(subject.build())
 
 
 @contract(DISTILLER_CONTRACTS)
 def match_spaces(subject: DistillerSubject) -> None:
-    """`match_spaces` names code, pixel or both; any other is refused before work."""
+    """Check that `match_spaces` names code, pixel or both, and a space that it does not name is refused."""
     known = subject.cls.match_spaces
     right = known and set(known) <= set(MATCH_SPACES)
-    require(right, f"match_spaces is {known!r}, of which {', '.join(MATCH_SPACES)} are known")
+    require(right, f"match_spaces is {known!r}; allowed are {', '.join(MATCH_SPACES)}")
     for match in set(MATCH_SPACES) - set(known):
         try:
             subject.build(match)
         except UsageError:
             continue
-        require(False, f"match={match} is not refused")
+        require(False, f"match={match} is accepted, but match_spaces does not name it")
 
 
 @contract(DISTILLER_CONTRACTS)
 def budget(subject: DistillerSubject) -> None:
-    """It returns a SyntheticSet of codes_per_class codes a class, of the code's shape, with a label each."""
+    """Check that the result is a SyntheticSet with codes_per_class codes per class, of the code's shape, and labels."""
     for codec, match in subject.spaces():
         found, where = subject.distilled(codec, match), f"{codec}, match={match}"
         require(isinstance(found, SyntheticSet), f"{where}: it returned a {type(found).__name__}, not a SyntheticSet")
-        wanted = (CODES * CLASSES, *task(codec, match).code_shape)
-        got = tuple(found.codes.shape)
-        require(got == wanted, f"{where}: codes {got} for {CODES} codes in each of {CLASSES} classes, not {wanted}")
-        require(not found.codes.requires_grad, f"{where}: the codes still want a gradient")
+        expected = (CODES * CLASSES, *task(codec, match).code_shape)
+        actual = tuple(found.codes.shape)
+        say = f"{where}: codes {actual} for {CODES} codes in each of {CLASSES} classes, not {expected}"
+        require(actual == expected, say)
+        require(not found.codes.requires_grad, f"{where}: the codes still require a gradient")
         require(
             len(found.labels) == len(found.codes), f"{where}: {len(found.labels)} labels for {len(found.codes)} codes"
         )
@@ -91,24 +92,24 @@ def budget(subject: DistillerSubject) -> None:
 
 @contract(DISTILLER_CONTRACTS)
 def finite(subject: DistillerSubject) -> None:
-    """Codes and labels are finite, and labels name classes."""
+    """Check that codes and labels are finite, and labels are valid classes."""
     for codec, match in subject.spaces():
         checked(subject.distilled(codec, match), task(codec, match))
 
 
 @contract(DISTILLER_CONTRACTS)
 def label_balance(subject: DistillerSubject) -> None:
-    """Every class gets equally many codes."""
+    """Check that every class gets the same number of codes."""
     for codec, match in subject.spaces():
         counts = torch.bincount(hard(subject.distilled(codec, match)).long(), minlength=CLASSES).tolist()
-        require(len(set(counts)) == 1, f"{codec}, match={match}: codes by class {counts}")
+        require(len(set(counts)) == 1, f"{codec}, match={match}: codes per class {counts}")
 
 
 @contract(DISTILLER_CONTRACTS)
 def small_classes(subject: DistillerSubject) -> None:
-    """A class with fewer images than the budget has codes gets at most the budget, and as many as the others."""
+    """Check that classes smaller than the budget work: all get the same number of codes, at most the budget."""
     if "code" not in subject.cls.match_spaces:
-        raise NotApplicable("it does not look at codes")
+        raise NotApplicable("the distiller does not match codes")
     whole = task("dct", codes_per_class=5)
     keep = torch.cat([rows[:3] for rows in whole.codes.by_class])
     labels = whole.codes.labels[keep]
@@ -117,12 +118,12 @@ def small_classes(subject: DistillerSubject) -> None:
     found = checked(subject.build().distill(given), given)
     counts = torch.bincount(hard(found), minlength=CLASSES).tolist()
     right = len(set(counts)) == 1 and 3 <= counts[0] <= 5
-    require(right, f"3 images a class and a budget of 5 codes give, by class, {counts}")
+    require(right, f"3 images per class and a budget of 5 codes give {counts} codes per class")
 
 
 @contract(DISTILLER_CONTRACTS)
 def deterministic(subject: DistillerSubject) -> None:
-    """The same seed gives the same bits, whatever the global generators hold."""
+    """Check that the same seed gives the same bits, whatever the state of the global generators."""
     for codec, match in subject.spaces():
         found = subject.distilled(codec, match)
         with torch.random.fork_rng():
@@ -134,7 +135,7 @@ def deterministic(subject: DistillerSubject) -> None:
 
 @contract(DISTILLER_CONTRACTS)
 def global_state(subject: DistillerSubject) -> None:
-    """The global generators of torch, NumPy and Python stay as they were: draws come from task.generator."""
+    """Check that draws come from task.generator, not from the global generators of torch, NumPy or Python."""
     with torch.random.fork_rng():
         before = _global_states()
         subject.distil()
@@ -153,35 +154,37 @@ def _global_states() -> dict[str, str]:
 
 @contract(DISTILLER_CONTRACTS)
 def real_data_kept(subject: DistillerSubject) -> None:
-    """The real samples are left as they are."""
+    """Check that the real samples are not changed."""
     given = task("dct")
     before = given.codes.store.clone()
     subject.build().distill(given)
     off = difference(given.codes.store, before)
-    require(not off, f"the training set's codes were changed: {off}")
+    require(not off, f"the codes of the training set were changed: {off}")
 
 
 @contract(DISTILLER_CONTRACTS)
 def one_space_in_pixels(subject: DistillerSubject) -> None:
-    """With `identity`, match=code and match=pixel give the same bits: both are the pixels."""
+    """Check that match=code and match=pixel give the same bits with `identity`, whose codes are pixels."""
     if len(subject.cls.match_spaces) < 2:
-        raise NotApplicable(f"it looks at {' and '.join(subject.cls.match_spaces)} only")
+        raise NotApplicable(f"the distiller matches only in {' and '.join(subject.cls.match_spaces)} space")
     differs = changed(subject.distilled("identity", "code"), subject.distilled("identity", "pixel"))
-    require(not differs, f"identity, match=pixel against match=code: {differs}")
+    require(not differs, f"identity, match=pixel compared with match=code: {differs}")
 
 
 @contract(DISTILLER_CONTRACTS)
 def resume(subject: DistillerSubject) -> None:
-    """Continued from the checkpoint of any step, a method in the shared loop gives the same bits."""
+    """Check that a distiller in the shared loop gives the same bits when resumed from any checkpoint."""
     if not issubclass(subject.cls, Matching):
-        raise NotApplicable("it does not run in the shared loop, which keeps the checkpoints")
+        raise NotApplicable("the distiller does not use the shared loop, which writes the checkpoints")
     kept = Kept()
     whole = subject.build(iterations=3).distill(task(checkpoint=kept))
     steps = [payload["step"] for payload in kept.saved]
-    require(steps == [0, 1, 2, 3], f"checkpoints at steps {steps}, not before each of 3 and at the end")
+    require(
+        steps == [0, 1, 2, 3], f"checkpoints at steps {steps}, expected one before each of 3 steps and one at the end"
+    )
     for payload in kept.saved[1:]:
         resumed = subject.build(iterations=3).distill(task(checkpoint=Kept(payload)))
         differs = changed(whole, resumed)
-        require(not differs, f"continued after step {payload['step']} of 3: {differs}")
+        require(not differs, f"resumed after step {payload['step']} of 3: {differs}")
         same = (resumed.lr, resumed.losses) == (whole.lr, whole.losses)
-        require(same, f"continued after step {payload['step']} of 3: lr or losses {resumed.losses}, not {whole.losses}")
+        require(same, f"resumed after step {payload['step']} of 3: lr or losses {resumed.losses}, not {whole.losses}")

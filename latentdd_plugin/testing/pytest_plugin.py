@@ -1,6 +1,6 @@
-"""`pytest --dd-bench NAME`: the contracts of a codec, algorithm or evaluator as tests, with nothing to write.
+"""`pytest --dd-bench NAME` runs the contracts of a codec, distiller or evaluator as tests, without a test file.
 
-pytest imports this module at every start, so that nothing heavy is imported before the option is given.
+pytest imports this module at every start, so heavy packages are imported only after the option is given.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("dd-bench").addoption(
         "--dd-bench",
         metavar="NAME[,NAME]",
-        help="run the contracts of these codecs, algorithms or evaluators (codec:NAME where a name is several), "
-        "and no other tests unless their paths are given",
+        help="run the contracts of these codecs, distillers or evaluators (codec:NAME if several kinds share a name); "
+        "other tests run only if their paths are given",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Without paths on the command line, the contracts are all there is to collect."""
+    """Collect nothing but the contracts if no path is given on the command line."""
     if config.getoption("--dd-bench") and config.args_source is not config.ArgsSource.ARGS:
         config.args = []
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add a test for each contract, before other plug-ins choose among them."""
+    """Add one test per contract, before other pytest plug-ins select among the tests."""
     for name in str(config.getoption("--dd-bench") or "").split(","):
         if name:
             subject, contracts = _prepared(name)
             node = PlugIn.from_parent(session, name=name, nodeid=name, subject=subject, contracts=contracts)
             report = config.hook.pytest_make_collect_report(collector=node)
-            config.hook.pytest_collectreport(report=report)  # the terminal counts what it is told of
+            config.hook.pytest_collectreport(report=report)  # the terminal reporter counts the tests of each report
             items.extend(report.result)
 
 
@@ -53,31 +53,31 @@ def _prepared(name: str) -> tuple[Any, Any]:
 
 
 class PlugIn(pytest.Collector):
-    """One named plug-in."""
+    """The tests of one plug-in under test."""
 
-    def __init__(self, *, subject: Any, contracts: Any, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, *, subject: Any, contracts: Any, **options: Any) -> None:
+        super().__init__(**options)
         self.subject, self.contracts = subject, contracts
 
     def collect(self) -> Iterator[pytest.Item]:
-        """A test for each of its contracts."""
+        """Yield one test per contract."""
         for contract in self.contracts:
             yield ContractItem.from_parent(self, name=contract.__name__, subject=self.subject, contract=contract)
 
 
 class ContractItem(pytest.Item):
-    """One contract of one plug-in."""
+    """The test of one contract for one plug-in."""
 
-    def __init__(self, *, subject: Any, contract: Any, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, *, subject: Any, contract: Any, **options: Any) -> None:
+        super().__init__(**options)
         self.subject, self.contract = subject, contract
 
     def runtest(self) -> None:
-        """Hold the plug-in to the contract."""
+        """Run the contract."""
         self.contract(self.subject)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What broke, and the rule; the traceback only where the plug-in itself raised."""
+        """Return the violation and the rule, or the traceback if the plug-in itself raised."""
         from latentdd_plugin.testing.contracts import ContractBroken, rule
 
         if isinstance(excinfo.value, ContractBroken) and excinfo.value.__cause__ is None:
@@ -85,15 +85,15 @@ class ContractItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[str, None, str]:
-        """What pytest shows beside the result."""
+        """Return the plug-in's name and the contract's for pytest to show beside the result."""
         return self.parent.name if self.parent else "", None, self.name
 
 
 def subject_of(text: str) -> tuple[Any, Any]:
-    """A plug-in under test and its contracts, from `NAME` or `codec:NAME`, `algo:NAME`, `evaluator:NAME`.
+    """Return a plug-in under test and its contracts for `NAME`, `codec:NAME`, `algo:NAME` or `evaluator:NAME`.
 
     Raises:
-        UsageError: there is no such plug-in, or there are several of that name.
+        UsageError: no plug-in has that name, or plug-ins of several kinds have it.
     """
     from latentdd_plugin import testing
     from latentdd_plugin.core import plugins
@@ -110,16 +110,16 @@ def subject_of(text: str) -> tuple[Any, Any]:
         if not kinds:
             known = sorted({n for group in KINDS.values() for n in plugins.entries(group)})
             near = plugins.near(text, known)
-            raise UsageError(f"no codec, algorithm or evaluator is named {text!r}{near}; there are: {', '.join(known)}")
+            raise UsageError(f"no codec, distiller or evaluator is named {text!r}{near}; available: {', '.join(known)}")
         if len(kinds) > 1:
-            raise UsageError(f"{text!r} is several: say {' or '.join(f'{kind}:{text}' for kind in kinds)}")
+            raise UsageError(f"{text!r} names several plug-ins: use {' or '.join(f'{kind}:{text}' for kind in kinds)}")
         kind = kinds[0]
     subject, contracts = suites[kind]
     return subject(name), contracts
 
 
 def _kinds_of(name: str) -> list[str]:
-    """What kinds of plug-in have this name; a path's kind is told by the class it leads to."""
+    """Return the kinds of plug-in with this name; for a path, the kind follows from the class it names."""
     from latentdd_plugin.core import plugins
 
     kinds = [kind for kind, group in KINDS.items() if name in plugins.entries(group)]

@@ -1,4 +1,4 @@
-"""What plug-ins are tried on: scikit-learn's real digits, and the smallest tasks and trials made of them."""
+"""Test data for plug-ins: scikit-learn's handwritten digits, and small tasks and trials made from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
 
-PICTURES = 80  # images that a codec which learns is fitted on
+PICTURES = 80  # images to fit a codec on
 
 PROTOCOL = Protocol(
     name="tiny.test",
@@ -48,23 +48,26 @@ PROTOCOL = Protocol(
 
 @cache
 def digits() -> ImageData:
-    """The real digits, read once."""
+    """Return the real digits, loaded once per process."""
     return load_dataset(DatasetConfig(name="digits"))
 
 
 @cache
 def held_out() -> Images:
-    """The digits' test images."""
+    """Return the test images of the digits."""
     return digits().held_out("test")
 
 
 def plain() -> Numerics:
-    """Eager float32 on the processor."""
+    """Return the settings for eager float32 on the CPU."""
     return resolve_numerics(ComputeConfig(device="cpu", amp="off", compile="off"))
 
 
 def pictures(shape: Shape, n: int = PICTURES) -> Tensor:
-    """uint8 (n, C, H, W): the middle of real digits at any size, where the margin holds ink too; a digit a channel."""
+    """Return uint8 images (n, C, H, W) of any size: resized centres of real digits, one digit per channel.
+
+    The margin is cut off first, so that the border pixels of the images carry ink too.
+    """
     c, h, w = shape
     middle = digits().train.pixels[: n * c, :, 1:7, 1:7].float() / 255
     images = F.interpolate(middle.view(n, c, 6, 6), (h, w), mode="bicubic", antialias=True).clamp(0, 1)
@@ -73,7 +76,7 @@ def pictures(shape: Shape, n: int = PICTURES) -> Tensor:
 
 @cache
 def spaces(codec: str, **options: Json) -> tuple[SizedCodec, CodeSpace, Real, Real]:
-    """(sized codec, code space, codes, pixels) of the digits under a codec's name; fitted where it learns."""
+    """Return (sized codec, code space, codes, pixels) of the digits for a codec's name, fitted if the codec learns."""
     sized = build_codec({"name": codec, **options}, digits().image_shape)
     space, codes = code_set(digits(), sized, plain())
     return sized, space, codes, pixel_set(digits(), "cpu")
@@ -88,15 +91,15 @@ def task(
     options: Mapping[str, Json] = MappingProxyType({}),
     **more: Any,
 ) -> Task:
-    """A distiller's task on the digits, with real samples of its own to spoil; `more` replaces its fields.
+    """Return a distillation task on the digits, with its own copy of the real samples.
 
     Args:
-        codec: its name.
+        codec: name of the codec.
         match: `code` or `pixel`.
-        codes_per_class: how many codes a class.
-        seed: of every draw.
-        options: the codec's own.
-        more: fields of `Task`.
+        codes_per_class: number of codes per class.
+        seed: seed of every draw.
+        options: options of the codec.
+        more: fields of `Task` to replace.
     """
     sized, space, *both = spaces(codec, **options)
     codes, pixels = (replace(real, store=real.store.clone()) for real in both)
@@ -124,7 +127,7 @@ def trial(
     protocol: Protocol = PROTOCOL,
     **more: Any,
 ) -> Trial:
-    """Twenty real digits to train on, and all held-out digits to test on; `more` replaces its fields."""
+    """Return a trial on 20 real digits and all test digits; `more` replaces fields of `Trial`."""
     found = digits()
     rows = torch.cat([part[:2] for part in spaces("identity")[2].by_class])
     pixels = spaces("identity")[3]
@@ -145,10 +148,10 @@ def trial(
 
 
 class Kept(Checkpoint):
-    """A checkpoint in memory, due at every step; keeps every payload it was given, as a file would.
+    """Checkpoint in memory that is due at every step and keeps every payload, serialised as a file would be.
 
     Args:
-        first: what `load` gives.
+        first: payload that `load` returns.
     """
 
     def __init__(self, first: dict[str, Any] | None = None) -> None:
@@ -156,32 +159,32 @@ class Kept(Checkpoint):
         self.saved: list[dict[str, Any]] = []
 
     def load(self) -> dict[str, Any] | None:
-        """What it was made with."""
+        """Return the payload that the checkpoint was made with."""
         return self.first
 
     def save(self, payload: dict[str, Any]) -> None:
-        """Keep a copy, written and read as a file is."""
+        """Keep a copy of the payload, after serialising and loading it."""
         file = io.BytesIO()
         torch.save(payload, file)
         file.seek(0)
         self.saved.append(torch.load(file, weights_only=True))
 
     def due(self) -> bool:
-        """Always."""
+        """Return True: every step is saved."""
         return True
 
 
 def difference(a: Tensor, b: Tensor) -> str:
-    """How two tensors differ, in words; empty where they are equal to the bit."""
+    """Describe how two tensors differ; return an empty string if they are equal to the bit."""
     if a.shape != b.shape:
         return f"shapes {tuple(a.shape)} and {tuple(b.shape)}"
     if a.dtype != b.dtype:
         return f"{a.dtype} and {b.dtype}"
     if torch.equal(a, b):
         return ""
-    return f"they differ by up to {float((a.double() - b.double()).abs().max()):.3g}, of {float(b.abs().max()):.3g}"
+    return f"differ by up to {float((a.double() - b.double()).abs().max()):.3g}, of {float(b.abs().max()):.3g}"
 
 
 def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Whether no value differs by more than the tolerance, taken of the largest value or of 1."""
+    """Return whether all values agree within the tolerance, relative to the largest value or to 1."""
     return a.shape == b.shape and bool(((a - b).abs() <= tolerance * max(1.0, float(b.abs().max()))).all())

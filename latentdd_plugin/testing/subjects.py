@@ -1,4 +1,4 @@
-"""Plug-ins under test: each subject makes what the contracts of its kind need, once."""
+"""Plug-ins under test: each subject builds the objects that the contracts of its kind share."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from latentdd_plugin.testing.contracts import NotApplicable
 from latentdd_plugin.testing.samples import PICTURES, pictures, task, trial
 
 SHAPES: tuple[Shape, ...] = ((1, 8, 8), (3, 16, 16), (3, 13, 21), (1, 7, 9))
-COUNT = 6  # images that are encoded
+COUNT = 6  # images to encode
 CODECS = ("dct", "pca", "identity")  # spatial codes, codes without a layout, pixels
-SMALL = {"iterations": 2, "batch_real": 8}  # where a method has such options and the caller does not set them
-SEEDS = (5, 6)  # that evaluators are tried with
+SMALL = {"iterations": 2, "batch_real": 8}  # for distillers with these options, unless the caller sets them
+SEEDS = (5, 6)  # for evaluators
 
 
 @contextmanager
 def _crashes_left_to_the_contracts() -> Iterator[None]:
-    """Let a refusal pass, and keep a constructor's own failure for the contracts to find."""
+    """Raise a refusal of the options, but suppress a constructor's own failure: the contracts report that."""
     try:
         yield
     except UsageError as error:
@@ -42,7 +42,7 @@ def _crashes_left_to_the_contracts() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Sample:
-    """A codec made to fit one image shape, and images of it."""
+    """A codec fitted to one image shape, and images of that shape."""
 
     shape: Shape
     sized: SizedCodec
@@ -50,18 +50,18 @@ class Sample:
 
     @property
     def codec(self) -> Codec:
-        """The codec inside, which sees enlarged and padded images."""
+        """The wrapped codec, which receives enlarged and padded images."""
         return self.sized.codec
 
     @cached_property
     def codes(self) -> Tensor:
-        """The images' codes (6, c, h, w)."""
+        """Codes (6, c, h, w) of the images."""
         with torch.no_grad():
             return self.sized.encode(self.images)
 
     @cached_property
     def decoded(self) -> Tensor:
-        """The codes' images (6, C, H, W)."""
+        """Images (6, C, H, W) decoded from the codes."""
         with torch.no_grad():
             return self.sized.decode(self.codes)
 
@@ -71,25 +71,25 @@ class CodecSubject:
 
     Args:
         name: an entry's name, `package.module:Class` or `./file.py:Class`.
-        options: of its constructor, and `upsample`.
+        options: options of its constructor, and `upsample`.
 
     Raises:
-        PluginError: there is none of that name, or it cannot be loaded.
+        PluginError: no codec has that name, or it cannot be loaded.
     """
 
     def __init__(self, name: str, **options: Json) -> None:
         self.name, self.spec = name, {"name": name, **options}
         self.cls: type[Codec] = plugins.resolve("codecs", name, base=Codec).cls
-        self.refusals: dict[Shape, UsageError] = {}  # sizes that the codec refuses
-        self.failures: dict[Shape, BaseException] = {}  # sizes at which it breaks
+        self.refusals: dict[Shape, UsageError] = {}  # image shapes that the codec refuses
+        self.failures: dict[Shape, BaseException] = {}  # image shapes at which it fails
 
     def prepare(self) -> None:
-        """Make it for every shape; UsageError where it refuses them all, which absent weights look like."""
+        """Build the codec for every shape; raise UsageError if it refuses all, as it does without its weights."""
         if not self.found and len(self.refusals) == len(SHAPES):
             raise next(iter(self.refusals.values()))
 
     def build(self, shape: Shape) -> SizedCodec:
-        """A new one that fits images of this shape, fitted on digits where it learns."""
+        """Return a new codec for images of this shape, fitted on digits if it learns."""
         sized = build_codec(self.spec, shape)
         sized.fit(Images(pictures(shape), torch.zeros(PICTURES, dtype=torch.long)), "cpu")
         _ = sized.code_shape
@@ -97,7 +97,7 @@ class CodecSubject:
 
     @cached_property
     def found(self) -> list[Sample]:
-        """One for each shape that it takes; the others go to `refusals` and `failures`."""
+        """One sample per shape that the codec takes; the others go to `refusals` and `failures`."""
         found: list[Sample] = []
         sizeless = "image_shape" not in inspect.signature(self.cls).parameters and not _learns(self.cls)
         for shape in SHAPES:
@@ -117,14 +117,14 @@ class CodecSubject:
 
     @property
     def samples(self) -> list[Sample]:
-        """Those; NotApplicable where there is none."""
+        """The same samples; raises NotApplicable if there are none."""
         if not self.found:
-            raise NotApplicable("it takes none of the sizes tried, see `sizes`")
+            raise NotApplicable("the codec takes none of the image sizes tested, see `sizes`")
         return self.found
 
     @property
     def codec(self) -> Codec:
-        """The codec itself, made for the first shape that it takes."""
+        """The codec built for the first shape that it takes."""
         return self.samples[0].codec
 
 
@@ -133,14 +133,14 @@ def _learns(cls: type[Codec]) -> bool:
 
 
 class DistillerSubject:
-    """A distiller under test, with its preset `quick`, cut to two iterations where it has such an option.
+    """A distiller under test, with its preset `quick` and two iterations if it has such an option.
 
     Args:
         name: an entry's name, `package.module:Class` or `./file.py:Class`.
-        options: of its constructor, and `preset`.
+        options: options of its constructor, and `preset`.
 
     Raises:
-        PluginError: there is none of that name, or it cannot be loaded.
+        PluginError: no distiller has that name, or it cannot be loaded.
     """
 
     def __init__(self, name: str, **options: Json) -> None:
@@ -153,26 +153,26 @@ class DistillerSubject:
         self._kept: dict[tuple[str, str], SyntheticSet] = {}
 
     def prepare(self) -> None:
-        """Make it once; UsageError where it refuses these options."""
+        """Build the distiller once; raise UsageError if it refuses these options."""
         with _crashes_left_to_the_contracts():
             self.build()
 
     def build(self, match: str = "code", codec: str = "dct", **more: Json) -> Distiller:
-        """A new one; UsageError where it does not look at this match space."""
+        """Return a new distiller; raise UsageError if it does not support this match space."""
         return build_distiller({**self.spec, **more}, match, codec)
 
     def distil(self, codec: str = "dct", match: str = "code", **given: object) -> SyntheticSet:
-        """A new distillation of the digits."""
+        """Distil the digits with a new distiller."""
         return self.build(match, codec).distill(task(codec, match, **given))  # type: ignore[arg-type]
 
     def distilled(self, codec: str, match: str) -> SyntheticSet:
-        """The same with seed 0, made once."""
+        """Return the result with seed 0, distilled once and kept."""
         if (codec, match) not in self._kept:
             self._kept[codec, match] = self.distil(codec, match)
         return self._kept[codec, match]
 
     def spaces(self) -> Iterator[tuple[str, str]]:
-        """(codec, match space) of all that it supports; with `identity` both match spaces are one."""
+        """Yield every supported (codec, match space); with `identity` both match spaces are the same."""
         for codec in CODECS:
             yield from ((codec, match) for match in MATCH_SPACES if match in self.cls.match_spaces)
 
@@ -184,7 +184,7 @@ class EvaluatorSubject:
         name: an entry's name, `package.module:Class`, `./file.py:Class`, or a timm architecture.
 
     Raises:
-        UsageError: there is none of that name, or it cannot be loaded.
+        UsageError: no evaluator has that name, or it cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
@@ -194,24 +194,24 @@ class EvaluatorSubject:
         self._scores: dict[int, Score] = {}
 
     def prepare(self) -> None:
-        """Make it once; UsageError where there is no such architecture."""
+        """Build the evaluator once; raise UsageError if the architecture does not exist."""
         with _crashes_left_to_the_contracts():
             self.build()
 
     def build(self) -> Evaluator:
-        """A new one."""
+        """Return a new evaluator."""
         return build_evaluator(self.name)
 
     def score(self, evaluator: Evaluator, seed: int, given: Trial | None = None) -> Score:
-        """Its score on the digits; NotApplicable where it cannot take them."""
+        """Return the evaluator's score on the digits; raise NotApplicable if it cannot take them."""
         try:
             return evaluator.evaluate(given or trial(), seed)
         except Unsuitable as reason:
-            raise NotApplicable(f"it does not take these images: {reason}") from None
+            raise NotApplicable(f"the evaluator does not take these images: {reason}") from None
 
     @property
     def scores(self) -> dict[int, Score]:
-        """One object's scores by seed, in the order of SEEDS, made once."""
+        """Scores of one evaluator by seed, in the order of SEEDS, computed once."""
         if not self._scores:
             one = self.build()
             self._scores = {seed: self.score(one, seed) for seed in SEEDS}

@@ -60,7 +60,7 @@ def test_contracts_alone_write_nothing(tmp_path, capsys):
     ("kind", "name", "says"),
     [
         ("codec", "Doubles", "BROKEN float32 images (1, 8, 8): decoded images are torch.float64"),
-        ("algo", "OneClass", "BROKEN label_balance dct, match=code: codes by class [20, 0, 0, 0, 0, 0, 0, 0"),
+        ("algo", "OneClass", "BROKEN label_balance dct, match=code: codes per class [20, 0, 0, 0, 0, 0, 0, 0"),
     ],
 )
 def test_a_broken_contract_is_exit_1_and_leaves_no_card(kind, name, says, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A plug-in that breaks a contract is caught, by a message that names the contract and says what broke."""
+"""Each contract reports a plug-in that violates it, with a message that names the contract and the values."""
 
 import importlib.util
 import subprocess
@@ -27,21 +27,21 @@ CASES = [
     for contract, names in cases.items()
     for name in names
 ]
-SAYS = {  # what the message has to contain, for some
+SAYS = {  # patterns that some of the messages contain
     "NoDefault": "option 'strength' has no default",
     "Crops": r"\(3, 13, 21\): codes \(1, 3, 12, 20\) decode to \(1, 3, 12, 20\)",
-    "CropsAndPads": "the last row never reaches the codes",
+    "CropsAndPads": "the codes do not depend on the last row",
     "RefusesInSilence": "without saying which sizes work: I do not like this size",
-    "Larger": r"encode was given \(6, 1, 8, 8\), decode gives \(6, 1, 16, 16\) back",
-    "Symmetric": r"come back in \[-1, 1.5\]",
+    "Larger": r"encode got images \(6, 1, 8, 8\), decode returns \(6, 1, 16, 16\)",
+    "Symmetric": r"decode to values in \[-1, 1.5\]",
     "HalfDetached": "finite differences",
     "Counting": "use changed shared.calls",
-    "LeftBehind": "gain: a tensor that is no buffer stays behind",
+    "LeftBehind": "gain: tensors that are not registered as buffers",
     "TooMany": r"codes \(30, 1, 4, 4\) for 2 codes in each of 10 classes, not \(20, 1, 4, 4\)",
-    "OneClass": r"codes by class \[20, 0, 0",
+    "OneClass": r"codes per class \[20, 0, 0",
     "WantsMany": "it raised IndexError: not enough images",
     "GlobalDraw": "the global generator of NumPy and Python was used",
-    "Remembers": "continued after step 1 of 3: codes: they differ by up to",
+    "Remembers": "resumed after step 1 of 3: codes: differ by up to",
     "PerCent": r"accuracy \d+\.\d+ lies outside \[0, 1\]",
     "HardOnly": "it raised AssertionError: only hard labels",
 }
@@ -143,7 +143,7 @@ def test_pytest_takes_the_tests_that_are_named_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("idntity", "no codec, algorithm or evaluator is named 'idntity' (did you mean identity"),
+        ("idntity", "no codec, distiller or evaluator is named 'idntity' (did you mean identity"),
         ("algo:identity", "unknown algo 'identity'"),
         ("./absent.py:Mine", "FileNotFoundError"),
         ("diffusers", "give codec.path=FOLDER"),
@@ -159,7 +159,9 @@ def test_a_name_that_is_several_wants_its_kind(monkeypatch):
     from latentdd_plugin.core import plugins
 
     monkeypatch.setattr(plugins, "entries", lambda group: {"twin": None} if group != "datasets" else {})
-    with pytest.raises(UsageError, match="'twin' is several: say codec:twin or algo:twin or evaluator:twin"):
+    with pytest.raises(
+        UsageError, match="'twin' names several plug-ins: use codec:twin or algo:twin or evaluator:twin"
+    ):
         subject_of("twin")
 
 
