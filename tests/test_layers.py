@@ -25,7 +25,7 @@ ORDER = [
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 ROOT_FILES = {"__init__.py", "__main__.py", "py.typed"}
 SHARED = {
-    "codecs": {"base", "diffusers"},
+    "codecs": {"base", "diffusers", "hub", "weight_files", "weight_loading"},
     "distillers": {"base", "task", "embedding", "loop", "gradients", "experts", "selection"},
 }  # what files of these folders may import of their own
 
@@ -114,9 +114,12 @@ def users_of(package):
     return sorted(str(path.relative_to(PACKAGE)) for path in found)
 
 
-@pytest.mark.parametrize("package", ["diffusers", "entrypoints"])
-def test_one_file_knows_the_package(package):
-    assert len(users_of(package)) <= 1, users_of(package)
+def test_one_file_knows_entry_points():
+    assert len(users_of("entrypoints")) <= 1, users_of("entrypoints")
+
+
+def test_only_codecs_know_diffusers():
+    assert all(user.startswith("codecs/") for user in users_of("diffusers")), users_of("diffusers")
 
 
 @pytest.mark.parametrize("package", ["hydra", "omegaconf"])

@@ -1,12 +1,14 @@
-"""Train a small autoencoder on the training split of any data set, and leave a folder that codec.path=FOLDER loads.
+"""Train a small autoencoder on any dataset, or convert a pickled one: a folder that codec.path=FOLDER loads.
 
   dd-bench codec train --dataset my/pictures dataset.image_size=64 --f 4 --out my-vae
   dd-bench codec train --dataset my/pictures,my/pictures@64,other --f 8 --crop 64 --steps 20000
   dd-bench run --dataset my/pictures --codec diffusers codec.path=my-vae
+  dd-bench codec convert diffusion_pytorch_model.bin --out my-vae
 
 Several data sets are separated by commas; NAME@SIDE resizes one of them. The same command continues what was
 interrupted. A tenth of each training split is held out, dataset.validation=0.1, and measured along the way; test images
-are never read. Keys that can be set as key=value: dataset.*, device, amp, threads.
+are never read. `convert` turns a pickled checkpoint (.bin, .pt, .ckpt) into safetensors and executes nothing in it.
+Keys that can be set as key=value: dataset.*, device, amp, threads.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ HELD_OUT = 0.1  # of each training split: the part that presets of this package 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `dd-bench codec`."""
-    parser.add_argument("action", choices=["train"], help="what to do")
+    parser.add_argument("action", choices=["train", "convert"], help="what to do")
     parser.add_argument("--dataset", metavar="A,B@64", default="digits", help="names, folders or Hugging Face ids")
     parser.add_argument(
         "--kind", metavar="X", help="tiny (diffusers' AutoencoderTiny, the default) or kl (AutoencoderKL)"
@@ -53,11 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="X", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--out", metavar="X", help="folder (default runs/codec-<data sets>-f<f>-<hash>)")
     parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the outcome at the end only")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dataset.*, device, amp or threads")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dataset.*, device, amp or threads; FILE to convert"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Train and print the outcome."""
+    """Train, or convert, and print the outcome."""
+    if args.action == "convert":
+        return _convert(args)
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.experiments.codec_training import train_codec
 
@@ -66,6 +72,18 @@ def execute(args: argparse.Namespace) -> int:
         asked(args), out=args.out, progress=not args.quiet and sys.stderr.isatty(), command=args.command_line
     )
     sys.stdout.write(f"{training.table()}\n{training.folder}\n")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from latentdd_plugin.codecs.convert import convert_weights
+
+    if len(args.overrides) != 1 or not args.out:
+        raise UsageError("codec convert: give one file and a folder: dd-bench codec convert FILE --out FOLDER")
+    written = convert_weights(args.overrides[0], args.out)
+    sys.stdout.write(f"{written}\n")
+    if not (written.parent / "config.json").exists():
+        sys.stdout.write(f"no config.json lay beside it: put the model's own into {written.parent}\n")
     return 0
 
 

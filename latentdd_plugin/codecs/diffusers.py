@@ -1,18 +1,15 @@
-"""Any image autoencoder of the diffusers library behind the codec contract; the only module that imports diffusers.
+"""Any image autoencoder of the diffusers library behind the codec contract.
 
     Diffusers(repo="stabilityai/sd-vae-ft-mse")     from the hub, or from its cache
-    Diffusers(path="my/folder")                     a folder with config.json and diffusion_pytorch_model.safetensors
+    Diffusers(path="my/folder")                     a model's folder, a pipeline's, or one .safetensors file
 
-Every model is loaded from a local folder in one way; a hub id is first turned into a folder of the hub's cache. The
-folder's own `_class_name` chooses the class: asked for another class, diffusers would fill it with random weights.
+`weight_files` and `hub` find the weights, `weight_loading` loads them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import inspect
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,17 +18,20 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
+from latentdd_plugin.codecs.hub import cached_weights, hub_weights, unreachable
+from latentdd_plugin.codecs.weight_files import WeightFiles, find_weights
+from latentdd_plugin.codecs.weight_loading import architecture_of, first_line, load_model
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.hub import reachable
 from latentdd_plugin.core.plugins import Preset
-from latentdd_plugin.core.types import Json, hash_json
+from latentdd_plugin.core.types import Json
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-SHARDS = "diffusion_pytorch_model.safetensors.index.json"
+log = logging.getLogger(__name__)
+
+NO_WEIGHTS = (
+    "diffusers: give codec.path=FOLDER (local weights, or one .safetensors file) or codec.repo=OWNER/NAME (hub id)"
+)
 PROBED_SIDES = (64, 128, 256, 512)  # pixels; the first one that the encoder takes is used
-NO_WEIGHTS = "diffusers: give codec.path=FOLDER (local weights) or codec.repo=OWNER/NAME (hub id)"
-TINY_BLOCKS = (1, 2)  # of an autoencoder of our own: residual blocks at twice the code's size, and at the code's
-NO_ARCHITECTURE = frozenset({"sample_size", "force_upcast"})  # settings of a model that do not change what it computes
+SANE_SCALE = (1e-4, 1e4)  # of a code; published scaling factors lie between 0.1 and 2, statistics of latents near them
 
 
 class Diffusers(Codec):
@@ -46,27 +46,40 @@ class Diffusers(Codec):
     passed straight through. A ConsistencyDecoderVAE starts each image from the same noise, drawn with seed 0.
 
     Args:
-        repo: hub id of the weights.
+        repo: hub id of the weights, or of a pipeline, whose `vae` is then taken.
         revision: hub commit, tag or branch; None means `main`.
-        subfolder: folder inside the repository, or inside `path` where `path` itself has no config.json.
-        path: local folder; wins over `repo`.
-        architecture: class and digest of the model's own configuration, filled in from the weights; given (from a
+        subfolder: folder inside the repository, or inside `path` if `path` itself has no config.json.
+        path: a model's folder, a pipeline's folder (its `vae` is taken) or one .safetensors file; wins over `repo`.
+        architecture: class and digest of the model's own configuration, filled in from the weights; if given (from a
             record), the weights must have it.
-        trained_on: names of the data sets the weights have seen, for the record. None asks the folder's training.json,
-            which `dd-bench codec train` leaves; `unknown` where nobody says.
+        trained_on: names of the datasets the weights have seen, for the record. None reads the folder's training.json,
+            which `dd-bench codec train` leaves, and is `unknown` without one.
+        variant: which variant of the weights to load, "fp16" for example. None takes full precision, else the variant
+            that is there. Weights run in float32 either way.
+        model_config: config.json, or its folder, of a single file that has none beside it.
 
     Attributes:
-        source: where the weights came from, without absolute paths: folder, or repo, revision, commit and subfolder.
-        weights_sha256: sha256 of the weight file (of the shards' sha256, one a line, if there are several).
+        source: where the weights came from, without absolute paths: folder or file, or repo, revision, commit and
+            subfolder; the variant, if one was loaded.
+        weights_sha256: sha256 of the weight file (of the shards' sha256, one per line, if there are several).
 
     Raises:
-        UsageError: weights that cannot be had, are of another class, are incomplete, or are not an image autoencoder.
+        UsageError: the weights cannot be found, are of another class, are incomplete or not finite, scale their codes
+            absurdly, or are not an image autoencoder.
     """
 
     codec_id: ClassVar[str] = "diffusers"
     spatial = True
     costly = True
-    locations: ClassVar[tuple[str, ...]] = ("repo", "revision", "subfolder", "path", "trained_on")
+    locations: ClassVar[tuple[str, ...]] = (
+        "repo",
+        "revision",
+        "subfolder",
+        "path",
+        "trained_on",
+        "variant",
+        "model_config",
+    )
     shift: Tensor  # (1, c | 1, p, q), repeated over the latent's grid; p = q = 1 except for patch-wise statistics
     scale: Tensor
 
@@ -79,32 +92,51 @@ class Diffusers(Codec):
         *,
         architecture: str | None = None,
         trained_on: Sequence[str] | None = None,
+        variant: str | None = None,
+        model_config: str | None = None,
     ) -> None:
         super().__init__()
         self.repo, self.revision, self.subfolder, self.path = repo, revision, subfolder, path
-        if path is not None:
-            folder = _local_folder(Path(path), subfolder)
-            self.source: dict[str, Json] = {"folder": folder.resolve().name}
-        elif repo is not None:
-            folder = _hub_folder(repo, revision, subfolder)
-            commit = [folder, *folder.parents][len(Path(subfolder or "").parts)].name
-            self.source = {"repo": repo, "revision": revision or "main", "commit": commit, "subfolder": subfolder}
-        else:
-            raise UsageError(NO_WEIGHTS)
-        self.trained_on = _trained_on(folder) if trained_on is None else tuple(trained_on)
-        self.model = _load(folder)
-        self.weights_sha256: str = _sha256(folder)
-        self.source["sha256"] = self.weights_sha256
-        self.architecture = _architecture(self.model)
-        if architecture not in (None, self.architecture):
-            raise UsageError(f"diffusers: {folder} holds {self.architecture}, wanted was {architecture}")
+        self.variant, self.model_config = variant, model_config
+        weights, self.source = self._find()
+        self.trained_on = _trained_on(weights.folder) if trained_on is None else tuple(trained_on)
+        self.model = load_model(weights)
         shift, scale = _shift_and_scale(self.model)
+        _check_scale(shift, scale, weights.folder)
+        self.weights_sha256: str = weights.sha256
+        self.source["sha256"] = self.weights_sha256
+        self.architecture = architecture_of(self.model)
+        if architecture not in (None, self.architecture):
+            raise UsageError(f"diffusers: {weights.folder} holds {self.architecture}, wanted was {architecture}")
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
         self._draws = type(self.model).__name__ == "ConsistencyDecoderVAE"
         self.spatial = not self._draws  # its noise is not flipped with the code
         self.channels, self.multiple = self._probe()
         self.train(False)
+
+    def _find(self) -> tuple[WeightFiles, dict[str, Json]]:
+        """Return the weights' files and where they come from, for the record; log what was chosen among several."""
+        if self.path is not None:
+            weights = find_weights(Path(self.path), self.subfolder, self.variant, _given(self.model_config))
+            named = weights.files[0] if weights.single else weights.folder
+            source: dict[str, Json] = {"file" if weights.single else "folder": named.resolve().name}
+        elif self.repo is not None:
+            snapshot, weights = hub_weights(self.repo, self.revision, self.subfolder, self.variant)
+            named, inner = weights.folder, self.subfolder or weights.subfolder
+            revision = self.revision or "main"
+            source = {"repo": self.repo, "revision": revision, "commit": snapshot.name, "subfolder": inner}
+        else:
+            raise UsageError(NO_WEIGHTS)
+        if weights.subfolder:
+            log.info("diffusers: %s is a pipeline; its %s is taken", self.path or self.repo, weights.subfolder)
+        if weights.variant:
+            source["variant"] = weights.variant
+            log.info("diffusers: %s: the %s variant is loaded, in float32", named, weights.variant)
+        if weights.config is None:
+            source["config"] = "inferred from the tensors"
+            log.info("diffusers: %s has no config.json; its architecture is read off its tensors", named)
+        return weights, source
 
     @classmethod
     def option_faults(cls, options: Mapping[str, Json]) -> list[str]:
@@ -114,30 +146,31 @@ class Diffusers(Codec):
     @classmethod
     def weight_faults(cls, options: Mapping[str, Json]) -> list[str]:
         """Return why the folder or the hub's repository cannot give the weights; loads and downloads nothing."""
-        path, repo, subfolder = (options.get(key) for key in ("path", "repo", "subfolder"))
+        path, repo, revision = (options.get(key) for key in ("path", "repo", "revision"))
+        subfolder, variant = options.get("subfolder"), options.get("variant")
         if path is not None:
             try:
-                _check_folder(_local_folder(Path(str(path)), subfolder))
+                find_weights(Path(str(path)), subfolder, variant, _given(options.get("model_config")))
             except UsageError as error:
                 return list(error.faults)
-        elif repo is not None and _cached_folder(str(repo), options.get("revision"), subfolder) is None:
-            fault = _unreachable(str(repo), options.get("revision"), subfolder)
+        elif repo is not None and cached_weights(str(repo), revision, subfolder, variant) is None:
+            fault = unreachable(str(repo), revision, subfolder)
             return [fault] if fault is not None else []
         return []
 
     def train(self, mode: bool = True) -> Diffusers:
-        """Always evaluation mode: the weights are frozen and some encoders add noise while training."""
+        """Stay in evaluation mode: the weights are frozen and some encoders add noise while training."""
         del mode
         return super().train(False)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1], sides multiples of `multiple`, to codes float32 (N, c, H/f, W/f)."""
+        """Encode images (N, C, H, W) in [0, 1], sides multiples of `multiple`, to codes float32 (N, c, H/f, W/f)."""
         latents = _latents(self.model.encode(2 * images - 1)).float()
         return (latents - self._tiled(self.shift, latents)) * self._tiled(self.scale, latents)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N, c, h, w) to images (N, C, f h, f w), differentiable in the codes, not clamped."""
+        """Decode codes (N, c, h, w) to images (N, C, f h, f w), differentiable in the codes, not clamped."""
         latents = codes / self._tiled(self.scale, codes) + self._tiled(self.shift, codes)
         options = {}
         if self._draws:
@@ -146,7 +179,7 @@ class Diffusers(Codec):
         return (image.float() + 1) / 2
 
     def state(self) -> dict[str, Tensor]:
-        """The model's tensors under their own names, the outer convolutions filed with the half they belong to."""
+        """Return the model's tensors by their own names, the outer convolutions with the half they belong to."""
         return {_filed(name.removeprefix("model.")): tensor.detach() for name, tensor in self.state_dict().items()}
 
     @staticmethod
@@ -155,7 +188,7 @@ class Diffusers(Codec):
         return buffer if p == q == 1 else buffer.repeat(1, 1, latents.shape[2] // p, latents.shape[3] // q)
 
     def _probe(self) -> tuple[int, int]:
-        """Image channels and side multiple, from what comes back for a blank image."""
+        """Return image channels and side multiple, from what comes back for a blank image."""
         config = self.model.config
         channels = int(config.get("in_channels") or config.get("encoder_in_channels") or 3)
         patch, reason = int(self.shift.shape[2]), ""
@@ -165,17 +198,17 @@ class Diffusers(Codec):
                     codes = self.encode(torch.zeros(1, channels, side, side))
                     back = tuple(self.decode(codes).shape)
             except (RuntimeError, ValueError) as error:  # perhaps too small a picture for so deep an encoder
-                reason = _first_line(error)
+                reason = first_line(error)
                 continue
             except (TypeError, AttributeError, IndexError) as error:
-                reason = _first_line(error)
+                reason = first_line(error)
                 break
             factor = side // max(1, codes.shape[-1])
             if codes.ndim == 4 and back == (1, channels, side, side) and factor * codes.shape[-1] == side:
                 return channels, factor * patch
             reason = f"(1, {channels}, {side}, {side}) becomes {tuple(codes.shape)} and comes back as {back}"
             break
-        raise UsageError(f"diffusers: {type(self.model).__name__} is no autoencoder of single images: {reason}")
+        raise UsageError(f"diffusers: {type(self.model).__name__} is not an autoencoder of single images: {reason}")
 
 
 def _filed(name: str) -> str:
@@ -187,7 +220,7 @@ def _filed(name: str) -> str:
 
 
 def _latents(output: Any) -> Tensor:
-    """The latent in what `encode` answers: a distribution's mode, `latents` (Tiny, VQ) or `latent` (DC)."""
+    """Return the latent in what `encode` returned: a distribution's mode, `latents` (Tiny, VQ) or `latent` (DC)."""
     if hasattr(output, "latent_dist"):
         mode: Tensor = output.latent_dist.mode()
         return mode
@@ -196,222 +229,55 @@ def _latents(output: Any) -> Tensor:
 
 
 def _shift_and_scale(model: Any) -> tuple[Tensor, Tensor]:
-    """What turns the model's latent into the code, as diffusers' pipelines do it; each (1, c | 1, p, q)."""
+    """Return what turns the model's latent into the code, as diffusers' pipelines do it; each (1, c | 1, p, q)."""
     config = model.config
     if isinstance(getattr(model, "bn", None), torch.nn.BatchNorm2d):  # pipelines/flux2: normalised in patches
         patch = tuple(config.patch_size)
         std = (model.bn.running_var + config.batch_norm_eps).sqrt()
         return model.bn.running_mean.view(1, -1, *patch).clone(), (1 / std).view(1, -1, *patch)
-    factor, shift = config.get("scaling_factor"), config.get("shift_factor")
+    factor, shift = _number(config, "scaling_factor"), _number(config, "shift_factor")
     mean, std = config.get("latents_mean"), config.get("latents_std")
-    scale = torch.full((1, 1, 1, 1), 1.0 if factor is None else float(factor))
+    scale = torch.full((1, 1, 1, 1), 1.0 if factor is None else factor)
     if mean is not None and std is not None:  # pipelines/stable_diffusion_xl
         return torch.tensor(mean).view(1, -1, 1, 1), scale / torch.tensor(std).view(1, -1, 1, 1)
-    return torch.full((1, 1, 1, 1), 0.0 if shift is None else float(shift)), scale
+    return torch.full((1, 1, 1, 1), 0.0 if shift is None else shift), scale
 
 
-def _architecture(model: Any) -> str:
-    """Class name and digest of the constructor arguments that differ from their defaults."""
-    known = {n: p.default for n, p in inspect.signature(type(model).__init__).parameters.items()}
-    values = {n: v for n, v in json.loads(json.dumps(dict(model.config), default=str)).items() if n in known}
-    defaults = json.loads(json.dumps({n: known[n] for n in values}, default=str))
-    chosen = {n: v for n, v in values.items() if v != defaults[n] and n not in NO_ARCHITECTURE}
-    return f"{type(model).__name__}:{hash_json(chosen)[:16]}"
-
-
-def _load(folder: Path) -> Any:
-    """The folder's model: its own class, complete, float32, frozen."""
-    import diffusers
-
-    name = _read_config(folder).get("_class_name")
-    kind = getattr(diffusers, str(name), None)
-    if kind is None or not str(getattr(kind, "__module__", "")).startswith("diffusers.models.autoencoders"):
-        raise UsageError(f"diffusers: {folder} holds a {name}, which is no autoencoder class of diffusers here")
-    _check_folder(folder)
-    logging = diffusers.utils.logging
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it would remark on is refused below, or is a key of another version
+def _number(config: Any, key: str) -> float | None:
+    value = config.get(key)
     try:
-        model, report = kind.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
-        )
-    except Exception as error:
-        raise UsageError(f"diffusers: the weights in {folder} do not load as {name}: {_first_line(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-    faults = [f"{what} {', '.join(map(str, keys[:3]))}" for what, keys in report.items() if keys]
-    if faults:
-        raise UsageError(f"diffusers: the weights in {folder} do not fit {name}: {'; '.join(faults)}")
-    return model.float().requires_grad_(False)
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"diffusers: config.json: {key} is {value!r}, a number is needed") from None
 
 
-def _check_folder(folder: Path) -> None:
-    """Raise UsageError if a model folder's configuration cannot be read or its weights are missing."""
-    _read_config(folder)
-    if not _weight_files(folder):
-        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise UsageError(f"diffusers: {folder} has no {WEIGHTS} (found {found}; pickled .bin files are never read)")
+def _check_scale(shift: Tensor, scale: Tensor, folder: Path) -> None:
+    """Raise UsageError if codes would be scaled or shifted absurdly: by 0, by 1e-12, by NaN."""
+    least, most = SANE_SCALE
+    for name, values, sane in (
+        ("scaling factor", scale, (scale >= least) & (scale <= most)),
+        ("shift", shift, shift.abs() <= most),
+    ):
+        if not bool(sane.all()):  # NaN is not sane either
+            wrong = float(values[~sane][0])
+            allowed = f"{least:g} to {most:g}" if name == "scaling factor" else f"at most {most:g}"
+            raise UsageError(
+                f"diffusers: {folder}: a {name} of {wrong:g} in its config.json makes the codes useless; {allowed} is "
+                "taken, published models have 0.1 to 2"
+            )
 
 
-KINDS = ("tiny", "kl")
-
-
-def untrained(kind: str, *, f: int, channels: int, width: int, colours: int) -> Any:
-    """A fresh autoencoder, drawn from torch's global generator: f (a power of 2) pixels a side to one of the code.
-
-    `tiny` is an AutoencoderTiny without blocks at the image's own size, where they cost most: one at twice the code's
-    size, two at the code's. `kl` is an AutoencoderKL without attention: width, then twice as many channels inside.
-
-    Args:
-        kind: one of KINDS.
-        f: the factor.
-        channels: of the code.
-        width: channels inside; a multiple of 8 for `kl`.
-        colours: channels of the images.
-    """
-    import diffusers
-
-    stages = f.bit_length()
-    images = {"in_channels": colours, "out_channels": colours, "latent_channels": channels, "scaling_factor": 1.0}
-    if kind == "tiny":
-        widths, blocks = (width,) * stages, ((0,) * stages + TINY_BLOCKS)[-stages:]
-        blocks = (0, *blocks[1:])
-        return diffusers.AutoencoderTiny(
-            encoder_block_out_channels=widths,
-            decoder_block_out_channels=widths,
-            num_encoder_blocks=blocks,
-            num_decoder_blocks=blocks[::-1],
-            **images,
-        )
-    return diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * stages,
-        up_block_types=("UpDecoderBlock2D",) * stages,
-        block_out_channels=(width, *(2 * width,) * (stages - 1)),
-        layers_per_block=1,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        **images,
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _read_config(folder: Path) -> Mapping[str, Json]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"diffusers: {folder}/config.json cannot be read: {error}") from error
-    return config if isinstance(config, dict) else {}
+def _given(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser()
 
 
 def _trained_on(folder: Path) -> tuple[str, ...]:
-    """The data sets that the folder's training.json names."""
+    """Return the datasets that the folder's training.json names."""
     try:
         names = json.loads((folder / "training.json").read_text(encoding="utf-8"))["trained_on"]
     except (OSError, ValueError, KeyError, TypeError):
         return ("unknown",)
     return tuple(map(str, names))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if not (folder / SHARDS).is_file():
-        return []
-    try:
-        return sorted({folder / str(n) for n in json.loads((folder / SHARDS).read_text())["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"diffusers: {folder / SHARDS} cannot be read: {error}") from error
-
-
-def _sha256(folder: Path) -> str:
-    """sha256 (hex) of the weight file; of several, of their digests one a line."""
-    digests = []
-    for file in _weight_files(folder):
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-        digests.append(digest.hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _local_folder(path: Path, subfolder: str | None) -> Path:
-    path = path.expanduser()
-    candidates = [path, path / subfolder] if subfolder else [path]
-    for folder in candidates:
-        if (folder / "config.json").is_file():
-            return folder
-    tried = " or ".join(f"{folder}/config.json" for folder in candidates)
-    raise UsageError(f"diffusers: codec.path={path} is no diffusers model folder: there is no {tried}")
-
-
-def _inner(subfolder: str | None) -> str:
-    return f"{subfolder}/" if subfolder else ""
-
-
-def _wanted(subfolder: str | None) -> list[str]:
-    """Return the patterns of the files that a model folder needs."""
-    files = ("config.json", WEIGHTS, SHARDS, WEIGHTS.replace(".", "-?????-of-?????."))
-    return [_inner(subfolder) + name for name in files]
-
-
-def _cached_folder(repo: str, revision: str | None, subfolder: str | None) -> Path | None:
-    """Return the weights in the hub's cache, or None if they are not there."""
-    from huggingface_hub import snapshot_download
-
-    with contextlib.suppress(OSError, ValueError):  # not there, or not all of it
-        cached = snapshot_download(repo, revision=revision, allow_patterns=_wanted(subfolder), local_files_only=True)
-        folder = Path(cached) / _inner(subfolder)
-        if (folder / "config.json").is_file() and _weight_files(folder):
-            return folder
-    return None
-
-
-def _advice(repo: str, subfolder: str | None) -> str:
-    return (
-        f"Where there is network, `hf download {repo} --include '{_inner(subfolder)}*'` fetches it; then name the "
-        "folder that holds config.json: codec.path=FOLDER"
-    )
-
-
-def _unreachable(repo: str, revision: str | None, subfolder: str | None) -> str | None:
-    """Return why weights that are not in the cache cannot be fetched; None if the hub answers."""
-    from huggingface_hub import constants
-
-    if reachable(constants.ENDPOINT):
-        return None
-    gate = " Its licence must be accepted on its page, with an account, first." if repo in GATED else ""
-    return (
-        f"diffusers: the weights of {repo} (revision {revision or 'main'}) are not on this machine and "
-        f"{constants.ENDPOINT} does not answer. {_advice(repo, subfolder)}.{gate}"
-    )
-
-
-def _hub_folder(repo: str, revision: str | None, subfolder: str | None) -> Path:
-    """Return the weights in the hub's cache, downloaded if need be; UsageError within seconds if there is no hub."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError
-
-    cached = _cached_folder(repo, revision, subfolder)
-    if cached is not None:
-        return cached
-    if (fault := _unreachable(repo, revision, subfolder)) is not None:
-        raise UsageError(fault)
-    name, advice = f"diffusers: the weights of {repo} (revision {revision or 'main'})", _advice(repo, subfolder)
-    try:
-        downloaded = snapshot_download(repo, revision=revision, allow_patterns=_wanted(subfolder))
-    except GatedRepoError as error:
-        page = f"{constants.ENDPOINT}/{repo}"
-        raise UsageError(f"{name} are gated: accept the licence on {page}, then `hf auth login`. {advice}") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{name} cannot be downloaded: {_first_line(error)}. {advice}") from error
-    return Path(downloaded) / _inner(subfolder)
-
-
-GATED = frozenset({"stabilityai/stable-diffusion-3-medium-diffusers", "black-forest-labs/FLUX.1-dev"})
 
 
 def _preset(repo: str, revision: str = "main", **more: Json) -> Preset:

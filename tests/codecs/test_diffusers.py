@@ -18,6 +18,7 @@ with warnings.catch_warnings():
     import diffusers
 
 from latentdd_plugin.codecs import diffusers as ours
+from latentdd_plugin.codecs import hub
 from latentdd_plugin.codecs.base import decoder_bytes, decoder_state, fingerprint
 from latentdd_plugin.codecs.diffusers import Diffusers
 from latentdd_plugin.core.errors import UsageError
@@ -283,8 +284,8 @@ def test_a_folder_of_another_class_is_never_filled_with_random_weights(tmp_path:
     saved(build("kl"), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for name, words in [
-        ("UNet2DModel", "holds a UNet2DModel, which is no autoencoder class"),
-        (None, "holds a None, which is no autoencoder class"),
+        ("UNet2DModel", "holds a UNet2DModel, which is not an autoencoder class"),
+        (None, "holds a None, which is not an autoencoder class"),
         ("AutoencoderTiny", "do not fit AutoencoderTiny: missing_keys"),
     ]:
         (tmp_path / "config.json").write_text(json.dumps({**config, "_class_name": name}))
@@ -311,7 +312,10 @@ def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="do not load as AutoencoderKL"):
         Diffusers(path=str(tmp_path))
     weights.rename(tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(UsageError, match=r"has no diffusion_pytorch_model.safetensors .*pickled"):
+    with pytest.raises(
+        UsageError,
+        match=r"no diffusion_pytorch_model.safetensors .*: `dd-bench codec convert .*\.bin",
+    ):
         Diffusers(path=str(tmp_path))
 
 
@@ -325,7 +329,7 @@ def test_sharded_weights_load(tmp_path: Path) -> None:
 
 
 def test_what_is_no_image_autoencoder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"codec.path=.*nowhere is no diffusers model folder"):
+    with pytest.raises(UsageError, match=r"codec.path=.*nowhere is not a diffusers model folder"):
         Diffusers(path=str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match=r"give codec.path=FOLDER .* or codec.repo="):
         Diffusers()
@@ -335,7 +339,7 @@ def test_what_is_no_image_autoencoder_is_refused(tmp_path: Path) -> None:
     video = diffusers.AutoencoderKLTemporalDecoder(
         block_out_channels=(32, 32), down_block_types=DOWN, layers_per_block=1
     )
-    with pytest.raises(UsageError, match="AutoencoderKLTemporalDecoder is no autoencoder of single images"):
+    with pytest.raises(UsageError, match="AutoencoderKLTemporalDecoder is not an autoencoder of single images"):
         Diffusers(path=str(saved(video, tmp_path / "video")))
 
 
@@ -400,7 +404,7 @@ def test_what_the_hub_refuses(error: str, words: str, tmp_path: Path, monkeypatc
         raise FileNotFoundError if local_files_only else Refused()
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    monkeypatch.setattr(ours, "reachable", lambda _: True)
+    monkeypatch.setattr(hub, "reachable", lambda _: True)
     with pytest.raises(UsageError, match=words):
         Diffusers(repo="me/mine")
 
@@ -416,7 +420,7 @@ def test_a_download_is_loaded_like_a_folder(tmp_path: Path, monkeypatch: pytest.
         return str(tmp_path / "abc123")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    monkeypatch.setattr(ours, "reachable", lambda _: True)
+    monkeypatch.setattr(hub, "reachable", lambda _: True)
     codec = Diffusers(repo="me/mine", revision="v1", subfolder="a/vae")
     assert (codec.source["commit"], codec.source["revision"]) == ("abc123", "v1")
     assert "a/vae/diffusion_pytorch_model.safetensors" in asked

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from latentdd_plugin.cli.main import main
-from latentdd_plugin.codecs.diffusers import untrained
+from latentdd_plugin.codecs.untrained import untrained
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.experiments.codec_training import TrainingConfig
 from latentdd_plugin.experiments.codec_training.reconstruction import mean_psnr, reconstruct, reconstruction_loss

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
-from latentdd_plugin.codecs.diffusers import KINDS
+from latentdd_plugin.codecs.untrained import KINDS
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
 from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.types import Json

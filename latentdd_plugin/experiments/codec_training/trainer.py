@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdd_plugin.codecs.diffusers import WEIGHTS, untrained
+from latentdd_plugin.codecs.untrained import untrained
+from latentdd_plugin.codecs.weight_files import WEIGHTS
 from latentdd_plugin.core.compute import Numerics, forward_flops, resolve_numerics
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.monitor import held_interrupt
