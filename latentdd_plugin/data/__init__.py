@@ -1,1 +1,1 @@
-"""A data set by name, as images and labels."""
+"""Datasets by name, as images and labels."""

@@ -28,10 +28,12 @@ class Assignment:
 
 def has_class_folders(names: Sequence[str]) -> bool:
     """Return whether any picture lies in a class folder: a folder that is not merely a split."""
-    return any(len(_inside_split(tuple(name.split("/")[:-1]))) > 0 for name in names)
+    return any(class_path(name) for name in names)
 
 
-def _inside_split(folders: Parts) -> Parts:
+def class_path(name: str) -> Parts:
+    """Return the folders of a picture that may be its class: not its split, and not words such as `images` alone."""
+    folders = tuple(name.split("/")[:-1])
     inside = folders[1:] if folders and split_of(folders[0]) else folders
     return inside if any(part.casefold() not in GENERIC for part in inside) else ()
 
@@ -49,7 +51,7 @@ def assign(names: Sequence[str], where: str) -> Assignment:
     folders = {name: tuple(name.split("/")[:-1]) for name in names}
     notes: list[str] = []
     left_out = {name: OUTSIDE_CLASSES for name, parts in folders.items() if not parts}
-    inside, wrapper = _unwrap({name: parts for name, parts in folders.items() if parts})
+    inside, wrapper = _unwrap({name: parts for name, parts in folders.items() if parts}, where)
     if wrapper:
         notes.append(f"splits and classes are looked for in {wrapper}/")
         left_out |= {name: OUTSIDE_CLASSES for name, parts in inside.items() if not parts}
@@ -75,7 +77,7 @@ def assign(names: Sequence[str], where: str) -> Assignment:
     return Assignment(used, left_out, tuple(notes), tuple(warnings))
 
 
-def _unwrap(inside: Mapping[str, Parts]) -> tuple[dict[str, Parts], str]:
+def _unwrap(inside: Mapping[str, Parts], where: str) -> tuple[dict[str, Parts], str]:
     """Return the folders without the outer ones that merely wrap the data set, and the wrapper's name."""
     found, wrapper = dict(inside), []
     while True:
@@ -90,7 +92,12 @@ def _unwrap(inside: Mapping[str, Parts]) -> tuple[dict[str, Parts], str]:
         direct = any(parts == (top,) for parts in found.values())
         kinds = {split_of(name) for name, members in below.items() if any(len(parts) > 2 for parts in members)} - {None}
         both = "train" in kinds and len(kinds) > 1
-        if not below or (split_of(top) and not both) or (direct and not both):
+        if split_of(top) and both:
+            raise DataError(
+                f"{where}: the one folder {top}/ is named as a split and holds folders named "
+                f"{', '.join(sorted(below))}; give the folder {top} itself if these are the splits, else rename them"
+            )
+        if not below or split_of(top) or (direct and not both):
             break
         wrapper.append(top)
         found = {name: parts[1:] if parts and parts[0] == top else () for name, parts in found.items()}

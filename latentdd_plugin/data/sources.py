@@ -19,6 +19,8 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import DataError, PluginError, RunFailed
 from latentdd_plugin.data.accounting import FileAccount
 from latentdd_plugin.data.layouts import SUPPORTED, read_tree
+from latentdd_plugin.data.layouts.base import Reading
+from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
 from latentdd_plugin.data.tables import TABLES
 from latentdd_plugin.data.walk import Tree, list_folder, single_file
 
@@ -83,11 +85,15 @@ def _from_path(path: Path, config: DatasetConfig) -> Source:
         tree = list_folder(path)
     elif path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".json"):
         tree = _only_table(list_folder(path.parent), path)
+        return _source(path, _called(lambda: TableOfPictures().read(tree, config), config.name), tree, config)
     elif path.is_file():
         tree = single_file(path)
     else:
         raise DataError(f"dataset {config.name}: neither a file nor a folder")
-    found = _called(lambda: read_tree(tree, config), config.name)
+    return _source(path, _called(lambda: read_tree(tree, config), config.name), tree, config)
+
+
+def _source(path: Path, found: Reading, tree: Tree, config: DatasetConfig) -> Source:
     splits = _as_splits(found.splits, config.name)
     notes, warnings = tuple(found.notes), tuple(found.warnings)
     return Source(path.resolve().name, "path", splits, None, None, found.account, notes, warnings, (tree.root,))

@@ -138,14 +138,14 @@ def _delimited(file: File, text: str) -> Table:
             )
         rows.append(row)
         numbers.append(reader.line_num)
-    columns = {name: _typed([row[i].strip() for row in rows]) for i, name in enumerate(names)}
+    columns = {name: typed([row[i].strip() for row in rows]) for i, name in enumerate(names)}
     usual = "\t" if file.suffix == ".tsv" else ","
     return Table(
         file, columns, numbers, "" if separator == usual else f"{file.name} is separated by {WORDS[separator]}"
     )
 
 
-def _typed(cells: list[str]) -> list[Any]:
+def typed(cells: list[str]) -> list[Any]:
     """Return a column's cells as integers or floats if all are, else as text; empty ones are None."""
     given = [cell for cell in cells if cell]
     if given and all(INTEGER.fullmatch(cell) for cell in given):

@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.kinds import ARCHIVES, OTHER_PICTURES, is_picture
+from latentdd_plugin.data.layouts.array_files import ArrayFiles
 from latentdd_plugin.data.layouts.base import Layout, Reading
+from latentdd_plugin.data.layouts.cifar import CifarBinary, CifarPython
+from latentdd_plugin.data.layouts.mnist import Mnist
 from latentdd_plugin.data.layouts.parquet import Parquet
 from latentdd_plugin.data.layouts.picture_folder import PictureFolder
 from latentdd_plugin.data.layouts.saved import ArrowFiles, SavedToDisk
+from latentdd_plugin.data.layouts.stl10 import Stl10
+from latentdd_plugin.data.layouts.svhn import Svhn
 from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
+from latentdd_plugin.data.layouts.tiny_imagenet import TinyImageNet
+from latentdd_plugin.data.layouts.webdataset import WebDataset
 from latentdd_plugin.data.walk import Tree, printable
 
 if TYPE_CHECKING:
@@ -18,10 +25,18 @@ if TYPE_CHECKING:
 
 LAYOUTS: tuple[Layout, ...] = (
     SavedToDisk(),
+    CifarPython(),
+    CifarBinary(),
+    Mnist(),
+    Stl10(),
+    Svhn(),
+    TinyImageNet(),
     Parquet(),
     PictureFolder(),
     TableOfPictures(),
     ArrowFiles(),
+    WebDataset(),
+    ArrayFiles(),
 )
 SUPPORTED = (
     "supported are folders train/<class>/*.png and test/<class>/*.png, <class>/*.png, a table of labels beside "

@@ -76,3 +76,11 @@ def refuse_pointer(file: File) -> None:
         raise DataError(f"{file.name}: a git-lfs pointer, not the file itself; run `git lfs pull` in its repository")
     if not start:
         raise DataError(f"{file.name}: an empty file (0 bytes), or one that cannot be opened")
+
+
+def value_table(pictures: Sequence[tuple[str, bytes]], labels: Sequence[int] | Sequence[str]) -> Any:
+    """Return a `datasets.Dataset` of (name, bytes) pictures whose labels are plain values, to become classes later."""
+    import datasets
+
+    cells = [{"bytes": data, "path": name} for name, data in pictures]
+    return datasets.Dataset.from_dict({"image": cells, "label": list(labels)}).cast_column("image", datasets.Image())

@@ -59,7 +59,7 @@ def _holds_pictures(file: File) -> bool:
         schema = pq.read_schema(file.path)
     except Exception:
         return True  # which reading reports
-    return any("binary" in str(field.type) for field in schema)
+    return any("binary" in str(field.type) or str(field.type).startswith("struct<bytes:") for field in schema)
 
 
 def _listed(tree: Tree, config: DatasetConfig) -> list[tuple[File, str]] | None:

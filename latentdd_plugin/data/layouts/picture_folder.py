@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
-from latentdd_plugin.data.class_folders import assign, has_class_folders
+from latentdd_plugin.data.class_folders import assign, class_path, has_class_folders
 from latentdd_plugin.data.classes import class_order
+from latentdd_plugin.data.columns import NAMES
 from latentdd_plugin.data.kinds import is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading, picture_table
+from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
 from latentdd_plugin.data.tables import TABLES, header
 from latentdd_plugin.data.walk import File, Tree, printable
 
@@ -31,7 +33,10 @@ class PictureFolder(Layout):
             return False
         column = config.label_column
         asked = column is not None and any(column in columns for _, columns in _tables(tree))
-        return has_class_folders(names) and not asked
+        if not has_class_folders(names) or asked:
+            return False
+        single = len({class_path(name) for name in names} - {()}) == 1
+        return not (single and TableOfPictures().matches(tree, config))
 
     def read(self, tree: Tree, config: DatasetConfig) -> Reading:
         """Read splits and classes by the rule of `class_folders`; rows are sorted by path."""
@@ -66,8 +71,10 @@ class PictureFolder(Layout):
             for split in ("train", "validation", "test")
             if split in rows
         }
-        notes = [*found.notes, *_other_labels(tables), *_split_lists(tree)]
-        return Reading(splits, ledger.close(self.name, ("train", "validation", "test")), notes, found.warnings)
+        notes, warnings = [*found.notes, *_split_lists(tree)], list(found.warnings)
+        other, columns = _other_labels(tables)
+        (warnings if set(columns) & set(NAMES) else notes).extend(other)
+        return Reading(splits, ledger.close(self.name, ("train", "validation", "test")), notes, warnings)
 
 
 def _tables(tree: Tree) -> list[tuple[File, tuple[str, ...]]]:
@@ -75,16 +82,14 @@ def _tables(tree: Tree) -> list[tuple[File, tuple[str, ...]]]:
     return [(file, columns) for file in tree.ending(*TABLES) if (columns := header(file))]
 
 
-def _other_labels(tables: list[tuple[File, tuple[str, ...]]]) -> list[str]:
-    """Return a note that names the labels which the folders' names are taken instead of."""
-    named = [(file, columns) for file, columns in tables if file.name.rpartition("/")[2].startswith("metadata.")]
-    columns = sorted({column for _, names in named for column in names if not column.endswith("file_name")})
+def _other_labels(tables: list[tuple[File, tuple[str, ...]]]) -> tuple[list[str], list[str]]:
+    """Return a note that names the labels which the folders' names are taken instead of, and their columns."""
+    columns = sorted({name for _, names in tables for name in names if not name.endswith("file_name")})
     if not columns:
-        return []
-    files = printable([file.name for file, _ in named])
-    return [
-        f"the folders are the classes, {files} is not read; dataset.label_column=NAME reads one of {', '.join(columns)}"
-    ]
+        return [], []
+    files = printable([file.name for file, _ in tables])
+    note = f"the folders are the classes, {files} is not read; dataset.label_column=NAME reads a column of it: "
+    return [note + printable(columns, 8)], columns
 
 
 def _split_lists(tree: Tree) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
 from latentdd_plugin.data.kinds import is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading
@@ -54,6 +55,8 @@ class TableOfPictures(Layout):
         """Read the tables; a row without a picture, and a picture without a row, are left out and counted."""
         pictures = [file for file in tree.files if is_picture(file)]
         found = _read_tables(tree, pictures, config)
+        if not found:
+            raise DataError(f"dataset {config.name}: no table with a column that names pictures in its folder")
         ledger, rows, missing = Ledger(tree), _Collected(), []
         for part in found:
             by_column, by_folder = _split_column(part), _folders_are_splits(part)
