@@ -86,7 +86,7 @@ class Ledger:
         split_before, label_before = self._used[earlier]
         same = f"{earlier} and {file.name} are" if earlier != file.name else f"{file.name} is named twice:"
         if split_before != split:
-            raise DataError(f"{same} one file, in the splits {split_before} and {split}; keep it in one")
+            raise DataError(f"{same} one file, in the splits {split_before} and {split}; keep it in one of them")
         if label_before != label:
             raise DataError(f"{same} one file, in the classes {label_before} and {label}; keep it in one")
         if earlier != file.name:

@@ -68,7 +68,8 @@ def _find(
     for rank in ranks:
         found = [name for name, kind in kinds.items() if kind in rank]
         if len(found) > 1 and dataset is not None:
-            found = _by_name(found) or _repeated(dataset, found)
+            named = label_by_name(found)
+            found = [named] if named else _repeated(dataset, found)
         if len(found) > 1:
             raise DataError(f"{where}: several columns may be meant: {', '.join(found)}; set dataset.{option} to one")
         if found:
@@ -80,10 +81,10 @@ def _find(
     raise DataError(f"{where}: no column of {allowed} for dataset.{option}; the columns are {columns}")
 
 
-def _by_name(names: Sequence[str]) -> list[str]:
-    """Return the column with the name that means most, or nothing."""
+def label_by_name(names: Sequence[str]) -> str | None:
+    """Return the column that is named `label` or the like, or None."""
     lower = {name.lower(): name for name in reversed(names)}
-    return [lower[name] for name in NAMES if name in lower][:1]
+    return next((lower[name] for name in NAMES if name in lower), None)
 
 
 def _repeated(dataset: Any, names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
 from latentdd_plugin.core.types import Shape, hash_json
 from latentdd_plugin.data.depth import Depth, Span, depth_of, eight_bits, is_deep, span_of
 from latentdd_plugin.data.kinds import fault_of
+from latentdd_plugin.data.walk import printable
 
 log = logging.getLogger(__name__)
 
@@ -250,6 +251,7 @@ class _Decoder:
     rows: ImageRows
     size: int | None
     depth: Depth | None
+    several: list[str] = field(default_factory=list)  # images with more than one frame
 
     def first_shape(self) -> Shape:
         """Return (C, H, W) of the first image that can be decoded; the others are reported with the rest."""
@@ -263,7 +265,10 @@ class _Decoder:
     def decode(self, position: int, data: bytes) -> Image.Image | str:
         """Return an image in mode L or RGB, upright, resized if a size is given; or why it cannot be decoded."""
         try:
-            return _one(self.rows, position, data, self.size, self.depth)
+            image, frames = _one(self.rows, position, data, self.size, self.depth)
+            if frames > 1:
+                self.several.append(self.rows.name(position))
+            return image
         except DeepImages:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -323,10 +328,14 @@ def _decode_as(decoder: _Decoder, shape: Shape, to_grey: bool, progress: bool) -
             pool.shutdown(wait=False, cancel_futures=True)
     if faults:
         raise DataError(listed(rows.where, faults))
+    if decoder.several:
+        shown = printable(sorted(set(decoder.several)))
+        log.warning("%s: images of several frames, the first of each is used: %s", rows.where, shown)
     return torch.from_numpy(out)
 
 
-def _one(rows: ImageRows, position: int, data: bytes, size: int | None, depth: Depth | None) -> Image.Image:
+def _one(rows: ImageRows, position: int, data: bytes, size: int | None, depth: Depth | None) -> tuple[Image.Image, int]:
+    """Return the first frame of an image in mode L or RGB, and the number of its frames."""
     with Image.open(io.BytesIO(data)) as file:
         if file.width * file.height > rows.max_pixels:
             raise Image.DecompressionBombError(f"{file.width * file.height} pixels")
@@ -336,7 +345,7 @@ def _one(rows: ImageRows, position: int, data: bytes, size: int | None, depth: D
         image = eight_bits(upright, depth, rows.name(position) if is_deep(file) else "")
         if size is not None and image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BICUBIC)
-        return image
+        return image, getattr(file, "n_frames", 1)
 
 
 @contextmanager

@@ -49,14 +49,14 @@ class Lookup:
         base = "/".join(table.folders)
         if posixpath.isabs(text):
             if not text.startswith(self._root + "/"):
-                raise DataError(f"{table.name}: {value!r} lies outside the data set's folder, where nothing is read")
+                raise DataError(outside(value, table))
             text, base = text[len(self._root) + 1 :], ""
         for start in dict.fromkeys((base, "")):
             whole = posixpath.normpath(posixpath.join(start, text))
             if whole in self._whole:
                 return self._whole[whole]
         if posixpath.normpath(posixpath.join(base, text)).split("/")[0] == "..":
-            raise DataError(f"{table.name}: {value!r} lies outside the data set's folder, where nothing is read")
+            raise DataError(outside(value, table))
         return self._by_last_name(posixpath.normpath(text), table)
 
     def _by_last_name(self, text: str, table: File) -> File | None:
@@ -70,6 +70,14 @@ class Lookup:
             wanted = split_of_file(posixpath.splitext(posixpath.basename(table.name))[0])
             found = [file for file in found if wanted and wanted in map(split_of, file.folders)]
         return found[0] if len(found) == 1 else None
+
+
+def outside(value: str, table: File) -> str:
+    """Return the message for a cell that names a path outside the folder."""
+    return (
+        f"{table.name}: {value!r} lies outside the data set's folder, where nothing is read; write paths relative to "
+        "the table or to the folder"
+    )
 
 
 def path_column(columns: dict[str, list[Any]], lookup: Lookup, table: File) -> tuple[str, list[File | None]] | None:

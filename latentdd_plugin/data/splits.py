@@ -29,6 +29,12 @@ def split_of(name: str) -> str | None:
     return WORDS[words[0]]
 
 
+def loose_split_of(name: str) -> str | None:
+    """Return the split that a folder's name ends with: `seg_train`, `val2017`, `test 1`; None if it ends otherwise."""
+    words = [word for word in re.split(r"[\s_\-.0-9]+", name.casefold()) if word]
+    return split_of(name) or (WORDS.get(words[-1]) if words else None)
+
+
 def split_of_file(stem: str) -> str | None:
     """Return the split that a data file's stem stands for: its first word, `train-00000-of-00002`, or its last."""
     words = [word for word in re.split(r"[\s_\-.]+", stem.casefold()) if word]

@@ -248,6 +248,49 @@ def readme_pictures(place):
     place.picture("assets/logo.png")
 
 
+def boxes(place):
+    """Tables of boxes: several rows per picture, one table per split and one of everything."""
+    place.pictures("images", 30)
+    rows = [f"{i:03}.png,{'ab'[i % 2]},{box}" for i in range(30) for box in (1, 2)]
+    for name, part in (("all", rows), ("train_labels", rows[:40]), ("test_labels", rows[40:])):
+        place.text(f"data/{name}.csv", "filename,class,xmin\n" + "\n".join(part))
+
+
+def two_annotators(place):
+    """A table in which two people disagree about a picture."""
+    place.pictures("images", 20)
+    rows = [f"{i:03}.png,{'ab'[i % 2]},me" for i in range(20)]
+    place.text("labels.csv", "file,label,who\n" + "\n".join([*rows, "003.png,a,you", "004.png,a,you"]))
+
+
+def no_header(place):
+    """A CSV whose first line is a row already, beside one with a header."""
+    place.pictures("images", 40)
+    rows = [f"{i:03}.png,{'ab'[i % 2]}" for i in range(40)]
+    place.text("first.csv", "\n".join(rows[:10]))
+    place.text("labels.csv", "file,label\n" + "\n".join(rows))
+
+
+def two_frames(place):
+    """Animations: only their first frame is used."""
+    for name in ("a", "b"):
+        (place.root / name).mkdir()
+        for i in range(20):
+            more = [Image.fromarray(255 - DIGITS[i])]
+            Image.fromarray(DIGITS[i]).save(place.root / name / f"{i}.gif", save_all=True, append_images=more)
+
+
+def examples_beside(place):
+    """A repository's top folder: examples beside the folder of classes."""
+    two_classes(place, ("Dataset/a", "Dataset/b"))
+    place.pictures("Examples", 5)
+
+
+def parts_of_a_set(place):
+    """The same classes in two numbered parts."""
+    two_classes(place, ("part1/a", "part1/b", "part2/a", "part2/b"), 5)
+
+
 def rar(place):
     """A packed download."""
     place.text("pets.7z", b"7z")
@@ -290,6 +333,16 @@ SITUATIONS = [
     (masks, PAIR, ["all pixels lie between 0 and 1 of 0 … 255"]),
     (blank, PAIR, ["every pixel is 0; the images are empty"]),
     (readme_pictures, PAIR, ["2 files, read as parquet files: train 1; left out 1"]),
+    (boxes, ({"a": 10, "b": 10}, {"a": 5, "b": 5}), ["30 rows name a picture again", "they differ in xmin (30)"]),
+    (two_annotators, r"1 picture\(s\) with several rows that differ in label: images/003.png", []),
+    (no_header, PAIR, ["1 a table without a header line (first.csv)"]),
+    (two_frames, PAIR, ["images of several frames, the first of each is used: a/"]),
+    (examples_beside, PAIR, ["not in Dataset/, and not read: Examples"]),
+    (
+        parts_of_a_set,
+        ({f"part{i}/{c}": 4 for i in (1, 2) for c in "ab"}, {f"part{i}/{c}": 1 for i in (1, 2) for c in "ab"}),
+        ["part1, part2 hold the same class folders; if they are parts of one set, merge them"],
+    ),
     (rar, "pets.7z is an archive, which has to be unpacked first: 7z x pets.7z", []),
 ]
 

@@ -18,6 +18,7 @@ from latentdd_plugin.data.layouts.svhn import Svhn
 from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
 from latentdd_plugin.data.layouts.tiny_imagenet import TinyImageNet
 from latentdd_plugin.data.layouts.webdataset import WebDataset
+from latentdd_plugin.data.tables import header
 from latentdd_plugin.data.walk import Tree, printable
 
 if TYPE_CHECKING:
@@ -58,22 +59,34 @@ def read_tree(tree: Tree, config: DatasetConfig) -> Reading:
 
 def _why_none(tree: Tree) -> str:
     """Return why no layout matches, in a few words."""
-    archives = tree.ending(*ARCHIVES)
-    if archives:
-        name = archives[0].name
-        return f"{name} is an archive, which has to be unpacked first: {ARCHIVES[archives[0].suffix].format(name=name)}"
+    names = [file.name for file in tree.files]
     pictures = [file.name for file in tree.files if is_picture(file)]
-    if pictures:
-        return f"{len(pictures)} pictures ({printable(pictures)}), but no class folders and no table that names them"
-    unread = sorted({file.suffix for file in tree.ending(*OTHER_PICTURES)})
-    if unread:
-        return f"no pictures that can be read, but {', '.join(unread)} files; convert them to PNG"
-    if tree.left_out:
-        reasons: dict[str, list[str]] = {}
-        for name, reason in tree.left_out:
-            reasons.setdefault(reason, []).append(name)
-        said = "; ".join(f"{len(names)} {why} ({printable(names)})" for why, names in reasons.items())
-        return f"nothing that may be read in the folder: {said}"
-    if not tree.files:
-        return "no files in the folder"
-    return f"no pictures among its {len(tree.files)} files ({printable([file.name for file in tree.files])})"
+    archives, unread = tree.ending(*ARCHIVES), tree.ending(*OTHER_PICTURES)
+    wide = [file.name for file in tree.ending(".csv", ".tsv") if len(header(file)) > 60]
+    if archives:
+        name, command = archives[0].name, ARCHIVES[archives[0].suffix]
+        why = f"{name} is an archive, which has to be unpacked first: {command.format(name=name)}"
+    elif pictures:
+        near = printable([file.name for file in tree.ending(".xlsx", ".xls", ".ods", ".txt")])
+        hint = f" ({near} would be one as CSV with a header: file_name,label)" if near else ""
+        found = f"{len(pictures)} pictures ({printable(pictures)})"
+        why = f"{found}, but no class folders and no table that names them{hint}"
+    elif unread:
+        suffixes = ", ".join(sorted({file.suffix for file in unread}))
+        why = f"no pictures that can be read, but {suffixes} files; convert them to PNG"
+    elif wide:
+        why = f"{wide[0]} seems to hold pixels; save them as .npz with train_images, train_labels"
+    elif names:
+        why = f"no pictures among its {len(names)} file(s) ({printable(names)})"
+    else:
+        why = _never_read(tree)
+    return why
+
+
+def _never_read(tree: Tree) -> str:
+    """Return what is in a folder without a single file that may be read."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in tree.left_out:
+        reasons.setdefault(reason, []).append(name)
+    listed = "; ".join(f"{len(names)} {why} ({printable(names)})" for why, names in reasons.items())
+    return f"nothing in the folder may be read: {listed}" if listed else "no files in the folder"

@@ -8,11 +8,11 @@ from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
 from latentdd_plugin.data.class_folders import assign, class_path, has_class_folders
 from latentdd_plugin.data.classes import class_order
-from latentdd_plugin.data.columns import NAMES
 from latentdd_plugin.data.kinds import is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading, picture_table
 from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
-from latentdd_plugin.data.tables import TABLES, header
+from latentdd_plugin.data.paths import Lookup, path_column
+from latentdd_plugin.data.tables import TABLES, header, read_table
 from latentdd_plugin.data.walk import File, Tree, printable
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class PictureFolder(Layout):
             if split in rows
         }
         notes, warnings = [*found.notes, *_split_lists(tree)], list(found.warnings)
-        other, columns = _other_labels(tables)
-        (warnings if set(columns) & set(NAMES) else notes).extend(other)
+        other = _other_labels(tables)
+        (warnings if _name_pictures(tree, tables, pictures) else notes).extend(other)
         return Reading(splits, ledger.close(self.name, ("train", "validation", "test")), notes, warnings)
 
 
@@ -82,14 +82,29 @@ def _tables(tree: Tree) -> list[tuple[File, tuple[str, ...]]]:
     return [(file, columns) for file in tree.ending(*TABLES) if (columns := header(file))]
 
 
-def _other_labels(tables: list[tuple[File, tuple[str, ...]]]) -> tuple[list[str], list[str]]:
-    """Return a note that names the labels which the folders' names are taken instead of, and their columns."""
+def _other_labels(tables: list[tuple[File, tuple[str, ...]]]) -> list[str]:
+    """Return a note that names the labels which the folders' names are taken instead of."""
     columns = sorted({name for _, names in tables for name in names if not name.endswith("file_name")})
     if not columns:
-        return [], []
+        return []
     files = printable([file.name for file, _ in tables])
     note = f"the folders are the classes, {files} is not read; dataset.label_column=NAME reads a column of it: "
-    return [note + printable(columns, 8)], columns
+    return [note + printable(columns, 8)]
+
+
+def _name_pictures(tree: Tree, tables: list[tuple[File, tuple[str, ...]]], pictures: list[File]) -> bool:
+    """Return whether a table names pictures and has a column whose values repeat, as labels do."""
+    lookup = Lookup(pictures, str(tree.root))
+    for file, _ in tables:
+        try:
+            columns = read_table(file).columns
+            named = path_column(columns, lookup, file)
+        except DataError:
+            continue
+        rest = [values for name, values in columns.items() if named and name != named[0]]
+        if any(len(set(map(str, values))) <= len(values) / 2 for values in rest):
+            return True
+    return False
 
 
 def _split_lists(tree: Tree) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
-from latentdd_plugin.data.kinds import is_picture, not_a_picture
+from latentdd_plugin.data.columns import label_by_name
+from latentdd_plugin.data.kinds import PICTURES, is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading
 from latentdd_plugin.data.paths import Lookup, path_column
 from latentdd_plugin.data.splits import split_of, split_of_file
@@ -56,21 +57,24 @@ class TableOfPictures(Layout):
         pictures = [file for file in tree.files if is_picture(file)]
         found = _read_tables(tree, pictures, config)
         if not found:
-            raise DataError(f"dataset {config.name}: no table with a column that names pictures in its folder")
-        ledger, rows, missing = Ledger(tree), _Collected(), []
+            raise DataError(
+                f"dataset {config.name}: no table with a header and a column that names pictures in its folder"
+            )
+        ledger, rows, missing, repeats = Ledger(tree), _Collected(), [], _Repeats()
         for part in found:
             by_column, by_folder = _split_column(part), _folders_are_splits(part)
             for row, picture in enumerate(part.pictures):
                 if picture is None:
                     missing.append(f"{part.table.file.name} line {part.table.lines[row]}")
                     continue
-                label = {n: v[row] for n, v in part.table.columns.items() if n != part.path_column}
+                values = {n: v[row] for n, v in part.table.columns.items() if n != part.path_column}
                 split = part.split_of_row(row, by_column, by_folder)
-                if ledger.use(picture, split, str(label)):
-                    rows.add(split, picture, label)
+                if ledger.use(picture, split):
+                    rows.add(split, picture, values)
+                repeats.add(picture, values)
         for part in found:
             ledger.leave(part.table.file, "a table, read for the labels")
-        ledger.leave_rest(lambda file: UNNAMED if is_picture(file) else not_a_picture(file))
+        ledger.leave_rest(_why_not)
         notes = [note for part in found if (note := part.table.note)]
         notes.append("labels are read from " + printable([part.table.file.name for part in found], 5))
         warnings = []
@@ -78,10 +82,58 @@ class TableOfPictures(Layout):
             warnings.append(
                 f"{len(missing)} rows name no picture in the folder and are left out: {printable(missing, 20)}"
             )
+        warnings += repeats.check(config)
         unnamed = sum(not ledger.is_used(file) for file in pictures)
         if unnamed:
             warnings.append(f"{unnamed} of {len(pictures)} pictures are named in no table and are left out")
         return Reading(rows.datasets(), ledger.close(self.name, ("train", "validation", "test")), notes, warnings)
+
+
+def _why_not(file: File) -> str:
+    """Return why a file is not used."""
+    if is_picture(file):
+        return UNNAMED
+    first = header(file) if file.suffix in TABLES else ()
+    if any(PurePosixPath(name).suffix.lower() in PICTURES for name in first):
+        return "a table without a header line"
+    return "a table that is not read" if first else not_a_picture(file)
+
+
+class _Repeats:
+    """Rows that name a picture again, as tables of boxes or of several annotators do."""
+
+    def __init__(self) -> None:
+        self._first: dict[Path, dict[str, Any]] = {}
+        self._differing: dict[str, list[str]] = {}  # column -> pictures whose rows differ in it
+        self._again = 0
+
+    def add(self, picture: File, values: dict[str, Any]) -> None:
+        """Compare a row with the first one of its picture."""
+        first = self._first.setdefault(picture.path, values)
+        if first is values:
+            return
+        self._again += 1
+        for name, value in values.items():
+            if first.get(name) != value:
+                self._differing.setdefault(name, []).append(picture.name)
+
+    def check(self, config: DatasetConfig) -> list[str]:
+        """Return a warning if there are such rows.
+
+        Raises:
+            DataError: they differ in their labels.
+        """
+        columns = list(dict.fromkeys(name for values in self._first.values() for name in values))
+        label = config.label_column or label_by_name(columns)
+        if label in self._differing:
+            names = list(dict.fromkeys(self._differing[label]))
+            raise DataError(
+                f"dataset {config.name}: {len(names)} picture(s) with several rows that differ in {label}: "
+                f"{printable(names, 20)}; keep one row of each"
+            )
+        differ = ", ".join(f"{name} ({len(set(names))})" for name, names in self._differing.items()) or "nothing"
+        text = f"{self._again} rows name a picture again; the first row of each is used; they differ in {differ}"
+        return [text] if self._again else []
 
 
 class _Collected:
@@ -125,18 +177,25 @@ def _alike(values: list[Any], text: bool) -> list[Any]:
 
 
 def _read_tables(tree: Tree, pictures: list[File], config: DatasetConfig) -> list[_Rows]:
-    """Return the tables that name pictures; only those with the asked label column, if one is asked for."""
+    """Return the tables that name pictures; only those with the asked label column, if one is asked for.
+
+    If some tables are named as splits are, those that only repeat their pictures are left out.
+    """
     lookup = Lookup(pictures, str(tree.root))
     found = []
     for file in tree.ending(*TABLES):
         columns = header(file)
         if not columns or (config.label_column is not None and config.label_column not in columns):
             continue
+        if any(PurePosixPath(name).suffix.lower() in PICTURES for name in columns):
+            continue  # no header: its first line names a picture
         table = read_table(file)
         named = path_column(table.columns, lookup, file) if len(table) else None
         if named is not None:
             found.append(_Rows(table, named[1], named[0]))
-    return found
+    parts = [rows for rows in found if split_of_file(PurePosixPath(rows.table.file.name).stem)]
+    known = {picture.path for rows in parts for picture in rows.pictures if picture}
+    return [rows for rows in found if rows in parts or not {p.path for p in rows.pictures if p} <= known]
 
 
 def _split_column(rows: _Rows) -> str | None:
