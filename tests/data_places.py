@@ -1,4 +1,4 @@
-"""Makes small data sets on disk for the tests of this folder."""
+"""Makes small datasets on disk for the tests of this folder."""
 
 import io
 from collections import Counter
@@ -54,7 +54,7 @@ class Place:
         return path
 
     def load(self, **options):
-        """Load the folder as a data set."""
+        """Load the folder as a dataset."""
         return load_dataset(DatasetConfig(name=str(self.root), **options))
 
 

@@ -1,4 +1,4 @@
-"""The account of a data set's files: each one is used in one split, or left out with a reason."""
+"""The account of a dataset's files: each one is used in one split, or left out with a reason."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _png(pixels: Levels) -> bytes:
 
 
 def as_levels(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Levels], str]:
-    """Return arrays of one data set as 8 bits, all by one depth, and a note of how they were read.
+    """Return arrays of one dataset as 8 bits, all by one depth, and a note of how they were read.
 
     Raises:
         DataError: values that fit no depth; arrays of text or objects.

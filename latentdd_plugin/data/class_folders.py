@@ -55,8 +55,8 @@ def assign(names: Sequence[str], where: str) -> Assignment:
     """Return the split and class of each picture.
 
     Args:
-        names: the pictures, relative to the data set's folder, with `/`.
-        where: the data set, for messages.
+        names: the pictures, relative to the dataset's folder, with `/`.
+        where: the dataset, for messages.
 
     Raises:
         DataError: there are no class folders, or splits and classes cannot be told apart.
@@ -95,7 +95,7 @@ def assign(names: Sequence[str], where: str) -> Assignment:
 
 
 def _unwrap(inside: Mapping[str, Parts], where: str) -> tuple[dict[str, Parts], str]:
-    """Return the folders without the outer ones that merely wrap the data set, and the wrapper's name.
+    """Return the folders without the outer ones that merely wrap the dataset, and the wrapper's name.
 
     A wrapper is the only top folder, or the only one with a name such as `images` or `dataset`, and holds folders. The
     pictures outside it get no folders.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.classes import class_order
+from latentdd_plugin.data.walk import printable
 
 if TYPE_CHECKING:
     from latentdd_plugin.core.config import DatasetConfig
@@ -113,7 +114,9 @@ def has_labels(dataset: Any, column: str) -> bool:
     return any(value not in (None, -1, "") and not _is_nan(value) for value in _values(dataset, column))
 
 
-def read_labels(dataset: Any, column: str, where: str, *, asked: bool = False) -> tuple[Ints, tuple[str, ...]]:
+def read_labels(
+    dataset: Any, column: str, where: str, *, asked: bool = False, name: Callable[[int], str] = "row {}".format
+) -> tuple[Ints, tuple[str, ...]]:
     """Return (class number of each row, class names). Names of plain values are the distinct ones, in class order.
 
     Args:
@@ -121,20 +124,21 @@ def read_labels(dataset: Any, column: str, where: str, *, asked: bool = False) -
         column: its label column.
         where: the split, for messages.
         asked: whether the user named the column; only then may nearly every row have a label of its own.
+        name: names a row in messages.
 
     Raises:
         DataError: a row without label; a floating-point label that is not a whole number; labels that name rows.
     """
     values = _values(dataset, column)
     if _kind(dataset.features[column]) == "ClassLabel":
-        _refuse_unlabelled(values, column, where, (None, -1))
+        _refuse_unlabelled(values, column, where, (None, -1), name)
         return np.asarray(values, dtype=np.int64), tuple(dataset.features[column].names)
     if any(isinstance(value, float) for value in values):
-        values = _whole(values, column, where)
+        values = _whole(values, column, where, name)
     binary = set(values) == {-1, 1}
     if binary:
         log.info("%s: the labels of %s are -1 and 1, which are taken for two classes", where, column)
-    _refuse_unlabelled(values, column, where, (None, "") if binary else (None, "", -1))
+    _refuse_unlabelled(values, column, where, (None, "") if binary else (None, "", -1), name)
     distinct = set(values)
     if not asked and len(values) >= FEW_ROWS and len(distinct) > len(values) / 2:
         raise DataError(
@@ -147,27 +151,26 @@ def read_labels(dataset: Any, column: str, where: str, *, asked: bool = False) -
     return np.asarray([number[value] for value in values], dtype=np.int64), tuple(str(value) for value in ordered)
 
 
-def _refuse_unlabelled(values: Sequence[Any], column: str, where: str, absent: tuple[Any, ...]) -> None:
-    for row, value in enumerate(values):
-        if value in absent:
-            raise DataError(f"{where}, row {row}: unlabelled ({column} is {value}); remove such rows")
+def _refuse_unlabelled(
+    values: Sequence[Any], column: str, where: str, absent: tuple[Any, ...], name: Callable[[int], str]
+) -> None:
+    rows = [row for row, value in enumerate(values) if value in absent or _is_nan(value)]
+    if rows:
+        first = f"{name(rows[0])}: unlabelled ({column} is {values[rows[0]]})"
+        more = f", and {len(rows) - 1} more: {printable([name(row) for row in rows[1:]], 19)}" if len(rows) > 1 else ""
+        raise DataError(f"{where}, {first}{more}; remove such rows")
 
 
-def _whole(values: Sequence[Any], column: str, where: str) -> list[Any]:
+def _whole(values: Sequence[Any], column: str, where: str, name: Callable[[int], str]) -> list[Any]:
     """Return floating-point labels as integers, and log it."""
+    _refuse_unlabelled(values, column, where, (None,), name)
     for row, value in enumerate(values):
-        if value is None or _is_nan(value):
-            raise DataError(f"{where}, row {row}: unlabelled ({column} is {value}); remove such rows")
         if not float(value).is_integer():
             raise DataError(
-                f"{where}, row {row}: the label {value} is not a whole number; classes may be whole numbers or text. "
+                f"{where}, {name(row)}: the label {value} is not a whole number; classes may be whole numbers or text. "
                 f"If {column} is a measurement, set dataset.label_column to the column of classes"
             )
-    log.info(
-        "%s: the labels of %s are floating-point numbers, all whole; they are taken for classes",
-        where,
-        column,
-    )
+    log.info("%s: the labels of %s are floating-point numbers, all whole; they are taken for classes", where, column)
     return [int(value) for value in values]
 
 

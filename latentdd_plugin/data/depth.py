@@ -1,4 +1,4 @@
-"""Pictures of any depth to 8 bits: one rule for data sets and for imported folders of pictures.
+"""Pictures of any depth to 8 bits: one rule for datasets and for imported folders of pictures.
 
 Grey pictures of 16 or 32 bits and floating-point pictures say nothing of which value is white. It is decided once for a
 whole set, from the values of all its pictures:

@@ -1,4 +1,4 @@
-"""The data set that comes with scikit-learn: 1,797 handwritten digits."""
+"""The dataset that comes with scikit-learn: 1,797 handwritten digits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from latentdd_plugin.data.load import TEST_FRACTION
 
 
 def digits() -> Any:
-    """scikit-learn's 1,797 real handwritten digits (UCI, 1998) as a `datasets.DatasetDict`.
+    """Return scikit-learn's 1,797 real handwritten digits (UCI, 1998) as a `datasets.DatasetDict`.
 
     Columns `image` (8x8 grey PNG) and `label` ('0' … '9'). The test split is a stratified 20% with seed 0.
-    A mirrored digit is another sign: `digits.flip` is False.
+    A mirrored digit is not a digit: `digits.flip` is False.
     """
     import datasets
     from PIL import Image

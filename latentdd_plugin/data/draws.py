@@ -13,8 +13,8 @@ PURPOSES = {"test": 1, "validation": 2, "per_class": 3}  # each draw has its own
 
 
 def shuffled(labels: Ints, purpose: str) -> dict[int, Ints]:
-    """Positions of each class in an order drawn with seed 0."""
-    found = {}  # RandomState's streams are frozen for ever, numpy's Generator may change
+    """Return the positions of each class in an order drawn with seed 0."""
+    found = {}  # RandomState's streams never change, those of numpy's Generator may
     for label in np.unique(labels).tolist():
         draw = np.random.RandomState([SEED, PURPOSES[purpose], label])
         found[label] = draw.permutation(np.flatnonzero(labels == label))
@@ -22,7 +22,7 @@ def shuffled(labels: Ints, purpose: str) -> dict[int, Ints]:
 
 
 def stratified(labels: Ints, fraction: float, purpose: str) -> tuple[Ints, Ints]:
-    """Positions (kept, removed), ascending: of each class the rounded fraction is removed, at least one, never all."""
+    """Return sorted positions (kept, removed); of each class a rounded fraction is removed, at least one, not all."""
     orders = shuffled(labels, purpose).values()
     removed = [order[: min(max(1, round(fraction * len(order))), len(order) - 1)] for order in orders]
     gone = np.sort(np.concatenate(removed))
@@ -30,5 +30,5 @@ def stratified(labels: Ints, fraction: float, purpose: str) -> tuple[Ints, Ints]
 
 
 def capped(labels: Ints, per_class: int) -> Ints:
-    """Positions, ascending, of at most `per_class` rows a class; a smaller cap keeps part of a larger one's."""
+    """Return ascending positions of at most `per_class` rows per class; a smaller cap keeps part of a larger one's."""
     return np.sort(np.concatenate([order[:per_class] for order in shuffled(labels, "per_class").values()]))

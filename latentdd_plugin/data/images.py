@@ -57,7 +57,7 @@ class ImageRows:
         """Return the image files at positions start … start + BLOCK, as they were stored.
 
         Raises:
-            DataError: files are missing, cannot be read, or lie outside the data set's folder; up to 20 are named.
+            DataError: files are missing, cannot be read, or lie outside the dataset's folder; up to 20 are named.
         """
         cells, files, faults = self._cells(start), [], []
         for position, cell in enumerate(cells, start):
@@ -98,7 +98,7 @@ class ImageRows:
         if self.roots is not None:
             real = (self.roots[0] / path).resolve()
             if not any(real.is_relative_to(root) for root in self.roots):
-                raise ValueError("lies outside the data set's folder, where nothing is read")
+                raise ValueError("lies outside the dataset's folder, where nothing is read")
             path = real
         return _regular(path).read_bytes()
 

@@ -62,7 +62,7 @@ def fault_of(data: bytes, error: Exception) -> str:
     if not data:
         return "an empty file (0 bytes)"
     if data.startswith(LFS):
-        return "a git-lfs pointer, not the file itself; run `git lfs pull` in the data set's repository"
+        return "a git-lfs pointer, not the file itself; run `git lfs pull` in the dataset's repository"
     if data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return "an HTML page, not a picture: its download failed"
     if type(error).__name__ == "UnidentifiedImageError":

@@ -1,4 +1,4 @@
-"""A data set by name to images and labels. Held-out images stay undecoded until they are asked for."""
+"""From a dataset's name to images and labels. Held-out images stay undecoded until they are asked for."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ MANY_TWINS = 0.01  # share of test images that are training images as well, abov
 
 
 def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
-    """Find a data set, choose its rows and decode the training images.
+    """Find a dataset, choose its rows and decode the training images.
 
     Args:
-        config: which data set, and which part of it.
+        config: which dataset, and which part of it.
         progress: show bars on stderr.
 
     Returns:
@@ -45,9 +45,9 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
         splits, sizes, revision, options and, for a local folder, the account of its files.
 
     Raises:
-        DataError: no such data set, column, class or split; an unlabelled row; a corrupt image; several image sizes.
-        PluginError: the data set's entry cannot be imported, or raises.
-        RunFailed: the data sets library cannot write its cache.
+        DataError: no such dataset, column, class or split; an unlabelled row; a corrupt image; several image sizes.
+        PluginError: the dataset's entry cannot be imported, or raises.
+        RunFailed: the datasets library cannot write its cache.
     """
     source = find(config, progress=progress)
     chosen = _choose(source, config)
@@ -97,7 +97,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What is used of a data set, and where it came from."""
+    """The parts of a dataset that are used, and the splits they come from."""
 
     classes: tuple[str, ...]
     train: _Part
@@ -192,7 +192,7 @@ def _tell_twins(train: Sequence[bytes], test: Sequence[bytes], where: str) -> in
 
 @dataclass
 class _Reader:
-    """Reads the parts of a data set, with one depth for all if some images have more than 8 bits per value."""
+    """Reads the parts of a dataset, with one depth for all if some images have more than 8 bits per value."""
 
     config: DatasetConfig
     parts: Sequence[ImageRows]
@@ -236,10 +236,11 @@ def _part(
     """Return all rows of a split with their labels, and the names that these are numbers of."""
     where, dataset = f"dataset {config.name}, split {split}", source.splits[split]
     asked = config.label_column is not None or names is not None
-    labels, found = read_labels(dataset, columns[1], where, asked=asked)
-    rows = np.arange(len(labels), dtype=np.int64)
+    rows = np.arange(len(dataset), dtype=np.int64)
     limit = MAX_PIXELS if config.max_pixels is None else config.max_pixels
-    return _Part(ImageRows(dataset, columns[0], rows, where, source.roots, limit), labels), found
+    images = ImageRows(dataset, columns[0], rows, where, source.roots, limit)
+    labels, found = read_labels(dataset, columns[1], where, asked=asked, name=images.name)
+    return _Part(images, labels), found
 
 
 def _classes(asked: Sequence[Any] | None, names: tuple[str, ...], where: str) -> tuple[str, ...]:

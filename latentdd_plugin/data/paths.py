@@ -1,4 +1,4 @@
-"""Names of pictures in a table's cells, looked up among the files of the data set's folder. Opens no file."""
+"""Names of pictures in a table's cells, looked up among the files of the dataset's folder. Opens no file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Lookup:
 def outside(value: str, table: File) -> str:
     """Return the message for a cell that names a path outside the folder."""
     return (
-        f"{table.name}: {value!r} lies outside the data set's folder, where nothing is read; write paths relative to "
+        f"{table.name}: {value!r} lies outside the dataset's folder, where nothing is read; write paths relative to "
         "the table or to the folder"
     )
 

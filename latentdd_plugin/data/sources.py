@@ -1,4 +1,4 @@
-"""A data set's name to its splits: a `dd_bench.datasets` entry, else a local path, else a Hugging Face id."""
+"""From a dataset's name to its splits: a `dd_bench.datasets` entry, else a local path, else a Hugging Face id."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as found: its splits, none of whose images is decoded yet."""
+    """A dataset as found: its splits, with no image decoded yet."""
 
     name: str  # short: the entry, the folder's name, or the hub id
     origin: str  # entry | path | hub
@@ -50,18 +50,18 @@ class Source:
 
 
 def find(config: DatasetConfig, *, progress: bool = False) -> Source:
-    """The data set that `config.name` names. Decodes no image.
+    """Find the dataset that `config.name` names. Decodes no image.
 
     Raises:
         DataError: nothing of that name can be found, reached or read.
         PluginError: the entry cannot be imported, or raises.
-        RunFailed: the data sets' own cache cannot be written.
+        RunFailed: the datasets' own cache cannot be written.
     """
     with _progress_bars(progress):
         path = Path(config.name).expanduser()
         if config.name in plugins.entries(GROUP):
             if path.exists():
-                log.warning("%s is a data set of that name and a %s; the data set is used. Write ./%s for the other",
+                log.warning("%s is a dataset of that name and a %s; the dataset is used. Write ./%s for the other",
                             config.name, "folder" if path.is_dir() else "file", config.name)  # fmt: skip
             return _from_entry(config)
         if path.exists():
@@ -123,7 +123,7 @@ def _from_hub(config: DatasetConfig) -> Source:
         unreached = "not in the Hugging Face cache, and the hub cannot be reached"
         fault = unreached if absent else str(error).removeprefix(f"dataset {config.name}: ")
         raise DataError(
-            f"dataset {config.name}: no built-in or plug-in data set ({names}), no local path; {fault}. "
+            f"dataset {config.name}: no built-in or plug-in dataset ({names}), no local path; {fault}. "
             "Connect, or download it elsewhere and name its folder: --dataset /path/to/folder"
         ) from error
     commit, asked = _commit(splits), config.revision
@@ -142,7 +142,7 @@ def _hub_folders() -> tuple[Path, ...]:
 
 
 def _called(read: Callable[[], Any], name: str) -> Any:
-    """What `read` returns, with the faults of the datasets library as one message."""
+    """Return what `read` returns; turn exceptions of the datasets library into one message with its cause."""
     try:
         return read()
     except DataError as error:
@@ -184,7 +184,7 @@ def _with_causes(error: BaseException) -> str:
 
 
 def _commit(splits: Mapping[str, Any]) -> str | None:
-    """The hub commit the data came from, as the library keeps it in the addresses of files and the cache's folder."""
+    """Return the hub commit of the data, as it stands in the addresses of files or the cache folder's name."""
     for part in splits.values():
         for place in [*(part.info.download_checksums or {}), *(file["filename"] for file in part.cache_files)]:
             if found := re.search(r"[@/]([0-9a-f]{40})/", str(place)):
@@ -193,9 +193,10 @@ def _commit(splits: Mapping[str, Any]) -> str | None:
 
 
 def reachable(url: str, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether an HTTP server answers at `url` within `seconds`, through the proxy where one is set; any answer counts.
+    """Return whether an HTTP server answers at `url` within `seconds`, through the proxy if one is set.
 
-    A thread, because a name look-up has no time limit of its own. False where `HF_HUB_OFFLINE` is set.
+    Any answer counts. A thread is used because a name look-up has no time limit of its own. Returns False if
+    `HF_HUB_OFFLINE` is set.
     """
     import datasets
 
@@ -224,7 +225,7 @@ def reachable(url: str, seconds: float = PROBE_SECONDS) -> bool:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """The hub libraries use their caches and ask nobody, until the block ends."""
+    """Make the hub libraries use their caches alone until the block ends."""
     import datasets
     from huggingface_hub import constants
 
@@ -238,7 +239,7 @@ def _offline() -> Iterator[None]:
 
 @contextmanager
 def _progress_bars(shown: bool) -> Iterator[None]:
-    """The datasets library draws its own bars only where ours are wanted, until the block ends."""
+    """Disable the datasets library's own progress bars until the block ends, unless bars are shown."""
     import datasets
 
     if shown or datasets.are_progress_bars_disabled():

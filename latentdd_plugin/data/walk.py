@@ -1,13 +1,15 @@
-"""Safe listing of a data set's folder: links are followed inside it only, and what is never read is counted."""
+"""Safe listing of a dataset's folder: links are followed inside it only, and what is never read is counted."""
 
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
 from latentdd_plugin.core.errors import DataError
 
@@ -25,7 +27,7 @@ CLOSED = "a folder that cannot be opened"
 
 @dataclass(frozen=True)
 class File:
-    """A regular file of a data set's folder."""
+    """A regular file of a dataset's folder."""
 
     name: str  # relative to the folder, with `/`, as it is reached (through links)
     path: Path  # where it really lies; inside the folder
@@ -33,30 +35,47 @@ class File:
     @property
     def suffix(self) -> str:
         """The lower-case suffix of the name, with its dot."""
-        return PurePosixPath(self.name).suffix.lower()
+        return posixpath.splitext(self.name)[1].lower()
+
+    @property
+    def last(self) -> str:
+        """The name without its folders."""
+        return self.name.rpartition("/")[2]
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders between the data set's folder and the file."""
-        return PurePosixPath(self.name).parts[:-1]
+        """The folders between the dataset's folder and the file."""
+        return tuple(self.name.split("/")[:-1])
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Every entry of a data set's folder: files that may be read, and those that never are."""
+    """Every entry of a dataset's folder: files that may be read, and those that never are."""
 
     root: Path  # resolved
     files: tuple[File, ...]  # sorted by name
     left_out: tuple[tuple[str, str], ...] = ()  # (name, reason) of every entry that is not read
     empty: tuple[str, ...] = ()  # folders without any entry
 
-    def named(self, *names: str) -> list[File]:
-        """Return the files with one of these last names, in any case, in order."""
-        return [file for file in self.files if PurePosixPath(file.name).name.lower() in names]
+    @cached_property
+    def by_last(self) -> Mapping[str, list[File]]:
+        """The files by their names without folders, in order."""
+        found: dict[str, list[File]] = {}
+        for file in self.files:
+            found.setdefault(file.last, []).append(file)
+        return found
+
+    @cached_property
+    def _by_suffix(self) -> Mapping[str, list[File]]:
+        found: dict[str, list[File]] = {}
+        for file in self.files:
+            found.setdefault(file.suffix, []).append(file)
+        return found
 
     def ending(self, *suffixes: str) -> list[File]:
         """Return the files with one of these lower-case suffixes, in order."""
-        return [file for file in self.files if file.suffix in suffixes]
+        found = [file for suffix in suffixes for file in self._by_suffix.get(suffix, [])]
+        return sorted(found, key=lambda file: file.name)
 
 
 def list_folder(folder: Path) -> Tree:

@@ -1,4 +1,4 @@
-"""Caches of their own for the tests of data sets."""
+"""Caches of their own for the tests of datasets."""
 
 import datasets
 import pytest

@@ -1,4 +1,4 @@
-"""Data sets as users have them: rows per split, classes and the account of every file."""
+"""Datasets as users have them: rows per split, classes and the account of every file."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Layouts of well-known data sets and files, made small with the authors' own byte order."""
+"""Layouts of well-known datasets and files, made small with the authors' own byte order."""
 
 import gzip
 import io
@@ -275,7 +275,7 @@ def test_paths_in_cells_are_read_inside_the_folder_only(place, tmp_path):
     for attack in (str(secret), "../secret.png"):
         cells[3] = {"bytes": None, "path": attack}
         picture_parquet(place.root / "train.parquet", cells, LABELS[:TRAIN])
-        with pytest.raises(DataError, match=r"secret.png: lies outside the data set's folder, where nothing is read"):
+        with pytest.raises(DataError, match=r"secret.png: lies outside the dataset's folder, where nothing is read"):
             place.load()
 
 
@@ -314,3 +314,18 @@ def test_the_account_is_logged_for_one_file_alone(tmp_path, caplog):
     assert found.classes == ("a", "b")
     assert "22 files, read as pictures named in tables: train 20; left out 2: " in caplog.text
     assert "1 another table (b.csv)" in caplog.text
+
+
+def test_several_datasets_in_one_folder_are_refused(place):
+    cifar_python(place)
+    place.text("MNIST/raw/train-images-idx3-ubyte", idx(DIGITS[:TRAIN]))
+    with pytest.raises(DataError, match="several datasets, CIFAR, Python version, MNIST idx files; name one's folder"):
+        place.load()
+
+
+def test_pictures_beside_parquet_are_told(place, caplog):
+    cells = [{"bytes": encoded(DIGITS[i]), "path": None} for i in range(TRAIN)]
+    picture_parquet(place.root / "cache.parquet", cells, LABELS[:TRAIN])
+    place.pictures("cat", 5)
+    place.load()
+    assert "read as parquet files; 5 picture(s) in folders beside are not read: cat/000.png" in caplog.text

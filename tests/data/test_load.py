@@ -1,4 +1,4 @@
-"""Data sets from entries, folders and the hub's cache: what comes out, what is read when, and what bad input says."""
+"""Datasets from entries, folders and the hub's cache: what comes out, what is read when, and what bad input says."""
 
 import io
 import logging
@@ -366,7 +366,7 @@ def test_without_network_the_answer_comes_at_once(no_network):
     before, start = flags(), time.monotonic()
     said = refused("hub cannot be reached", name="some/where")
     assert "name its folder" in said
-    assert "dataset some/where: no built-in or plug-in data set (digits" in said
+    assert "dataset some/where: no built-in or plug-in dataset (digits" in said
     assert time.monotonic() - start < 5
     assert flags() == before
 

@@ -25,7 +25,7 @@ def two_classes(place, names=("a", "b"), count=20):
 
 
 def linked_class(place):
-    """A class folder is a link to a folder kept elsewhere inside the data set's folder."""
+    """A class folder is a link to a folder kept elsewhere inside the dataset's folder."""
     place.pictures(".store/b", 20)
     place.pictures("pool/b", 20)
     place.pictures("train/a", 20)
@@ -81,7 +81,7 @@ def flat_without_labels(place):
 
 
 def yolo_detection(place):
-    """A detection data set: pictures in images/train, boxes in labels/train."""
+    """A detection dataset: pictures in images/train, boxes in labels/train."""
     for split in ("train", "val"):
         place.pictures(f"images/{split}", 10)
         for i in range(10):
@@ -241,7 +241,7 @@ def blank(place):
 
 
 def readme_pictures(place):
-    """A parquet data set whose card has a picture."""
+    """A parquet dataset whose card has a picture."""
     part = {"image": [{"bytes": encoded(DIGITS[i]), "path": None} for i in range(40)], "label": [*"ab" * 20]}
     (place.root / "data").mkdir()
     datasets.Dataset.from_dict(part).to_parquet(place.root / "data/train-00000-of-00001.parquet")
@@ -314,7 +314,7 @@ SITUATIONS = [
     (broken_ones, "(?s)3 images.*a/000.png: an empty file.*a/001.png: corrupt.*b/002.png: an HTML page", []),
     (kaggle, PAIR, ["labels are read from train.csv"]),
     (csv_with_splits, ({"a": 20, "b": 20}, {"a": 5, "b": 5}), ["read as pictures named in tables: train 40, test 10"]),
-    (csv_leads_outside, r"labels.csv: '../secret.png' lies outside the data set's folder", []),
+    (csv_leads_outside, r"labels.csv: '../secret.png' lies outside the dataset's folder", []),
     (csv_with_holes, PAIR, ["1 rows name no picture in the folder", "4 of 44 pictures are named in no table"]),
     (csv_uneven, "labels.csv, line 4: 3 values for the 2 columns of its first line, separated by semicolons", []),
     (utf16_table, PAIR, ["labels are read from labels.tsv"]),
@@ -326,7 +326,7 @@ SITUATIONS = [
         ["12 classes: 0 00, 1 01"],
     ),
     (minus_one, ({"-1": 16, "1": 16}, {"-1": 4, "1": 4}), ["the labels of label are -1 and 1"]),
-    (fractions, "row 1: the label 0.5 is not a whole number", []),
+    (fractions, "img/001.png: the label 0.5 is not a whole number", []),
     (split_twice, "two folders for one split among dev, train, val", []),
     (test_class_unknown, r"no training images of 1 class\(es\): c; list the classes", []),
     (numpy_in_folders, "no arrays of images with labels", []),
@@ -374,7 +374,7 @@ def test_a_name_that_is_an_entry_and_a_folder_is_told(tmp_path, monkeypatch, cap
     two_classes(Place(tmp_path / "digits"))
     assert "digits" in plugins.entries("datasets")
     assert load_dataset(DatasetConfig(name="digits")).source["origin"] == "entry"
-    assert "digits is a data set of that name and a folder" in caplog.text
+    assert "digits is a dataset of that name and a folder" in caplog.text
     assert load_dataset(DatasetConfig(name="./digits")).classes == ("a", "b")
 
 

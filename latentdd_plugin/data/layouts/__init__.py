@@ -1,10 +1,12 @@
-"""Layouts of data sets on disk, in the order in which they are tried."""
+"""Layouts of datasets on disk, in the order in which they are tried."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from latentdd_plugin.core.errors import DataError
+from latentdd_plugin.data.class_folders import has_class_folders
 from latentdd_plugin.data.kinds import ARCHIVES, OTHER_PICTURES, is_picture
 from latentdd_plugin.data.layouts.array_files import ArrayFiles
 from latentdd_plugin.data.layouts.base import Layout, Reading
@@ -24,37 +26,48 @@ from latentdd_plugin.data.walk import Tree, printable
 if TYPE_CHECKING:
     from latentdd_plugin.core.config import DatasetConfig
 
+WELL_KNOWN: tuple[Layout, ...] = (CifarPython(), CifarBinary(), Mnist(), Stl10(), Svhn(), TinyImageNet())
+PICTURES_APART: tuple[Layout, ...] = (PictureFolder(), TableOfPictures())
 LAYOUTS: tuple[Layout, ...] = (
     SavedToDisk(),
-    CifarPython(),
-    CifarBinary(),
-    Mnist(),
-    Stl10(),
-    Svhn(),
-    TinyImageNet(),
+    *WELL_KNOWN,
     Parquet(),
-    PictureFolder(),
-    TableOfPictures(),
+    *PICTURES_APART,
     ArrowFiles(),
     WebDataset(),
     ArrayFiles(),
 )
 SUPPORTED = (
     "supported are folders train/<class>/*.png and test/<class>/*.png, <class>/*.png, a table of labels beside "
-    "pictures, parquet, arrow, .npz, WebDataset tars, or a folder of torchvision's data sets (docs/your-own-data.md)"
+    "pictures, parquet, arrow, .npz, WebDataset tars, or a folder of torchvision's datasets (docs/your-own-data.md)"
 )
 
 
 def read_tree(tree: Tree, config: DatasetConfig) -> Reading:
-    """Read a data set by the first layout that matches.
+    """Read a dataset by the first layout that matches.
 
     Raises:
-        DataError: none does; the message names what is in the folder.
+        DataError: none does, and the message names what is in the folder; or several well-known datasets lie in it.
     """
-    for layout in LAYOUTS:
-        if layout.matches(tree, config):
-            return layout.read(tree, config)
-    raise DataError(f"dataset {config.name}: {_why_none(tree)}; {SUPPORTED}")
+    known = [layout.name for layout in WELL_KNOWN if layout.matches(tree, config)]
+    if len(known) > 1:
+        raise DataError(
+            f"dataset {config.name}: the folder holds several datasets, {', '.join(known)}; name one's folder"
+        )
+    layout = next((layout for layout in LAYOUTS if layout.matches(tree, config)), None)
+    if layout is None:
+        raise DataError(f"dataset {config.name}: {_why_none(tree)}; {SUPPORTED}")
+    reading = layout.read(tree, config)
+    beside = [] if layout in PICTURES_APART or isinstance(layout, TinyImageNet) else _in_class_folders(tree)
+    if beside:
+        text = f"read as {layout.name}; {len(beside)} picture(s) in folders beside are not read: {printable(beside)}"
+        reading = replace(reading, warnings=(*reading.warnings, text))
+    return reading
+
+
+def _in_class_folders(tree: Tree) -> list[str]:
+    """Return the pictures that lie in folders which may be classes."""
+    return [file.name for file in tree.files if is_picture(file) and has_class_folders([file.name])]
 
 
 def _why_none(tree: Tree) -> str:

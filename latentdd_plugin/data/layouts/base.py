@@ -1,4 +1,4 @@
-"""The contract of a layout: one way in which data sets lie on disk."""
+"""The contract of a layout: one way in which datasets lie on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """The splits of a data set read from a folder; no picture is decoded yet."""
+    """The splits of a dataset read from a folder; no picture is decoded yet."""
 
     splits: Mapping[str, Any]  # split name -> datasets.Dataset
     account: FileAccount
@@ -28,7 +28,7 @@ class Reading:
 
 
 class Layout(ABC):
-    """One way in which data sets lie on disk. `matches` looks at names and first bytes only."""
+    """One way in which datasets lie on disk. `matches` looks at names and first bytes only."""
 
     name: str  # for the account: "read as …"
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import pickle
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,8 +122,8 @@ def _called_as(table: Any, config: DatasetConfig) -> Any:
 
 def _folder(tree: Tree, name: str) -> str | None:
     """Return the folder of the first file with this last name, or None."""
-    found = next((file for file in tree.files if PurePosixPath(file.name).name == name), None)
-    return None if found is None else "/".join(found.folders)
+    found = tree.by_last.get(name)
+    return "/".join(found[0].folders) if found else None
 
 
 def _hundred(tree: Tree) -> str | None:
@@ -134,7 +133,7 @@ def _hundred(tree: Tree) -> str | None:
 
 
 def _inside(tree: Tree, folder: str) -> dict[str, File]:
-    return {PurePosixPath(file.name).name: file for file in tree.files if "/".join(file.folders) == folder}
+    return {file.last: file for file in tree.files if "/".join(file.folders) == folder}
 
 
 def _planes(data: Any, file: File) -> NDArray[np.uint8]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +30,7 @@ class Mnist(Layout):
 
     def matches(self, tree: Tree, config: DatasetConfig) -> bool:
         """Return whether an idx file is there."""
-        return any(_parsed(file) for file in tree.files)
+        return any(map(NAME.fullmatch, tree.by_last))
 
     def read(self, tree: Tree, config: DatasetConfig) -> Reading:
         """Read images and labels; of a packed and an unpacked file the unpacked one is read."""
@@ -68,7 +67,7 @@ class Mnist(Layout):
 
 
 def _parsed(file: File) -> re.Match[str] | None:
-    return NAME.fullmatch(PurePosixPath(file.name).name)
+    return NAME.fullmatch(file.last)
 
 
 def _idx(file: File, sides: int) -> NDArray[Any]:

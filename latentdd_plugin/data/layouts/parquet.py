@@ -88,7 +88,7 @@ def _listed(tree: Tree, config: DatasetConfig) -> list[tuple[File, str]] | None:
 
 
 def with_pictures(dataset: Any, notes: list[str]) -> Any:
-    """Return the data set with columns of picture bytes, or of `{bytes, path}`, as Image columns, with notes."""
+    """Return the dataset with columns of picture bytes, or of `{bytes, path}`, as Image columns, with notes."""
     import datasets
 
     for name, feature in list(dataset.features.items()):

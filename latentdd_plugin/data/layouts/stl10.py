@@ -5,7 +5,6 @@ https://cs.stanford.edu/~acoates/stl10/
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,11 +28,11 @@ class Stl10(Layout):
 
     def matches(self, tree: Tree, config: DatasetConfig) -> bool:
         """Return whether the training files are there."""
-        return {"train_X.bin", "train_y.bin"} <= {PurePosixPath(file.name).name for file in tree.files}
+        return {"train_X.bin", "train_y.bin"} <= set(tree.by_last)
 
     def read(self, tree: Tree, config: DatasetConfig) -> Reading:
         """Read both labelled splits; the unlabelled images are left out."""
-        files = {PurePosixPath(file.name).name: file for file in tree.files}
+        files = {name: found[0] for name, found in tree.by_last.items()}
         names = files["class_names.txt"].path.read_text().split() if "class_names.txt" in files else None
         ledger, splits = Ledger(tree), {}
         for split in ("train", "test"):

@@ -28,7 +28,7 @@ class Svhn(Layout):
 
     def matches(self, tree: Tree, config: DatasetConfig) -> bool:
         """Return whether a file is named as SVHN's are."""
-        return any(PurePosixPath(file.name).name in ("train_32x32.mat", "test_32x32.mat") for file in tree.files)
+        return "train_32x32.mat" in tree.by_last or "test_32x32.mat" in tree.by_last
 
     def read(self, tree: Tree, config: DatasetConfig) -> Reading:
         """Read training and test split; `extra_32x32.mat` is left out."""

@@ -137,7 +137,7 @@ class _Repeats:
 
 
 class _Collected:
-    """Rows by split, to become data sets with the same columns."""
+    """Rows by split, to become datasets with the same columns."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[File, dict[str, Any]]]] = {}

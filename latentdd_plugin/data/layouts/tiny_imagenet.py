@@ -22,12 +22,12 @@ class TinyImageNet(Layout):
 
     def matches(self, tree: Tree, config: DatasetConfig) -> bool:
         """Return whether the validation labels are there, beside their pictures."""
-        notes = tree.named("val_annotations.txt")
+        notes = tree.by_last.get("val_annotations.txt", [])
         return bool(notes) and any(file.name.startswith(_start(notes[0]) + "images/") for file in tree.files)
 
     def read(self, tree: Tree, config: DatasetConfig) -> Reading:
         """Read the training pictures by folder and the validation pictures by the list."""
-        notes = tree.named("val_annotations.txt")[0]
+        notes = tree.by_last["val_annotations.txt"][0]
         val = _start(notes)
         top = val.removesuffix("val/")
         listed = _listed(notes)
