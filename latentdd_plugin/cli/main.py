@@ -13,32 +13,51 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from latentdd_plugin.cli.streams import BROKEN_PIPE, accept_any_text, drop_output
 from latentdd_plugin.core.errors import DDBenchError
 from latentdd_plugin.core.version import __version__
 
 COMMANDS = {
-    "run": ("latentdd_plugin.cli.run", "distil a data set with one codec and one algorithm, and score the result"),
-    "compare": ("latentdd_plugin.cli.compare", "compare codecs, algorithms and precisions at one budget"),
+    "run": ("latentdd_plugin.cli.run", "distil a dataset with one codec and one distiller, and score the result"),
+    "compare": ("latentdd_plugin.cli.compare", "compare codecs, distillers and precisions at one budget"),
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
-    "import": ("latentdd_plugin.cli.importing", "bring another project's distilled set in, as an artifact"),
+    "import": ("latentdd_plugin.cli.importing", "read another project's distilled set as an artifact"),
     "export": ("latentdd_plugin.cli.exporting", "write an artifact as another project's files"),
     "leaderboard": ("latentdd_plugin.cli.leaderboard", "build the leaderboard, a static site, from a registry"),
-    "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder of one's own"),
+    "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder"),
     "suite": ("latentdd_plugin.cli.suite", "list, show and run versioned grids of runs"),
     "submit": ("latentdd_plugin.cli.submit", "check a run against its suite and write it into the registry"),
     "verify": ("latentdd_plugin.cli.verify", "recompute what a run or a submission claims"),
-    "check": ("latentdd_plugin.cli.check", "hold a codec or an algorithm to the contracts, and measure its card"),
-    "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, an algorithm or an evaluator"),
-    "list": ("latentdd_plugin.cli.listing", "show the codecs, algorithms, evaluators and data sets that are installed"),
+    "check": (
+        "latentdd_plugin.cli.check",
+        "test a codec, distiller or evaluator against its contracts; measure its card",
+    ),
+    "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, a distiller or an evaluator"),
+    "list": ("latentdd_plugin.cli.listing", "show the codecs, distillers, evaluators and datasets that are installed"),
 }
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."""
+    """Run one command line and return the exit code.
+
+    0: done; 1: failed; 2: bad usage or configuration; 130: interrupted; 141: the reader of the output went away.
+    """
     if argv is None:  # this process is ours alone
         sys.path[:] = [place for place in sys.path if place]  # "" is the working folder, as `python -c` adds it
-    words = list(sys.argv[1:] if argv is None else argv)
+    accept_any_text()
+    try:
+        try:
+            return _guarded(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+        return BROKEN_PIPE
+
+
+def _guarded(words: list[str]) -> int:
+    """Run one command line; errors become messages and exit codes."""
     try:
         return _dispatch(words)
     except DDBenchError as error:
@@ -83,14 +102,14 @@ def _dispatch(words: list[str]) -> int:
 
 
 def usage() -> str:
-    """The text of `dd-bench --help`."""
+    """Return the text of `dd-bench --help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: dd-bench COMMAND …",
             "",
-            "Dataset distillation in latent space: any codec, any algorithm, one honest byte budget.",
+            "Dataset distillation in latent space: any codec, any distiller, one honest byte budget.",
             "",
             *lines,
             "",

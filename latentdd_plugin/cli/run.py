@@ -1,12 +1,15 @@
-"""Distil a data set in a codec's space with one algorithm, score the result, and leave a record.
+"""Distil a dataset in a codec's space with one distiller, score the result, and leave a record.
 
 Any key of the configuration can also be set as key=value, before or after the flags:
 
-  dd-bench run --codec dct --algo dm --ipc 1
+  dd-bench run --codec dct --distiller dm --ipc 1
   dd-bench run --codec ./my_codec.py:MyCodec codec.size=4 algo.iterations=100
   dd-bench run --lpc 16 --precision fp32,int8,int4         one distillation, stored and scored three times
   dd-bench run --algo dm,random seed=0,1 -m                a job for each combination
   dd-bench run --algo dm,random -m hydra/launcher=joblib   the same, side by side
+
+--algo and --distiller are the same, --controls and --baselines too. algo.preset=paper takes a distiller's published
+settings.
 """
 
 from __future__ import annotations
@@ -24,24 +27,24 @@ FILES = ("result.json", "distilled.safetensors", "report.html", "grid.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench run`. All are texts: Hydra and the configuration check them."""
+    """Add the flags of `dd-bench run`. All are texts: Hydra and the configuration check them."""
     flags = {
-        "codec": "name, package.module:Class or ./file.py:Class (default dct)",
-        "algo": "name, package.module:Class or ./file.py:Class (default dm)",
-        "dataset": "name, folder or Hugging Face id (default digits)",
-        "ipc": "budget in images a class (default 1)",
-        "lpc": "budget in codes a class, instead of --ipc",
-        "precision": "fp32, fp16, int8, int4 or int2; several with commas at a fixed --lpc",
-        "match": "code or pixel: where the matching networks look",
-        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
-        "protocol": "evaluation recipe (default fast.v1)",
-        "seed": "whole number (default 0)",
-        "device": "auto, cpu, cuda or cuda:N",
-        "controls": "default or none",
-        "out": "folder of the run; the same folder again continues it",
+        ("codec",): "name, package.module:Class or ./file.py:Class (default dct)",
+        ("algo", "distiller"): "name, package.module:Class or ./file.py:Class (default dm)",
+        ("dataset",): "name, folder or Hugging Face id (default digits)",
+        ("ipc",): "budget in images per class (default 1)",
+        ("lpc",): "budget in codes per class, instead of --ipc",
+        ("precision",): "fp32, fp16, int8, int4 or int2; several with commas at a fixed --lpc",
+        ("match",): "code or pixel: the space that the matching networks look at",
+        ("evaluator",): "evaluators or timm architectures, with commas (default convnet)",
+        ("protocol",): "evaluation recipe (default fast.v1)",
+        ("seed",): "whole number (default 0)",
+        ("device",): "auto, cpu, cuda or cuda:N",
+        ("controls", "baselines"): "default or none",
+        ("out",): "folder of the run; the same folder again continues it",
     }
-    for flag, text in flags.items():
-        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    for names, text in flags.items():
+        parser.add_argument(*(f"--{name}" for name in names), dest=names[0], metavar="X", help=text)
     parser.add_argument("--limit-hours", metavar="X", type=float, help="refuse a distillation estimated to take longer")
     parser.add_argument("--resume", action="store_true", help="continue in --out; that happens without it too")
     parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the table at the end only")
@@ -50,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Do the run, or the sweep with -m, and print the table."""
+    """Run, or sweep with -m, and print the table."""
     from latentdd_plugin.cli import overrides, request, sweep
-    from latentdd_plugin.cli.logs import start_logging
+    from latentdd_plugin.cli.logs import note, start_logging
 
     start_logging(quiet=args.quiet)
     words, faults = overrides.checked(overrides.from_flags(args, sweep=args.multirun), sweep=args.multirun)
@@ -64,6 +67,7 @@ def execute(args: argparse.Namespace) -> int:
     wanted, more = request.inspect(overrides.composed(words))
     if faults or more or wanted is None:
         raise UsageError([*faults, *more])
+    note(request.shadow_note(wanted.config.dataset.name), quiet=args.quiet)
     progress = not args.quiet and sys.stderr.isatty()
     for record in request.perform(wanted, progress=progress, command=args.command_line, limit_s=limit_s):
         sys.stdout.write(f"{record.table()}\n{paths(record)}\n")
@@ -71,5 +75,5 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def paths(record: Record) -> str:
-    """Where the run's files are, a line each."""
+    """Return the paths of the run's files, one per line."""
     return "\n".join(str(record.folder / name) for name in FILES if (record.folder / name).exists())
