@@ -359,3 +359,38 @@ def _limited(max_pixels: int) -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def decode_files(files: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Yield picture files in mode L or RGB, in order, with one depth for all that have more than 8 bits per value.
+
+    Args:
+        files: pictures of one set, for example of an imported folder.
+        max_pixels: of one picture; larger ones are refused.
+
+    Raises:
+        DataError: files that are not pictures, of which up to 20 are named, or values that fit no depth.
+    """
+    spans, faults = [], []
+    with _limited(max_pixels):
+        for file in files:
+            try:
+                with Image.open(file) as image:
+                    if image.width * image.height > max_pixels:
+                        raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
+                    image.load()
+                    spans += [span_of(np.asarray(image), str(file))] if is_deep(image) else []
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+                faults.append(f"{file}: {too_large(error, max_pixels)}")
+            except DataError as error:
+                faults.append(str(error))
+            except Exception as error:
+                faults.append(f"{file}: {fault_of(file.read_bytes() if file.is_file() else b'', error)}")
+            if len(faults) == MOST_FAULTS:
+                break
+    if faults:
+        raise DataError(listed("pictures", faults))
+    depth = depth_of(spans)[0] if spans else None
+    for file in files:
+        with _limited(max_pixels), Image.open(file) as image:
+            yield eight_bits(ImageOps.exif_transpose(image), depth, str(file))

@@ -329,3 +329,16 @@ def test_pictures_beside_parquet_are_told(place, caplog):
     place.pictures("cat", 5)
     place.load()
     assert "read as parquet files; 5 picture(s) in folders beside are not read: cat/000.png" in caplog.text
+
+
+def test_a_damaged_arrow_file_is_refused_and_does_not_end_the_process(place):
+    cells = [{"bytes": encoded(DIGITS[i]), "path": None} for i in range(TRAIN)]
+    part = datasets.Dataset.from_dict({"image": cells, "label": LABELS[:TRAIN]}).cast_column("image", datasets.Image())
+    offsets = np.cumsum([0, *(len(cell["bytes"]) for cell in cells)], dtype="<i4").tobytes()
+    part.save_to_disk(place.root)
+    path = next(place.root.glob("*.arrow"))
+    data = path.read_bytes()
+    assert offsets in data
+    path.write_bytes(data.replace(offsets, offsets[:8] + np.int32(2**30).tobytes() + offsets[12:]))
+    with pytest.raises(DataError, match="damaged arrow file"):
+        place.load()

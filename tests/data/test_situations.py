@@ -12,6 +12,7 @@ from PIL import Image
 
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import DataError
+from latentdd_plugin.data.images import decode_files
 
 PAIR = ({"a": 16, "b": 16}, {"a": 4, "b": 4})  # of 20 pictures of two classes each, without a test split
 
@@ -452,3 +453,14 @@ def test_modes_of_colour(tmp_path):
     everything = np.concatenate([data.train.pixels.numpy(), data.held_out("test").pixels.numpy()])
     means = everything.mean((1, 2, 3))
     assert (abs(means - colour.mean()) < 25).all()
+
+
+def test_files_of_an_import_share_one_depth(tmp_path):
+    place = Place(tmp_path / "set")
+    files = [place.picture(f"{i}.png", DIGITS[i].astype(np.uint16) * 16) for i in range(3)]
+    levels = [np.asarray(image) for image in decode_files(files)]
+    assert all(np.array_equal(found, np.rint(DIGITS[i] * 16.0 / (4095 / 255))) for i, found in enumerate(levels))
+    place.text("4.png", b"")
+    place.text("5.png", "version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(DataError, match=r"(?s)2 images.*4.png: an empty file.*5.png: a git-lfs pointer"):
+        list(decode_files([*files, tmp_path / "set/4.png", tmp_path / "set/5.png"]))

@@ -51,6 +51,8 @@ class SavedToDisk(Layout):
         )
         found = datasets.load_from_disk(str(tree.root))
         splits = {"train": found} if single else {str(name): part for name, part in found.items()}
+        for split, part in splits.items():
+            refuse_damaged(part, f"{where}, split {split}")
         return Reading(splits, ledger.close(self.name))
 
 
@@ -84,9 +86,23 @@ class ArrowFiles(Layout):
             refuse_pointer(file)
             ledger.use(file, split)
             parts.setdefault(split, []).append(datasets.Dataset.from_file(str(file.path)))
+            refuse_damaged(parts[split][-1], file.name)
         ledger.leave_rest(lambda file: f"not an arrow file ({file.suffix or 'no suffix'})")
         splits = {split: datasets.concatenate_datasets(group) for split, group in parts.items()}
         return Reading(splits, ledger.close(self.name))
+
+
+def refuse_damaged(part: Any, where: str) -> None:
+    """Raise DataError if the values of a memory-mapped table do not lie where its header says.
+
+    Arrow itself trusts the header; reading a damaged file would end the process.
+    """
+    import pyarrow as pa
+
+    try:
+        part.data.table.validate(full=True)
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: a damaged arrow file ({' '.join(str(error).split())[:200]})") from error
 
 
 def by_split(files: list[File], where: str) -> list[tuple[File, str]]:
