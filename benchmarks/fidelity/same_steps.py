@@ -122,9 +122,8 @@ class Runs:
 
     def accuracies(self, method: str, images: Tensor, repeat: int) -> list[float]:
         labels = torch.arange(len(self.ready.data.classes)).repeat_interleave(CASES[method].ipc)
-        judged = trial(self.ready, images, labels, protocols.get(self.args.protocol))
-        judge = TrainScratch("convnet")
-        return [judge.evaluate(judged, 1000 * repeat + n).accuracy for n in range(self.args.networks)]
+        score = TrainScratch("convnet").session(trial(self.ready, images, labels, protocols.get(self.args.protocol)))
+        return [score(1000 * repeat + n).accuracy for n in range(self.args.networks)]
 
 
 def kept(path: Path, make: Any) -> Distilled:

@@ -51,14 +51,14 @@ def ours(args: argparse.Namespace, amp: str) -> Figures:
     rows = torch.cat([members[:10] for members in task.real.by_class])
     protocol = replace(protocols.get("dc-bench.v1"), epochs=args.epochs)
     codes = ready.pixels.take(rows)
-    judged, judge = trial(ready, codes, task.real.labels[rows], protocol), TrainScratch("convnet")
+    score = TrainScratch("convnet").session(trial(ready, codes, task.real.labels[rows], protocol))
     seconds, accuracies = [], []
     for seed in range(args.networks + 1):
         start = time.perf_counter()
-        score = judge.evaluate(judged, seed)
+        accuracy = score(seed).accuracy
         if seed:
             seconds.append(time.perf_counter() - start)
-            accuracies.append(score.accuracy)
+            accuracies.append(accuracy)
     return {"seconds": median(seconds), "accuracy": fmean(accuracies)}
 
 

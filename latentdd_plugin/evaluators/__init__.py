@@ -1,1 +1,1 @@
-"""Evaluators: one file each. `base` holds the contract."""
+"""Evaluators, one file each. `base` holds the contract, `trial` what they read."""

@@ -1,4 +1,4 @@
-"""A timm architecture at a small input: which input size, stride and patch make sense of it, found by trying."""
+"""Build timm architectures for small inputs: try input sizes, strides and patches until one fits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WINDOWED = ("swin", "maxvit", "coatnet")
 
 
 def timm_name(arch: str, shape: Shape) -> str:
-    """`convnet` to the depth that fits the size; any other name is timm's own."""
+    """Return timm's name of an architecture; `convnet` becomes the ConvNet with the depth that fits the size."""
     return f"convnet_d{convnet_depth(*shape[1:])}" if arch == "convnet" else arch
 
 
@@ -37,10 +37,10 @@ def _divisor(side: int, at_most: int) -> int:
 
 
 def candidates(name: str, shape: Shape) -> list[dict[str, Json]]:
-    """Keyword sets to try, the most sensible first.
+    """Return keyword sets to try, the most suitable first.
 
     timm's defaults are made for 224 px, where a network shrinks its input 32 times; at 32 px the last map would be a
-    single pixel. So small inputs get a smaller stride or patch, such that the last map keeps about 4x4 or 8x8.
+    single pixel. Small inputs therefore get a smaller stride or patch, so that the last map keeps about 4x4 or 8x8.
     """
     side = min(shape[1:])
     if name.startswith("convnet_d"):
@@ -52,17 +52,17 @@ def candidates(name: str, shape: Shape) -> list[dict[str, Json]]:
         return [{"img_size": list(shape[1:]), "patch_size": patch, "window_size": 7 if side >= 224 else 4}]
     if name.startswith("convnext"):
         return [{"patch_size": _divisor(side, min(4, max(1, side // 32)))}, {}]
-    if side < 16:  # a single pixel at any stride
+    if side < 16:  # every stride would end in a single pixel
         return [{}, {"output_stride": 8}, {"img_size": list(shape[1:])}]
     stride = 8 if side <= 64 else 16 if side <= 128 else 32
     return [{"output_stride": stride}, {}, {"img_size": list(shape[1:])}]
 
 
 def build(arch: str, shape: Shape, num_classes: int) -> tuple[nn.Module, str, dict[str, Json]]:
-    """The network, its timm name and what it was built with. Draws from torch's global generator.
+    """Return a network, its timm name and the options it was built with. Draws from torch's global generator.
 
     Raises:
-        Unsuitable: no sensible setting lets it train on inputs of this shape.
+        Unsuitable: the architecture cannot be trained on inputs of this shape under any of the candidates.
     """
     import timm
 
@@ -72,7 +72,7 @@ def build(arch: str, shape: Shape, num_classes: int) -> tuple[nn.Module, str, di
         state = torch.random.get_rng_state()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # timm's own, about settings it maps for us
+                warnings.simplefilter("ignore")  # from timm, about settings that it maps itself
                 network = timm.create_model(name, num_classes=num_classes, in_chans=shape[0], **_typed(kwargs))
                 _probe(network, shape, num_classes)
         except Exception as error:
@@ -90,11 +90,11 @@ def _typed(kwargs: dict[str, Json]) -> dict[str, Any]:
 
 
 def _probe(network: nn.Module, shape: Shape, num_classes: int) -> None:
-    """One forward pass in training and in evaluation mode, leaving no trace in running statistics."""
-    kept = {k: t.clone() for k, t in network.state_dict().items()}
+    """Try one forward pass in training and in evaluation mode; running statistics are restored."""
+    before = {k: t.clone() for k, t in network.state_dict().items()}
     with torch.no_grad(), torch.random.fork_rng():
         for training in (True, False):
             out = network.train(training)(torch.zeros((2, *shape)))
             if tuple(out.shape) != (2, num_classes):
                 raise ValueError(f"its output has shape {tuple(out.shape)}")
-    network.load_state_dict(kept)
+    network.load_state_dict(before)

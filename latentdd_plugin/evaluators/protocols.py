@@ -1,6 +1,6 @@
-"""The versioned evaluation recipes. Scores compare only inside one protocol; a changed recipe gets a new name.
+"""The versioned evaluation recipes. Scores compare only within one protocol; a changed recipe gets a new name.
 
-`implementation` rises when the code gives other scores for the same numbers. Hashes are frozen in `tests/fixtures`.
+`implementation` rises when changed code gives other scores for the same recipe. Hashes are frozen in `tests/fixtures`.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from latentdd_plugin.core.types import Json, hash_json
 
 @dataclass(frozen=True)
 class Protocol:
-    """How networks are trained on a distilled set and tested once."""
+    """A recipe: how networks are trained on a distilled set and tested once."""
 
     name: str
     side: int | None  # images larger than this are shrunk to it, for training and test; None keeps the size
-    steps: tuple[tuple[int, int], ...]  # (largest side, optimiser steps), the first that fits; () counts epochs
-    epochs: int  # used where steps is empty
-    batch: int  # samples a step
+    steps: tuple[tuple[int, int], ...]  # (largest side, optimiser steps), the first that fits; () if epochs count
+    epochs: int  # used if steps is empty
+    batch: int  # samples per step
     optimizer: str  # adamw | sgd
     lr: float
-    lr_from: str  # fixed | artifact (its learned learning rate where it has one)
+    lr_from: str  # fixed | artifact (its learned learning rate, if it has one)
     schedule: str  # cosine | drop (x0.1 once, after half)
-    momentum: float  # sgd alone
+    momentum: float  # for sgd only
     weight_decay: float
-    augment: tuple[str, ...]  # operations of augment.py; one drawn a batch, parameters a sample
+    augment: tuple[str, ...]  # operations of nn/augment.py; one drawn per batch, with parameters per sample
     clamp: bool  # decoded images are clamped to [0, 1] before training
-    labels: str  # stored (soft where the artifact's are) | hard
-    seeds: int  # trained networks an evaluator
+    labels: str  # stored (soft if the artifact's are) | hard
+    seeds: int  # trained networks per evaluator
     implementation: int = 1
 
     def steps_for(self, side: int) -> int | None:
-        """Optimiser steps for images of this side; None where epochs count."""
+        """Return the number of optimiser steps for images of this side, or None if epochs count."""
         if not self.steps:
             return None
         return next((n for largest, n in self.steps if side <= largest), self.steps[-1][1])
 
     def to_json(self) -> dict[str, Json]:
-        """Every number of the recipe, for the record."""
+        """Return every number of the recipe, for the record."""
         value = asdict(self)
         value["steps"], value["augment"] = [list(pair) for pair in self.steps], list(self.augment)
         return value
 
     @property
     def sha256(self) -> str:
-        """Hash of every number of the recipe."""
+        """Hash of every number of the recipe (sha256, hex)."""
         return hash_json(self.to_json())
 
 
@@ -128,7 +128,7 @@ PROTOCOLS = {
 
 
 def get(name: str) -> Protocol:
-    """The protocol of that name; UsageError names those there are."""
+    """Return the protocol of that name; raise UsageError with the known names if there is none."""
     if name not in PROTOCOLS:
         raise UsageError(f"unknown protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

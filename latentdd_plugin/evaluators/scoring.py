@@ -1,10 +1,10 @@
-"""Train and test every evaluator under every seed; what was scored before an interruption is not scored again."""
+"""Scores of every evaluator under every seed of a protocol, kept on disk network by network."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,25 +25,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """Scores made so far, on disk."""
+    """The scores of an evaluation so far, on disk."""
 
     path: Path
 
     def read(self) -> list[Score]:
-        """The scores of networks already trained and tested; none where there is no file."""
+        """Return the scores of networks already trained and tested; an empty list if there is no file."""
         return [Score(**row) for row in json.loads(self.path.read_text())] if self.path.exists() else []
 
     def write(self, scores: list[Score]) -> None:
-        """Keep these scores, all or nothing."""
+        """Replace the file by these scores in one step."""
         with atomic_write(self.path) as temporary:
             temporary.write_text(json.dumps([asdict(score) for score in scores]))
 
 
-def _sound(score: Score, name: str) -> Score:
-    if not isinstance(score, Score) or not 0 <= score.accuracy <= 1:
-        told = f"accuracy {score.accuracy}" if isinstance(score, Score) else f"a {type(score).__name__}"
-        raise RunFailed(f"evaluator {name} returned {told}; a Score with an accuracy from 0 to 1 is wanted")
-    return score
+def _check_score(score: Score, name: str) -> Score:
+    """Return the score under the evaluator's requested name; RunFailed if it is not a valid score."""
+    if not isinstance(score, Score):
+        raise RunFailed(f"evaluator {name} returned a {type(score).__name__} instead of a Score")
+    if not 0 <= score.accuracy <= 1:
+        raise RunFailed(f"evaluator {name} returned accuracy {score.accuracy}; a fraction from 0 to 1 is required")
+    return replace(score, evaluator=name)
 
 
 def trial_of(
@@ -55,14 +57,14 @@ def trial_of(
     protocol: Protocol,
     numerics: Numerics,
 ) -> Trial:
-    """An artifact, ready to be judged.
+    """Return the trial of an artifact.
 
     Args:
         stored: the artifact: its labels and its learned learning rate.
         decoded: its images (M, C, H, W) in [0, 1] units, on the device.
-        images: the data set it is judged on.
-        pixels: that data set's training images, whose mean and deviation standardise what networks see.
-        held_out: the images that judge.
+        images: the dataset it is scored on.
+        pixels: that dataset's training images; their mean and deviation standardise the inputs of networks.
+        held_out: the images to test on.
         protocol: the recipe.
         numerics: device and arithmetic.
     """
@@ -84,14 +86,17 @@ def trial_of(
 def score(
     evaluators: Mapping[str, Evaluator], trial: Trial, seed: int, kept: ScoreFile, *, progress: bool = False
 ) -> tuple[list[Score], list[Skipped]]:
-    """One score for each evaluator and each of the protocol's seeds, and the evaluators that could not take the job.
+    """Train and test every evaluator under each of the protocol's seeds, one session per evaluator.
 
     Args:
-        evaluators: fresh objects, by the name that was asked for; they serve this trial alone.
-        trial: what to train on and what to test with.
+        evaluators: evaluators by the name that was asked for.
+        trial: the distilled set to train on and the images to test on.
         seed: the run's seed; networks are trained under 1000 * seed + 0, 1, …
-        kept: where finished scores are looked for and kept.
+        kept: file of finished scores, which are not computed again.
         progress: show a bar on stderr.
+
+    Returns:
+        The scores, and the evaluators that are unsuitable for this trial with their reasons.
     """
     seeds = [1000 * seed + i for i in range(trial.protocol.seeds)]
     found = {(row.evaluator, row.seed): row for row in kept.read()}
@@ -99,14 +104,24 @@ def score(
     total = len(seeds) * len(evaluators)
     with tqdm(total=total, unit="net", desc="evaluate", disable=not progress, leave=False) as bar:
         for name, evaluator in evaluators.items():
+            missing = [each for each in seeds if (name, each) not in found]
+            bar.update(len(seeds) - len(missing))
             try:
-                for each in seeds:
-                    if (name, each) not in found:
-                        found[name, each] = replace(_sound(evaluator.evaluate(trial, each), name), evaluator=name)
-                        kept.write(list(found.values()))
-                        log.info("%s, seed %d: accuracy %.4f", name, each, found[name, each].accuracy)
+                for each, result in zip(missing, _scores(evaluator, name, trial, missing), strict=True):
+                    found[name, each] = result
+                    kept.write(list(found.values()))
+                    log.info("%s, seed %d: accuracy %.4f", name, each, result.accuracy)
                     bar.update()
             except Unsuitable as reason:
                 skipped.append(Skipped(name, str(reason)))
                 log.info("%s skipped: %s", name, reason)
     return [found[name, each] for name in evaluators for each in seeds if (name, each) in found], skipped
+
+
+def _scores(evaluator: Evaluator, name: str, trial: Trial, seeds: Sequence[int]) -> Iterator[Score]:
+    """Yield a score per seed from one session, which is dropped at the end."""
+    if not seeds:
+        return
+    session = evaluator.session(trial)
+    for seed in seeds:
+        yield _check_score(session(seed), name)

@@ -11,8 +11,9 @@ import torch
 from latentdd_plugin.core.storage import cache_dir, locked
 from latentdd_plugin.core.types import ImageData, Json, Score, hash_json
 from latentdd_plugin.core.version import __version__
-from latentdd_plugin.evaluators.base import Evaluator, Trial, shrink
+from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
+from latentdd_plugin.evaluators.trial import shrink
 from latentdd_plugin.experiments.build import code_of
 from latentdd_plugin.results.statistics import by_evaluator, summarise, summary
 

@@ -59,11 +59,11 @@ def test_faults_of_the_command_line(folder, capsys):
 
 
 def test_an_interruption_says_what_is_kept(folder, monkeypatch, capsys):
-    from latentdd_plugin.evaluators.train_scratch import TrainScratch
+    from latentdd_plugin.evaluators.train_scratch import TrainingSession
 
-    def interrupted(_self, _trial, _seed):
+    def interrupted(_self, _seed):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainScratch, "evaluate", interrupted)
+    monkeypatch.setattr(TrainingSession, "score", interrupted)
     assert called(f"evaluate {folder} {PLAIN} seed=9") == 130
     assert capsys.readouterr().err == ("dd-bench: interrupted; finished scores are kept, the same command continues\n")

@@ -6,17 +6,20 @@ import pytest
 import tiny
 import torch
 
+from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Images
 from latentdd_plugin.evaluators import protocols
-from latentdd_plugin.evaluators.base import shrink
-from latentdd_plugin.evaluators.train_scratch import TrainScratch, batches, optimizer_of, rate_at
+from latentdd_plugin.evaluators.scoring import ScoreFile, score
+from latentdd_plugin.evaluators.train_scratch import CompiledNetwork, TrainScratch, make_optimizer, rate_at
+from latentdd_plugin.evaluators.trial import sample_order, shrink
 
 DC = replace(protocols.PROTOCOLS["dc-bench.v1"], epochs=3)
 
 
 def lengths(samples, protocol):
     trial = tiny.trial(torch.zeros(samples, 1, 8, 8), torch.zeros(samples, dtype=torch.long), protocol=protocol)
-    return list(batches(trial, torch.Generator().manual_seed(0)))
+    order = sample_order(samples, trial.batch_sizes, torch.Generator().manual_seed(0), by_epoch=not protocol.steps)
+    return list(order)
 
 
 @pytest.mark.parametrize("samples", [2, 10, 255, 256, 257, 258, 511, 512, 513, 769])
@@ -58,7 +61,7 @@ def test_rates():
 
 def test_optimisers_are_the_protocols():
     network = torch.nn.Linear(2, 2)
-    adamw, sgd = optimizer_of(network, tiny.PROTOCOL, 0.5), optimizer_of(network, DC, 0.5)
+    adamw, sgd = make_optimizer(network, tiny.PROTOCOL, 0.5), make_optimizer(network, DC, 0.5)
     assert (type(adamw), adamw.defaults["lr"], adamw.defaults["weight_decay"]) == (torch.optim.AdamW, 0.5, 0.05)
     assert (type(sgd), sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (torch.optim.SGD, 0.9, 5e-4)
 
@@ -133,8 +136,38 @@ def test_every_test_image_counts_once(monkeypatch, count):
         found[found == 3] = 4
         return torch.nn.functional.one_hot(found, 10).float()
 
-    accuracy = train_scratch.test(torch.nn.Identity(), oracle, trial, trial.numerics.mode(0))
-    assert accuracy == pytest.approx(float((labels != 3).float().mean()))
+    compiled = CompiledNetwork(torch.nn.Identity(), torch.nn.functional.cross_entropy, oracle, trial.numerics.mode(0))
+    assert train_scratch.accuracy(compiled, trial) == pytest.approx(float((labels != 3).float().mean()))
+
+
+def test_batches_are_the_protocols_order_augmentation_and_targets():
+    """Written out: one order after another, one operation per batch, the rows' own targets."""
+    trial = tiny.trial(protocol=replace(tiny.PROTOCOL, steps=((32, 4),), batch=16))
+    order, draws = generator(7, "evaluate/order"), generator(7, "evaluate/augment")
+    rows = torch.cat([torch.randperm(20, generator=order) for _ in range(4)])[:64].split(16)
+    found = list(trial.batches(7))
+    assert len(found) == len(trial.batch_sizes) == 4
+    for part, (inputs, targets) in zip(rows, found, strict=True):
+        expected = trial.augment.apply(trial.inputs[part], trial.augment.draw(draws, 16))
+        assert torch.equal(inputs, expected)
+        assert torch.equal(targets, trial.targets[part])
+
+
+def test_one_session_scores_every_seed_as_fresh_evaluators_do(monkeypatch, tmp_path):
+    """The network is prepared once per trial; nothing of it is left on the evaluator afterwards."""
+    from latentdd_plugin.evaluators import train_scratch
+
+    prepared, compile_network = [], train_scratch.compile_network
+    monkeypatch.setattr(train_scratch, "compile_network", lambda *a: prepared.append(a[2]) or compile_network(*a))
+    evaluator, trial = TrainScratch("resnet18"), tiny.trial()
+    found, _ = score({"r": evaluator}, trial, 2, ScoreFile(tmp_path / "scores.json"))
+    assert prepared == [2000]
+    assert vars(evaluator) == {"arch": "resnet18"}
+    alone = [TrainScratch("resnet18").evaluate(trial, seed).accuracy for seed in (2000, 2001)]
+    assert [row.accuracy for row in found] == alone
+    other = replace(trial, images=1 - trial.images)
+    assert score({"r": evaluator}, other, 2, ScoreFile(tmp_path / "other.json"))[0] != found
+    assert prepared == [2000, 2000, 2001, 2000]
 
 
 def test_flips_are_left_out_where_labels_would_change(monkeypatch):

@@ -17,7 +17,7 @@ from latentdd_plugin.core.errors import DataError, RunFailed, UsageError
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.loop import Matching
-from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.baselines import control_configs, is_control
 from latentdd_plugin.experiments.compare import Grid, cells, compare
 from latentdd_plugin.experiments.compare.comparison import Comparison
@@ -195,13 +195,13 @@ def test_cheap_cells_run_first():
 
 def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypatch):
     trained = []
-    evaluate = TrainScratch.evaluate
+    score = TrainingSession.score
 
-    def counted(self, trial, seed):
+    def counted(self, seed):
         trained.append(seed)
-        return evaluate(self, trial, seed)
+        return score(self, seed)
 
-    monkeypatch.setattr(TrainScratch, "evaluate", counted)
+    monkeypatch.setattr(TrainingSession, "score", counted)
     asked = grid(algos=(RANDOM, DM), precisions=("int4",))
     done = compare(asked, out=tmp_path / "out", in_process=True, command="the command")
     assert set(status(done).values()) == {"done"}

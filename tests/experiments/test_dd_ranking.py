@@ -10,7 +10,7 @@ from latentdd_plugin import evaluate as evaluate_artifact
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.evaluators import protocols
-from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.dd_ranking import random_subset
 from latentdd_plugin.experiments.evaluate import EvaluationConfig
 from latentdd_plugin.experiments.metrics import augmentation_robust_score, label_robust_score
@@ -27,13 +27,14 @@ def folder(tmp_path):
 @pytest.fixture
 def trained(monkeypatch):
     """(samples, label kind, labels, augmentation) of every network trained from here on."""
-    found, evaluate = [], TrainScratch.evaluate
+    found, score = [], TrainingSession.score
 
-    def noted(self, trial, seed):
+    def noted(self, seed):
+        trial = self.trial
         found.append((len(trial.images), trial.label_kind, trial.protocol.labels, trial.protocol.augment))
-        return evaluate(self, trial, seed)
+        return score(self, seed)
 
-    monkeypatch.setattr(TrainScratch, "evaluate", noted)
+    monkeypatch.setattr(TrainingSession, "score", noted)
     return found
 
 

@@ -15,7 +15,7 @@ from latentdd_plugin.core.types import Score
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.scoring import ScoreFile
-from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.evaluate import EvaluationConfig
 from latentdd_plugin.experiments.full_dataset import recovery, whole_set
 from latentdd_plugin.experiments.run import run
@@ -51,13 +51,13 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def trained(monkeypatch):
     """(architecture, seed, samples) of every network trained from here on."""
-    found, evaluate = [], TrainScratch.evaluate
+    found, score = [], TrainingSession.score
 
-    def noted(self, trial, seed):
-        found.append((self.arch, seed, len(trial.images)))
-        return evaluate(self, trial, seed)
+    def noted(self, seed):
+        found.append((self.evaluator.arch, seed, len(self.trial.images)))
+        return score(self, seed)
 
-    monkeypatch.setattr(TrainScratch, "evaluate", noted)
+    monkeypatch.setattr(TrainingSession, "score", noted)
     return found
 
 

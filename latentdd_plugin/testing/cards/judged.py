@@ -13,10 +13,11 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.storage import cache_dir, locked
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, hash_json
 from latentdd_plugin.core.version import __version__
-from latentdd_plugin.evaluators.base import Evaluator, Trial, shrink
+from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.evaluators.trial import shrink
 from latentdd_plugin.experiments.build import build_evaluator
 from latentdd_plugin.experiments.full_dataset import reference
 from latentdd_plugin.latent.space import CodeSpace, Real

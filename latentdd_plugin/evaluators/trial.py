@@ -1,0 +1,127 @@
+"""A distilled set under evaluation: the one source of the training batches and the test inputs of every evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentdd_plugin.core.compute import Numerics
+from latentdd_plugin.core.random import generator
+from latentdd_plugin.core.types import Images, Shape
+from latentdd_plugin.evaluators.protocols import Protocol
+from latentdd_plugin.nn.augment import Augment, operations_for
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A distilled set to train on, and the held-out images to test on.
+
+    An evaluator reads `batches` (or `inputs` and `targets`) and `test_inputs`; all of them follow the protocol.
+    """
+
+    images: Tensor  # float32 (M, C, H, W), decoded, [0, 1] units, on the device
+    labels: Tensor  # int64 (M,), or float32 (M, classes)
+    label_kind: str  # hard | probabilities | logits
+    lr: float | None  # the artifact's learned learning rate
+    held_out: Images  # the test images
+    num_classes: int
+    mean: Tensor  # float32 (C, 1, 1) of the real training images; standardises the inputs of networks
+    std: Tensor  # float32 (C, 1, 1)
+    flip: bool  # labels stay the same under a horizontal flip
+    protocol: Protocol
+    numerics: Numerics
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the images that networks are trained and tested on."""
+        side = int(min(self.images.shape[2:]))
+        return side if self.protocol.side is None else min(side, self.protocol.side)
+
+    @property
+    def shape(self) -> Shape:
+        """(C, H, W) of a network's input."""
+        c, h, w = self.images.shape[1:]
+        return (int(c), int(h), int(w)) if min(h, w) <= self.side else (int(c), self.side, self.side)
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """Training inputs float32 (M, C, H, W), resized to the protocol's side and standardised, not augmented."""
+        images = self.images.clamp(0, 1) if self.protocol.clamp else self.images
+        return (shrink(images, self.shape) - self.mean) / self.std
+
+    @cached_property
+    def test_inputs(self) -> Tensor:
+        """Test inputs float32 (T, C, H, W), resized and standardised like the training inputs."""
+        parts = self.held_out.pixels.split(1024)
+        device = self.numerics.device
+        return torch.cat([(shrink(p.to(device).float() / 255, self.shape) - self.mean) / self.std for p in parts])
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Training targets: int64 (M,), or class probabilities float32 (M, classes)."""
+        labels = self.labels.to(self.numerics.device)
+        if self.label_kind == "hard":
+            return labels
+        if self.protocol.labels == "hard":
+            return labels.argmax(1)
+        return labels.softmax(1) if self.label_kind == "logits" else labels
+
+    @cached_property
+    def augment(self) -> Augment:
+        """The protocol's augmentations, without those that would change a label or need colour channels."""
+        usable = operations_for(colour=self.shape[0] == 3, spatial=True, flip=self.flip)
+        return Augment(tuple(op for op in self.protocol.augment if op in usable))
+
+    @cached_property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Number of samples of each training step; the first batch is among the largest."""
+        samples, protocol = len(self.images), self.protocol
+        steps = protocol.steps_for(self.side)
+        if steps is not None:
+            return (protocol.batch,) * steps
+        epoch = [min(protocol.batch, samples - start) for start in range(0, samples, protocol.batch)]
+        usable = [size for size in epoch if size > 1 or samples == 1]  # BatchNorm refuses a batch of one
+        return tuple(usable * protocol.epochs)
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the training data of one network, a batch per step.
+
+        The protocol decides order, augmentation and targets here, so that every evaluator trains on the same data.
+
+        Yields:
+            Inputs float32 (n, C, H, W), augmented, and targets int64 (n,) or float32 (n, classes).
+        """
+        order, draws = generator(seed, "evaluate/order"), generator(seed, "evaluate/augment")
+        for rows in sample_order(len(self.images), self.batch_sizes, order, by_epoch=not self.protocol.steps):
+            inputs = self.augment.apply(self.inputs[rows], self.augment.draw(draws, len(rows)))
+            yield inputs, self.targets[rows]
+
+
+def sample_order(samples: int, sizes: Sequence[int], generator: torch.Generator, *, by_epoch: bool) -> Iterator[Tensor]:
+    """Yield the positions int64 (size,) of each batch, from one random order of all samples after another.
+
+    Args:
+        samples: number of samples, M.
+        sizes: number of positions per batch.
+        generator: draws the orders.
+        by_epoch: drop the rest of an order that is too short for a batch; otherwise the next order continues it.
+    """
+    left = torch.empty(0, dtype=torch.long)
+    for size in sizes:
+        while len(left) < size:
+            fresh = torch.randperm(samples, generator=generator)
+            left = fresh if by_epoch else torch.cat([left, fresh])
+        yield left[:size]
+        left = left[size:]
+
+
+def shrink(images: Tensor, shape: Shape) -> Tensor:
+    """Resize images (N, C, H, W) to the (H, W) of `shape`, antialiased bilinear; return them as they are if equal."""
+    if tuple(images.shape[2:]) == shape[1:]:
+        return images
+    return F.interpolate(images, shape[1:], mode="bilinear", antialias=True, align_corners=False)
