@@ -180,16 +180,13 @@ def read_pixels(
         DataError: files that are not images, or images of several sizes while `size` is None.
         DeepImages: an image needs a depth.
     """
-    hashes = file_hashes(rows) if hashes is None else hashes
-    key = hash_json([DECODER, size, like, depth.white if depth else None]).encode()
-    folder = cache_dir() / "images" / hashlib.sha256(key + b"".join(hashes)).hexdigest()
-    path = folder / "pixels.safetensors"
+    path = _cache_path(file_hashes(rows) if hashes is None else hashes, size, like, depth)
     found = _cached(path, len(rows.rows))
     if found is not None:
         return found
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(folder))  # of two processes one decodes, the other waits for its file
+            stack.enter_context(locked(path.parent))  # of two processes one decodes, the other waits for its file
         except RunFailed as error:
             log.warning("decoded images are not kept: %s", error)
             pixels = _decode_all(rows, size, like, depth, progress)
@@ -200,6 +197,12 @@ def read_pixels(
             found = pixels, _sha256(pixels)
             _write_cache(path, *found)
     return found
+
+
+def _cache_path(hashes: Sequence[bytes], size: int | None, like: Shape | None, depth: Depth | None) -> Path:
+    """Return the place of decoded images; changed files, or another way to decode them, have another place."""
+    key = hash_json([DECODER, size, like, depth.white if depth else None]).encode()
+    return cache_dir() / "images" / hashlib.sha256(key + b"".join(hashes)).hexdigest() / "pixels.safetensors"
 
 
 def _sha256(pixels: Tensor) -> str:

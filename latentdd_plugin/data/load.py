@@ -70,18 +70,23 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
             )
         return reader.read(part, shape)[0]
 
-    digest = hashlib.sha256(f"{pixels_sha256}\n{shape}\n{canonical_json(chosen.classes)}\n".encode())
-    digest.update(train.labels.numpy().astype("<i8").tobytes())
     flip = config.flip if config.flip is not None else source.flip
     return ImageData(
         name=source.name,
         classes=chosen.classes,
         train=train,
         held_out=held_out,
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(pixels_sha256, shape, chosen.classes, train),
         flip=True if flip is None else flip,
         source=_record(source, chosen, config) | ({"files": account | {"twins": twins}} if account else {}),
     )
+
+
+def _fingerprint(pixels_sha256: str, shape: Shape, classes: tuple[str, ...], train: Images) -> str:
+    """Return the sha256 over the training pixels, their shape, the class names and the labels."""
+    digest = hashlib.sha256(f"{pixels_sha256}\n{shape}\n{canonical_json(classes)}\n".encode())
+    digest.update(train.labels.numpy().astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
