@@ -45,7 +45,7 @@ def reset_peak() -> None:
 
 
 def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Prepared, Any]:
-    """A configuration, what its first half of the road gives, and its parts."""
+    """A configuration, its encoded data and its parts."""
     dataset = DatasetConfig(data) if isinstance(data, str) else data
     config, parts = resolve_run(RunConfig(dataset=dataset, codec=codec, controls=False, **options))
     return config, prepare(config, parts, False, Clock()), parts
@@ -57,7 +57,7 @@ def real_set(data: str | DatasetConfig) -> tuple[Tensor, Tensor]:
 
 
 def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
-    """A distillation task as the road would make it."""
+    """Return a distillation task as a run would make it."""
     in_pixels = config.match == "pixel" or ready.codec.codec.pixels
     operations = operations_for(
         colour=in_pixels and ready.data.image_shape[0] == 3,

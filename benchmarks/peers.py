@@ -35,7 +35,7 @@ class Enough(Exception):
 
 @dataclass
 class Seen:
-    """What passed through one outer step of a peer."""
+    """The inputs and outputs of one outer step of a peer."""
 
     start: Tensor | None = None  # the synthetic images before the step
     weights: list[Tensor] = field(default_factory=list)  # of the fresh network
@@ -118,7 +118,7 @@ def condensation(path: Path, script: str, words: list[str], real: tuple[Tensor, 
 
 
 def condensation_step(path: Path, script: str, words: list[str], real: tuple[Tensor, Tensor]) -> Seen:
-    """What passes through the first matching step of DatasetCondensation's `main_DM.py` or `main.py`."""
+    """Return the inputs and outputs of the first matching step of DatasetCondensation's `main_DM.py` or `main.py`."""
     seen = Seen()
     with checkout(path):
         module = _condensation_module(script, words, real)
@@ -132,7 +132,7 @@ def condensation_step(path: Path, script: str, words: list[str], real: tuple[Ten
 
 @dataclass
 class Distilled:
-    """What a peer's whole run started from and came to."""
+    """The start and the end of a peer's whole run."""
 
     start: Tensor  # float32 (M, C, H, W), standardised, class by class
     images: Tensor
@@ -148,7 +148,7 @@ def condensation_run(
     seed: int,
     loops: tuple[int, int] | None = None,
 ) -> Distilled:
-    """What DatasetCondensation makes in `steps` outer iterations.
+    """Return the set that DatasetCondensation makes in `steps` outer iterations.
 
     Args:
         path: the checkout.
@@ -210,7 +210,7 @@ def trajectories_run(
     steps: int,
     seed: int,
 ) -> Distilled:
-    """What mtt-distillation's `distill.py` makes of given experts in `steps` outer steps; arguments as above."""
+    """Return the set that mtt-distillation's `distill.py` makes of given experts; arguments as above."""
     with checkout(path), _holding(seed) as held:
         module, args = _trajectory_module(options, real, experts)
         module.get_network = _leaving(module.get_network, steps)
@@ -353,7 +353,7 @@ def _trajectory_defaults() -> dict[str, Any]:
 
 
 class _Pairs:
-    """A data set whose labels are plain numbers, as torchvision's are."""
+    """A dataset whose labels are plain numbers, as torchvision's are."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self._images, self._labels = images, labels.tolist()

@@ -1,6 +1,7 @@
 """Imports point one way: a module uses only what stands to its left."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -11,16 +12,16 @@ NAME = PACKAGE.name
 
 # Left to right. Folders of one group stand side by side and never use each other.
 ORDER = [
-    {"core"},
-    {"data", "nn", "codecs"},
-    {"latent"},
-    {"distillers"},
-    {"artifacts"},
-    {"evaluators"},
-    {"results"},
-    {"experiments"},
-    {"testing", "leaderboard"},
-    {"cli"},
+    ("core",),
+    ("data", "nn", "codecs"),
+    ("latent",),
+    ("distillers",),
+    ("artifacts",),
+    ("evaluators",),
+    ("results",),
+    ("experiments",),
+    ("testing", "leaderboard"),
+    ("cli",),
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 ROOT_FILES = {"__init__.py", "__main__.py", "py.typed"}
@@ -125,3 +126,16 @@ def test_only_codecs_know_diffusers():
 @pytest.mark.parametrize("package", ["hydra", "omegaconf"])
 def test_only_the_command_line_knows_hydra(package):
     assert all(user.startswith("cli/") for user in users_of(package)), users_of(package)
+
+
+def test_the_architecture_page_shows_these_folders_in_this_order():
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    table = re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)
+    assert table == [part for group in ORDER for part in group]
+    drawn = re.search(r"```mermaid\n(.*?)```", text, re.DOTALL)[1]
+    arrows = [line.split("-->") for line in drawn.splitlines() if "-->" in line]
+    for left, right in arrows:
+        for source in re.findall(r"\w+", left):
+            for target in re.findall(r"\w+", right):
+                assert RANK[source] < RANK[target], f"{source} --> {target}"
+    assert {word for pair in arrows for side in pair for word in re.findall(r"\w+", side)} == set(RANK)

@@ -35,9 +35,7 @@ UNFINISHED = {
             "testing",
         )
     ),
-    "benchmarks",
     "docs",
-    "root",
     "tests",
 }  # groups that have not been rewritten yet
 

@@ -85,7 +85,7 @@ class Started(Task):
 
 
 class Runs:
-    """Both sides of every case on one data set."""
+    """Both sides of every case on one dataset."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -126,7 +126,7 @@ class Runs:
         return [score(1000 * repeat + n).accuracy for n in range(self.args.networks)]
 
 
-def kept(path: Path, make: Any) -> Distilled:
+def cached(path: Path, make: Any) -> Distilled:
     """Made once, then read from disk."""
     if not path.exists():
         made = make()
@@ -153,8 +153,10 @@ def main() -> None:
     scores: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
     for repeat in range(args.repeats):
         for method in args.only:
-            theirs = kept(args.out / f"{method}-peer-{repeat}.safetensors", lambda m=method, r=repeat: runs.peer(m, r))
-            ours = kept(
+            theirs = cached(
+                args.out / f"{method}-peer-{repeat}.safetensors", lambda m=method, r=repeat: runs.peer(m, r)
+            )
+            ours = cached(
                 args.out / f"{method}-ours-{repeat}.safetensors",
                 lambda m=method, r=repeat, s=theirs.start: runs.ours(m, r, s),
             )
@@ -172,7 +174,7 @@ def main() -> None:
 
 
 def _moved(made: Distilled) -> float:
-    """How far the images went, relative to where they were."""
+    """Return the distance that the images moved, relative to their start."""
     return float((made.images - made.start).norm() / made.start.norm())
 
 

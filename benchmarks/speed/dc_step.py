@@ -21,7 +21,7 @@ ALGO = {"name": "dc", "preset": "paper"}
 
 
 def peer(args: argparse.Namespace) -> Figures:
-    """The original `main.py`, CIFAR-10, IPC 1, 256 real images a class, float32."""
+    """The original `main.py`, CIFAR-10, IPC 1, 256 real images per class, float32."""
     words = ["--method", "DC", "--dataset", "CIFAR10", "--ipc", "1", "--batch_real", "256", "--Iteration", "100"]
     return {"seconds": median(condensation(args.peer.resolve(), "main", words, real_set(args.cifar10), args.steps))}
 
@@ -33,7 +33,7 @@ def cifar(args: argparse.Namespace, amp: str) -> Figures:
 
 
 def imagenette(args: argparse.Namespace, codec: str, codes_per_class: int) -> Figures:
-    """Imagenette at 128 px, 256 real samples a class, in the codec's space; bf16."""
+    """Imagenette at 128 px, 256 real samples per class, in the codec's space; bf16."""
     spec = {"name": "taesd", "path": str(args.taesd)} if codec == "taesd" else {"name": "identity"}
     config, ready, _ = prepared(args.imagenette, spec, algo=ALGO, ipc=1, amp="bf16", compile="on")
     method = DC(batch_real=256, outer_loops=1, inner_loops=1)

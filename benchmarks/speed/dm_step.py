@@ -25,7 +25,7 @@ ALGO = {"name": "dm", "preset": "paper"}
 
 
 def peer(args: argparse.Namespace) -> Figures:
-    """The original `main_DM.py`, CIFAR-10, IPC 10, 256 real images a class, Siamese augmentation, float32."""
+    """The original `main_DM.py`, CIFAR-10, IPC 10, 256 real images per class, Siamese augmentation, float32."""
     words = ["--dataset", "CIFAR10", "--ipc", "10", "--batch_real", "256", "--Iteration", "100"]
     steps = condensation(args.peer.resolve(), "main_DM", words, real_set(args.cifar10), args.steps)
     return {"seconds": median(steps)}
@@ -38,7 +38,7 @@ def cifar(args: argparse.Namespace, amp: str) -> Figures:
 
 
 def imagenette(args: argparse.Namespace, codec: str, codes_per_class: int) -> Figures:
-    """Imagenette at 128 px, 256 real samples a class, in the codec's space; bf16."""
+    """Imagenette at 128 px, 256 real samples per class, in the codec's space; bf16."""
     spec = {"name": "taesd", "path": str(args.taesd)} if codec == "taesd" else {"name": "identity"}
     config, ready, _ = prepared(args.imagenette, spec, algo=ALGO, ipc=1, amp="bf16", compile="on")
     return distil_steps(task_of(config, ready, codes_per_class), DM(batch_real=256), args.steps)
