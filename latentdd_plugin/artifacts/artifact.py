@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from latentdd_plugin.artifacts import views
 from latentdd_plugin.artifacts.packing import Packed, pack, unpack
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
@@ -22,6 +23,9 @@ from latentdd_plugin.core.plugins import OURS
 from latentdd_plugin.core.types import ImageData, Json, Shape, SyntheticSet
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace
+
+if TYPE_CHECKING:
+    import datasets
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +115,25 @@ class Artifact:
         """Images float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
         with torch.no_grad():
             return self.space(codec, **resolving).decode(self.codes)
+
+    def to_dataset(self, codec: SizedCodec | None = None, **resolving: Any) -> datasets.Dataset:
+        """Return the decoded images and their labels as a `datasets.Dataset`. Arguments as for `space`.
+
+        Columns: `image` (8 bits, clamped), `label` (ClassLabel) and, for soft labels, `probabilities` or `logits`.
+        """
+        images = self.decode(codec, **resolving)
+        return views.dataset_of(images, self.labels, str(self.header["label_kind"]), self.classes)
+
+    def _repr_html_(self) -> str:
+        """Return a line and a small grid of the decoded images, for notebooks; the line alone if they do not decode."""
+        try:
+            images: Tensor | None = self.decode()
+        except DDBenchError:
+            images = None
+        labels = self.labels if self.header["label_kind"] == "hard" else self.labels.argmax(1)
+        name, data = self.header["codec"]["name"], self.header["dataset"]["name"]
+        title = f"{len(labels)} codes of {len(self.classes)} classes of {data}: {name}, {self.packed.precision}"
+        return views.html_of(title, images, labels, self.classes)
 
     def bytes(self, file: int, decoder: int) -> dict[str, int]:
         """The ledger: bytes of codes and soft labels (the budget), and beside them side information, file, decoder."""

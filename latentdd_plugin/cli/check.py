@@ -1,4 +1,4 @@
-"""Hold a plug-in to the contracts, and measure a codec's or an algorithm's card: JSON and a page.
+"""Test a plug-in against its contracts, and measure a codec's or a distiller's card: JSON and a page.
 
   dd-bench check codec dct --dataset digits
   dd-bench check codec ./my_codec.py:MyCodec codec.size=4 --contracts-only
@@ -6,8 +6,8 @@
   dd-bench check algo dm algo.iterations=50
   dd-bench check evaluator ./my_knn.py:KNN
 
-A codec is measured on a part held out of the data set's training split (a fifth, or dataset.validation), an algorithm
-on the digits. No test image is read. Exit code 1 says that a contract is broken; then there is no card.
+A codec is measured on a part held out of the dataset's training split (20%, or dataset.validation), a distiller on the
+digits. No test image is read. Exit code 1 means that a contract is broken; then no card is written.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentdd_plugin.cli.names import kind_of
 from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ MARKS = {"passed": "ok", "broken": "BROKEN", "skipped": "skipped"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench check`."""
-    parser.add_argument("kind", choices=tuple(OPEN), help="what it is")
+    """Add the flags of `dd-bench check`."""
+    parser.add_argument("kind", type=kind_of, choices=tuple(OPEN), help="kind of plug-in")
     parser.add_argument("name", metavar="NAME", help="an entry, package.module:Class or ./file.py:Class")
     flags = {
-        "dataset": "of a codec's card: name, folder or Hugging Face id (default digits)",
+        "dataset": "dataset of a codec's card: name, folder or Hugging Face id (default digits)",
         "evaluator": "evaluators or timm architectures, with commas (default convnet)",
         "protocol": "evaluation recipe (default fast.v1)",
         "seed": "whole number (default 0)",
@@ -50,15 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print what the contracts say; 1 if one is broken, else measure the card."""
-    from latentdd_plugin.cli.logs import start_logging
+    """Print the contracts' findings and return 1 if one is broken; else measure the card."""
+    from latentdd_plugin.cli.logs import note, start_logging
+    from latentdd_plugin.cli.request import shadow_note
     from latentdd_plugin.testing import run_contracts
 
     start_logging(quiet=args.quiet)
-    config = asked(args)
+    config = parse_request(args)
+    note(shadow_note(config.dataset.name), quiet=args.quiet)
     findings = run_contracts(*subject_of(args.kind, config))
     broken = any(finding.status == "broken" for finding in findings)
-    sys.stdout.write(f"{args.kind} {args.name}\n{told(findings)}")
+    sys.stdout.write(f"{args.kind} {args.name}\n{format_findings(findings)}")
     if broken:
         no_card = args.contracts_only or args.kind == "evaluator"
         sys.stdout.write("" if no_card else "no card before they hold\n")
@@ -70,13 +73,13 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked(args: argparse.Namespace) -> RunConfig:
-    """The configuration that flags and keys describe; UsageError with every fault seen in them."""
+def parse_request(args: argparse.Namespace) -> RunConfig:
+    """Return the configuration that flags and keys describe, or raise UsageError with every fault in them."""
     from latentdd_plugin.cli import overrides, request
     from latentdd_plugin.experiments.build import build_evaluators
 
     if args.kind != "codec" and args.dataset is not None:
-        raise UsageError(f"--dataset: an {args.kind} is tried on the digits")
+        raise UsageError(f"--dataset: {args.kind} plug-ins are tried on the digits")
     flags = argparse.Namespace(**{**vars(args), args.kind: args.name})
     words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
     given = [overrides.key_of(word) for word in words]
@@ -93,11 +96,11 @@ def _fault(kind: str, key: str) -> str | None:
     if key in KEYS[kind] or (option and node in OPEN[kind]):
         return None
     known = [*KEYS[kind], *(f"{node}.*" for node in OPEN[kind])]
-    return f"{key}: has no meaning here; the keys are: {', '.join(known)}"
+    return f"{key}: is not used here; the keys are: {', '.join(known)}"
 
 
 def subject_of(kind: str, config: RunConfig) -> tuple[Subject, Sequence[Contract]]:
-    """The plug-in under test with its options, and its contracts."""
+    """Return the plug-in under test with its options, and its contracts."""
     from latentdd_plugin import testing
 
     if kind == "evaluator":
@@ -109,8 +112,8 @@ def subject_of(kind: str, config: RunConfig) -> tuple[Subject, Sequence[Contract
     return testing.DistillerSubject(name, **node), testing.DISTILLER_CONTRACTS
 
 
-def told(findings: Sequence[Finding]) -> str:
-    """A line for each contract, and how many are broken."""
+def format_findings(findings: Sequence[Finding]) -> str:
+    """Return a line per contract, and the number of broken ones."""
     width = max(len(finding.contract) for finding in findings)
     lines = [f"  {MARKS[f.status]:8}{f.contract:{width}}  {f.message}".rstrip() for f in findings]
     broken = [finding for finding in findings if finding.status == "broken"]
@@ -119,7 +122,7 @@ def told(findings: Sequence[Finding]) -> str:
 
 
 def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding]) -> Sequence[Path]:
-    """Measure and write the card; the paths of its files."""
+    """Measure and write the card; return the paths of its files."""
     from latentdd_plugin.core import plugins
     from latentdd_plugin.leaderboard import registry
     from latentdd_plugin.results.card_page import codec_place, plain, save

@@ -5,9 +5,9 @@
   dd-bench run --dataset my/pictures --codec diffusers codec.path=my-vae
   dd-bench codec convert diffusion_pytorch_model.bin --out my-vae
 
-Several data sets are separated by commas; NAME@SIDE resizes one of them. The same command continues what was
-interrupted. A tenth of each training split is held out, dataset.validation=0.1, and measured along the way; test images
-are never read. `convert` turns a pickled checkpoint (.bin, .pt, .ckpt) into safetensors and executes nothing in it.
+Several datasets are separated by commas; NAME@SIDE resizes one of them. The same command continues an interrupted
+training. 10% of each training split is held out (dataset.validation=0.1) and measured along the way; test images are
+never read. `convert` turns a pickled checkpoint (.bin, .pt, .ckpt) into safetensors and executes nothing in it.
 Keys that can be set as key=value: dataset.*, device, amp, threads.
 """
 
@@ -31,18 +31,18 @@ NUMBERS = {  # flag -> type and text
     "channels": (int, "channels of the code (default 4)"),
     "width": (int, "channels inside (default 32)"),
     "steps": (int, "updates (default 10000)"),
-    "batch": (int, "crops a step (default as many as have 65,536 pixels)"),
+    "batch": (int, "crops per step (default as many as have 65,536 pixels)"),
     "crop": (int, "side of a crop in pixels (default 8 f, at least 32)"),
     "lr": (float, "largest learning rate (default 0.002)"),
     "edge": (float, "weight of the differences between neighbouring pixels (default 0.1)"),
-    "flips": (float, "probability an axis that codes are flipped before decoding (default 0.25)"),
+    "flips": (float, "probability per axis of flipping codes before decoding (default 0.25)"),
     "kl": (float, "weight of the Kullback-Leibler term, with --kind kl (default 0)"),
 }
 HELD_OUT = 0.1  # of each training split: the part that presets of this package are tuned on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench codec`."""
+    """Add the flags of `dd-bench codec`."""
     parser.add_argument("action", choices=["train", "convert"], help="what to do")
     parser.add_argument("--dataset", metavar="A,B@64", default="digits", help="names, folders or Hugging Face ids")
     parser.add_argument(
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="X", help="of the saved weights: fp16 (default) or fp32")
     parser.add_argument("--seed", metavar="X", help="whole number (default 0)")
     parser.add_argument("--device", metavar="X", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--out", metavar="X", help="folder (default runs/codec-<data sets>-f<f>-<hash>)")
+    parser.add_argument("--out", metavar="X", help="folder (default runs/codec-<datasets>-f<f>-<hash>)")
     parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the outcome at the end only")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="dataset.*, device, amp or threads; FILE to convert"
@@ -64,12 +64,16 @@ def execute(args: argparse.Namespace) -> int:
     """Train, or convert, and print the outcome."""
     if args.action == "convert":
         return _convert(args)
-    from latentdd_plugin.cli.logs import start_logging
+    from latentdd_plugin.cli.logs import note, start_logging
+    from latentdd_plugin.cli.request import shadow_note
     from latentdd_plugin.experiments.codec_training import train_codec
 
     start_logging(quiet=args.quiet)
+    request = parse_request(args)
+    for dataset in request.datasets:
+        note(shadow_note(dataset.name), quiet=args.quiet)
     training = train_codec(
-        asked(args), out=args.out, progress=not args.quiet and sys.stderr.isatty(), command=args.command_line
+        request, out=args.out, progress=not args.quiet and sys.stderr.isatty(), command=args.command_line
     )
     sys.stdout.write(f"{training.table()}\n{training.folder}\n")
     return 0
@@ -87,8 +91,8 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked(args: argparse.Namespace) -> TrainingConfig:
-    """The configuration that flags and keys describe; UsageError with every fault seen in them."""
+def parse_request(args: argparse.Namespace) -> TrainingConfig:
+    """Return the configuration that flags and keys describe, or raise UsageError with every fault in them."""
     from latentdd_plugin.cli import overrides, request
     from latentdd_plugin.experiments.codec_training import TrainingConfig
 
@@ -96,7 +100,7 @@ def asked(args: argparse.Namespace) -> TrainingConfig:
     words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
     given = [overrides.key_of(word) for word in words]
     faults += [
-        f"{key}: has no meaning here; the keys are: {', '.join(KEYS)}, dataset.*"
+        f"{key}: is not used here; the keys are: {', '.join(KEYS)}, dataset.*"
         for key in given
         if key not in KEYS and (not key.startswith("dataset.") or key == "dataset.name")
     ]
@@ -112,6 +116,6 @@ def asked(args: argparse.Namespace) -> TrainingConfig:
 
 
 def _dataset(name: str, options: DatasetConfig) -> DatasetConfig:
-    """A data set under these options; `@64` at its end is its own image size."""
+    """Return a dataset with these options; `@64` at the end of its name is its own image size."""
     found = re.fullmatch(r"(.+)@(\d+)", name)
     return replace(options, name=found[1], image_size=int(found[2])) if found else replace(options, name=name)

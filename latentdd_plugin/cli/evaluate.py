@@ -1,10 +1,10 @@
-"""Score an artifact, ours or imported, under any protocol and architectures, and leave `evaluation.json`.
+"""Score an artifact, distilled here or imported, under any protocol and architectures, and leave `evaluation.json`.
 
   dd-bench evaluate runs/digits-dct-dm-0123abcd --evaluator convnet,resnet18
   dd-bench evaluate distilled.safetensors --dataset my/folder dataset.image_size=64 codec.path=my/taesd
   dd-bench evaluate runs/digits-dct-dm-0123abcd --protocol dc-bench.v1 --reference full
 
-What is not said of the data set comes from the run that the artifact lies in. Keys that can be set as key=value:
+Options of the dataset that are left out come from the run that the artifact lies in. Keys that can be set as key=value:
 dataset.*, codec.*, split, device, amp, compile, threads.
 """
 
@@ -21,7 +21,7 @@ OPEN = ("dataset", "codec")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench evaluate`."""
+    """Add the flags of `dd-bench evaluate`."""
     parser.add_argument("artifact", help="a .safetensors file, or the folder of the run that made it")
     flags = {
         "protocol": "evaluation recipe (default fast.v1)",
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "codec": "name, package.module:Class or ./file.py:Class to decode with (default: what the artifact names)",
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
-        "reference": "none, or full: train on the whole real training set too, and give the recovery",
-        "metrics": "of lrs and ars, with commas: DD-Ranking's scores on the scale of fractions",
+        "reference": "none, or full: train on the whole real training set too, and report the recovery",
+        "metrics": "lrs, ars or both with commas: DD-Ranking's scores, as fractions",
         "out": "folder (default: evaluations/<protocol>-<hash> beside the artifact)",
     }
     for flag, text in flags.items():
@@ -46,13 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Evaluate and print the table."""
-    from latentdd_plugin.cli.logs import start_logging
+    from latentdd_plugin.cli.logs import note, start_logging
     from latentdd_plugin.cli.overrides import split_commas
+    from latentdd_plugin.cli.request import shadow_note
     from latentdd_plugin.core.config import EvaluationConfig
     from latentdd_plugin.experiments.evaluate import evaluate_artifact
 
     start_logging(quiet=args.quiet)
-    values, dataset, codec = asked(args)
+    values, dataset, codec = parse_request(args)
+    note(shadow_note(str(dataset.get("name", ""))), quiet=args.quiet)
     metrics = tuple(split_commas(args.metrics or ""))
     try:
         evaluation = evaluate_artifact(
@@ -71,8 +73,8 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def asked(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """What was said, and nothing else: the evaluation's own values, options of the data set, options of the codec."""
+def parse_request(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the values, dataset options and codec options that were given, and no defaults."""
     from latentdd_plugin.cli import overrides, request
 
     words, faults = overrides.checked(overrides.from_flags(args, sweep=False), sweep=False)
@@ -95,4 +97,4 @@ def _fault(key: str) -> str | None:
         return f"{key}: set its options one by one, {key}.name=…"
     if key in KEYS or key.split(".", maxsplit=1)[0] in OPEN:
         return None
-    return f"{key}: has no meaning for an artifact; the keys are: {', '.join(KEYS)}, dataset.*, codec.*"
+    return f"{key}: is not used for an artifact; the keys are: {', '.join(KEYS)}, dataset.*, codec.*"

@@ -16,14 +16,14 @@ from latentdd_plugin.artifacts import formats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench export`."""
+    """Add the flags of `dd-bench export`."""
     parser.epilog = formats.listed()
     parser.add_argument("format", help="one of the formats below")
     parser.add_argument("artifact", help="a .safetensors file, or the folder of the run that made it")
     flags = {
-        "values": "value space to write, as mtt-cifar10; asked for where format and data set do not settle it",
+        "values": "value space to write, as mtt-cifar10; needed if format and dataset do not decide it",
         "codec": "name, package.module:Class or ./file.py:Class to decode with (default: what the artifact names)",
-        "dataset": "the data set it was distilled from, for values=zca: name, folder or Hugging Face id",
+        "dataset": "the dataset it was distilled from, for --values zca: name, folder or Hugging Face id",
     }
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", metavar="X", help=text)
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Export and say what was written."""
+    """Export and print what was written."""
     from latentdd_plugin.artifacts.exchange import export_set
     from latentdd_plugin.cli.importing import dataset_and_codec
 

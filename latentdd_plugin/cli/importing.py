@@ -1,10 +1,10 @@
-"""Bring a distilled set of another project in, as an ordinary artifact that `evaluate` and `export` take.
+"""Read a distilled set of another project as an ordinary artifact that `evaluate` and `export` take.
 
   dd-bench import mtt logged_files/CIFAR10/run --values mtt-cifar10 --dataset my/cifar10 --out imported
   dd-bench import dc res_DM_CIFAR10_ConvNet_10ipc.pt --values dc-cifar10 --dataset my/cifar10 --out imported
   dd-bench import imagefolder syn_data --dataset my/imagenette dataset.image_size=128 --out imported
 
-Nothing in a foreign file is executed, and its value space is never guessed. Keys that can be set as key=value:
+Nothing in another project's file is executed, and its value space is never guessed. Keys that can be set as key=value:
 dataset.*
 """
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench import`."""
+    """Add the flags of `dd-bench import`."""
     parser.epilog = formats.listed()
     parser.add_argument("format", help="one of the formats below")
     parser.add_argument("path", help="file or folder of that format")
     flags = {
-        "values": "value space of the source, as mtt-cifar10; none for plain pixels; MEAN/STD for one's own numbers",
-        "dataset": "the data set it was distilled from: name, folder or Hugging Face id",
-        "classes": "class names of the source's labels 0, 1, …, with commas (default: the data set's own order)",
+        "values": "value space of the source, as mtt-cifar10; none for plain pixels; MEAN/STD for your own numbers",
+        "dataset": "the dataset it was distilled from: name, folder or Hugging Face id",
+        "classes": "class names of the source's labels 0, 1, …, with commas (default: the dataset's own order)",
     }
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", metavar="X", help=text)
-    parser.add_argument("--images-per-class", metavar="N", type=int, help="how many images a class it must have")
+    parser.add_argument("--images-per-class", metavar="N", type=int, help="images per class that it must have")
     parser.add_argument("--experiment", metavar="N", type=int, help="which of several sets in one file, from 0")
     parser.add_argument("--out", metavar="DIR", required=True, help="new folder for distilled.safetensors")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dataset.*, as for a run")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Import and say what came in."""
+    """Import and print what was read."""
     from latentdd_plugin.artifacts.exchange import import_set
     from latentdd_plugin.artifacts.formats.base import Told
     from latentdd_plugin.cli.overrides import split_commas
@@ -52,29 +52,31 @@ def execute(args: argparse.Namespace) -> int:
     header, origin = made.header, made.header["origin"]
     sys.stdout.write(
         f"{count} images of {len(made.classes)} classes, {c}x{h}x{w}, {header['label_kind']} labels, values "
-        f"{origin['values']}, data set {header['dataset']['name']}, selection {origin['selection']}\n"
+        f"{origin['values']}, dataset {header['dataset']['name']}, selection {origin['selection']}\n"
         f"{args.out}/distilled.safetensors\n"
     )
     return 0
 
 
 def dataset_and_codec(args: argparse.Namespace) -> tuple[DatasetConfig | None, dict[str, Any]]:
-    """The data set that was named, None where none was, and the options of the codec; UsageError with all faults."""
+    """Return the named dataset, None if none was named, and the options of the codec; UsageError with all faults."""
     from latentdd_plugin.cli import overrides, request
+    from latentdd_plugin.cli.logs import note
     from latentdd_plugin.core.errors import UsageError
 
     nodes = ("dataset", "codec") if hasattr(args, "codec") else ("dataset",)
     words, faults = overrides.checked(overrides.from_flags(args, sweep=False), sweep=False)
     given = [overrides.key_of(word) for word in words]
     allowed = ", ".join(f"{node}.*" for node in nodes)
-    faults += [
-        f"{key}: has no meaning here; the keys are: {allowed}" for key in given if key.split(".")[0] not in nodes
-    ]
+    faults += [f"{key}: is not used here; the keys are: {allowed}" for key in given if key.split(".")[0] not in nodes]
     if any(key.startswith("dataset.") for key in given) and "dataset.name" not in given:
-        faults.append("dataset.*: name the data set too, with --dataset")
+        faults.append("dataset.*: name the dataset too, with --dataset")
     config, _, more = request.typed(overrides.composed(words))
     if faults or more:
         raise UsageError([*faults, *more])
     named = {key.split(".")[1] for key in given if key.startswith("codec.")}
     codec = {key: value for key, value in config.codec.items() if key in named}
-    return config.dataset if "dataset.name" in given else None, codec
+    if "dataset.name" not in given:
+        return None, codec
+    note(request.shadow_note(config.dataset.name), quiet=False)
+    return config.dataset, codec

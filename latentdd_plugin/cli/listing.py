@@ -1,4 +1,4 @@
-"""Show what is installed under which name, where it comes from and what is missing to use it.
+"""List what is installed under which name, where it comes from and what is missing to use it.
 
 Only metadata is read. With --check every entry is imported, and what fails is shown.
 """
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from latentdd_plugin.cli.names import group_of
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import PluginError
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The group, and whether to import."""
+    """Add the group, and the choice to import."""
     groups = tuple(plugins.GROUPS)
-    parser.add_argument("group", nargs="?", choices=groups, help="which kind of plug-in (default all)")
+    parser.add_argument("group", nargs="?", type=group_of, choices=groups, help="which kind of plug-in (default all)")
     parser.add_argument("--check", action="store_true", help="import each entry and show what fails")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Print a table for each group; what fails has its reason under the table, and is no failure of this command."""
+    """Print a table per group; the reason of what fails stands under it, and the command succeeds all the same."""
     groups = [args.group] if args.group else list(plugins.GROUPS)
     sys.stdout.write("\n".join(_table(group, check=args.check, titled=not args.group) for group in groups))
     for problem in plugins.problems():
@@ -51,7 +52,7 @@ def _origin(entry: Entry) -> str:
 
 
 def missing(entry: Entry) -> str:
-    """What stands between this entry and its use, as far as metadata tells; empty when nothing does."""
+    """Return what is missing to use an entry, as far as metadata tells; empty if nothing is."""
     found = []
     if entry.rivals:
         found.append(f"claimed twice ({'; '.join(e.target for e in (entry, *entry.rivals))}): uninstall one")
@@ -64,7 +65,7 @@ def missing(entry: Entry) -> str:
 
 
 def absent_requirements(distribution: str, extra: str) -> list[str]:
-    """The requirements of a distribution's extra that are not installed, or not in the version it wants."""
+    """Return the requirements of a distribution's extra that are not installed, or not in the required version."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     absent = []
@@ -94,11 +95,11 @@ def _requirements(distribution: str) -> list[str]:
 
 
 def failure(group: str, name: str) -> str | None:
-    """Why an entry cannot be used, found by importing it; None when it can."""
+    """Import an entry and return why it cannot be used; None if it can."""
     try:
         if group == "datasets":  # functions; the other groups hold classes
             loaded = plugins.load(group, name)
-            return None if callable(loaded) else f"dataset {plugins.find(group, name)}: a function is wanted"
+            return None if callable(loaded) else f"dataset {plugins.find(group, name)}: must be a function"
         plugins.resolve(group, name, base=base_of(group))
     except PluginError as error:
         return str(error)
@@ -106,7 +107,7 @@ def failure(group: str, name: str) -> str | None:
 
 
 def base_of(group: str) -> type:
-    """The class that a group's entries derive from. Imports torch."""
+    """Return the class that a group's entries derive from. Imports torch."""
     from latentdd_plugin.codecs.base import Codec
     from latentdd_plugin.distillers.base import Distiller
     from latentdd_plugin.evaluators.base import Evaluator

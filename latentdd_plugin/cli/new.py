@@ -18,12 +18,13 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from latentdd_plugin.cli.names import kind_of
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import RunFailed, UsageError
 
-KINDS = {  # what the templates say of each
+KINDS = {  # words of the templates
     "codec": {"what": "A codec", "flag": "codec", "listed": "codecs", "more": " --algo dm"},
-    "algo": {"what": "An algorithm", "flag": "algo", "listed": "algos", "more": " --codec dct"},
+    "algo": {"what": "A distiller", "flag": "algo", "listed": "algos", "more": " --codec dct"},
     "evaluator": {"what": "An evaluator", "flag": "evaluator", "listed": "evaluators", "more": ""},
 }
 SUITES = {
@@ -34,14 +35,14 @@ SUITES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench new`."""
-    parser.add_argument("kind", choices=tuple(KINDS), help="what to begin")
+    """Add the flags of `dd-bench new`."""
+    parser.add_argument("kind", type=kind_of, choices=tuple(KINDS), help="kind of plug-in")
     parser.add_argument("name", metavar="NAME", help="its name, for example my-codec")
     parser.add_argument("--dir", metavar="D", type=Path, default=Path(), help="where its folder goes (default here)")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Write the package and say what to do with it."""
+    """Write the package and print what to do with it."""
     faults = faults_of(args.kind, args.name)
     folder: Path = args.dir.expanduser() / args.name
     if folder.exists():
@@ -51,12 +52,12 @@ def execute(args: argparse.Namespace) -> int:
     try:
         for path, text in package(args.kind, args.name).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
+            (folder / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunFailed(f"cannot write {folder}: {error.strerror}") from error
     source = folder / f"{module_of(args.name)}.py"
     sys.stdout.write(
-        f"{source}    is where to write\n\n"
+        f"{source}    holds the code to change\n\n"
         f"pip install -e {folder}\n"
         f"pytest {folder}\n"
         f"dd-bench run --{KINDS[args.kind]['flag']} {args.name}\n"
@@ -65,7 +66,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def faults_of(kind: str, name: str) -> list[str]:
-    """Why this cannot be the name of a new package."""
+    """Return why this cannot be the name of a new package."""
     module = module_of(name)
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(module):
         return [f"{name!r}: a name is made of lower-case letters, digits and single dashes, for example my-{kind}"]
@@ -78,12 +79,12 @@ def faults_of(kind: str, name: str) -> list[str]:
 
 
 def module_of(name: str) -> str:
-    """The name as a module's."""
+    """Return the name as a module's."""
     return name.replace("-", "_")
 
 
 def package(kind: str, name: str) -> dict[str, str]:
-    """The package's files: path to text."""
+    """Return the package's files: path to text."""
     module = module_of(name)
     contracts, subject = SUITES[kind]
     words = {
@@ -102,4 +103,7 @@ def package(kind: str, name: str) -> dict[str, str]:
         f"test_{module}.py": "test.py.in",
     }
     folder = resources.files("latentdd_plugin.cli") / "templates" / "new"
-    return {path: Template((folder / template).read_text()).substitute(words) for path, template in files.items()}
+    return {
+        path: Template((folder / template).read_text(encoding="utf-8")).substitute(words)
+        for path, template in files.items()
+    }

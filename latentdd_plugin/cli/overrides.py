@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from latentdd_plugin.cli.names import SYNONYMS, normal_key
 from latentdd_plugin.cli.values import Kind, hydra_value, is_quoted, kind_of, literal, parsed, quoted, split
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.annotations import annotations_of
@@ -32,7 +33,6 @@ __all__ = [
     "expanded",
     "from_flags",
     "key_of",
-    "normal_key",
     "quoted",
     "split_commas",
 ]
@@ -54,7 +54,6 @@ FLAGS = {  # flag -> the key it sets
 }
 OPEN = ("codec", "algo")  # nodes that take any key: their plug-in's constructor decides
 NAMED = ("codec", "algo", "dataset")  # nodes for which `node=x` is short for `node.name=x`
-SYNONYMS = {"distiller": "algo", "baselines": "controls", "evaluators": "evaluator"}
 LISTS = ("evaluator", "precision")  # keys that take one name or a list of names
 CHOICES = ("codec.name", "algo.name", "protocol", "match", "split", "device", "amp", "compile")
 WORD = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[^\s=+~'\"\[\]{}(),]+)=(?P<value>.*)", re.DOTALL)
@@ -138,12 +137,6 @@ def _checked(
     if read.is_sweep_override() and not sweep:
         return None, several
     return override, None
-
-
-def normal_key(key: str) -> str:
-    """Return a key by its own name instead of a synonym: `distiller.lr` is `algo.lr`."""
-    node, dot, rest = key.partition(".")
-    return f"{SYNONYMS.get(node, node)}{dot}{rest}"
 
 
 def _hydra_word(word: str) -> tuple[str | None, str | None]:

@@ -124,10 +124,14 @@ def dataset_faults(name: str) -> list[str]:
 
 
 def shadow_note(name: str) -> str | None:
-    """Return one line if a dataset's name is that of an installed dataset and of a local folder too."""
-    if name not in plugins.entries("datasets") or not Path(name).exists():
+    """Return one line if a dataset's name is that of a local file or folder and of an installed dataset or a hub id."""
+    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name) or not Path(name).exists():
         return None
-    return f"dataset {name}: the installed dataset of this name is used; for the folder here give --dataset ./{name}"
+    if name in plugins.entries("datasets"):
+        return f"dataset {name}: the installed dataset is used; for the file or folder of this name give ./{name}"
+    if name.count("/") == 1 or Path(name).suffix:
+        return None
+    return f"dataset {name}: the folder {Path(name).resolve()} is used, not a dataset of this name on the hub"
 
 
 def _several(key: str, value: Json) -> tuple[tuple[str, ...], list[str]]:

@@ -24,7 +24,7 @@ OPENING, CLOSING = "([{", ")]}"
 
 
 class Kind(Enum):
-    """How the value of a key is read."""
+    """A way to read the value of a key."""
 
     TEXT = "text"
     TEXT_OR_NULL = "text or null"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, canonical_json
 
 # The names under which codecs were published before they had an id. Their fingerprints are taken over these for ever:
@@ -102,10 +103,8 @@ class Codec(torch.nn.Module, ABC):
         """Learn from the training images, once, before `encode`. Default: nothing to learn."""
 
     def config(self) -> dict[str, Json]:
-        """The constructor's arguments as JSON, without locations: the same object comes back from them."""
-        parameters = inspect.signature(type(self)).parameters.values()
-        named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        return {n: _plain(getattr(self, n)) for n in named if n not in self.locations}
+        """Return the constructor's arguments as JSON, without locations: the same object comes back from them."""
+        return config_of(self, self.locations)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that makes this codec, named `encoder.*`, `decoder.*` or `shared.*`."""
@@ -117,10 +116,6 @@ class Codec(torch.nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruction: decode(encode(images))."""
         return self.decode(self.encode(images))
-
-
-def _plain(value: Json) -> Json:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def is_fitted(codec: Codec) -> bool:

@@ -1,1 +1,1 @@
-"""What every other part rests on: configuration, plug-ins, randomness, compute, storage, monitoring."""
+"""Configuration, plug-ins, randomness, compute, storage and monitoring: the base of all other folders."""

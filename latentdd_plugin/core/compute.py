@@ -1,4 +1,4 @@
-"""How numbers are computed: device, threads, mixed precision, compilation. Decided by the work, never by a clock."""
+"""Device, threads, mixed precision and compilation; decided by the amount of work, never by a clock."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Mode:
     device: str
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """A context in which matrix products run in bfloat16, if this mode says so."""
+        """Return a context in which matrix products run in bfloat16, if this mode says so."""
         if not self.amp:
             return contextlib.nullcontext()
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, compiled if this mode says so."""
+        """Return the function, compiled if this mode says so."""
         return torch.compile(function, dynamic=False) if self.compile else function
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """What a run computes with. Two runs with equal fields and equal configuration agree to the bit on a CPU."""
+    """Resolved arithmetic of a run. Two runs with equal fields and equal configuration agree to the bit on a CPU."""
 
     device: str
     threads: int
@@ -58,19 +58,23 @@ class Numerics:
     capability: str
 
     def mode(self, flops: float) -> Mode:
-        """The arithmetic for a stage that takes so many floating-point operations."""
+        """Return the arithmetic for a stage that takes so many floating-point operations."""
         large = flops >= PLAIN_BELOW
         amp = self.amp == "bf16" or (self.amp == "auto" and large and self.bf16)
         compiled = self.compile == "on" or (self.compile == "auto" and large and self.compiler)
         return Mode(amp, compiled, self.device)
 
     def to_json(self) -> dict[str, Json]:
-        """Plain JSON, for checkpoints and records."""
+        """Return plain JSON, for checkpoints and records."""
         return asdict(self)
 
 
 def resolve_device(name: str) -> str:
-    """`auto` to `cuda` where there is one, else `cpu`; UsageError where the named device is absent."""
+    """Return the device that a name means: `auto` is `cuda` if there is one, else `cpu`.
+
+    Raises:
+        UsageError: the named device is absent.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -115,10 +119,10 @@ def resolve_numerics(config: ComputeConfig) -> Numerics:
 
 
 def try_compiled(mode: Mode, function: Callable[..., Any], *example: Any) -> tuple[Callable[..., Any], Mode]:
-    """Compile and call once on an example; where compilation fails, say so and stay with the plain function."""
+    """Compile and call once on an example; if compilation fails, log it and return the plain function."""
     if not mode.compile:
         return function, mode
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of toolchains nobody asked for
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of toolchains that are not used
     compiled = mode.compiled(function)
     try:
         compiled(*example)
@@ -129,7 +133,7 @@ def try_compiled(mode: Mode, function: Callable[..., Any], *example: Any) -> tup
 
 
 def forward_flops(module: Callable[[torch.Tensor], Any], shape: tuple[int, ...], device: str = "cpu") -> float:
-    """Floating-point operations of one forward pass on one input of this shape."""
+    """Return the floating-point operations of one forward pass on one input of this shape."""
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)

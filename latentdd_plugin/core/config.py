@@ -44,7 +44,7 @@ DISTILLER = PartSpec("dm", {"preset": "quick"})
 
 
 class FlatOptions(TypedDict, total=False):
-    """Options of `BudgetConfig`, `ScoringConfig` and `ComputeConfig` as `RunConfig` takes them, and two synonyms."""
+    """Options of `BudgetConfig`, `ScoringConfig` and `ComputeConfig`, as `RunConfig` takes them directly."""
 
     ipc: int | None
     lpc: int | None
@@ -56,6 +56,11 @@ class FlatOptions(TypedDict, total=False):
     amp: str
     compile: str
     threads: int | None
+
+
+class RunOptions(FlatOptions, total=False):
+    """Flat options and two synonyms."""
+
     distiller: str | Mapping[str, Json]  # algo
     baselines: bool  # controls
 
@@ -105,7 +110,7 @@ class RunConfig:
         seed: int = 0,
         compute: ComputeConfig | None = None,
         code: Mapping[str, str] | None = None,
-        **options: Unpack[FlatOptions],
+        **options: Unpack[RunOptions],
     ) -> None:
         given: dict[str, Any] = dict(options)
         values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is installed under which name, from metadata alone: the only module that imports `entrypoints`."""
+"""Installed entries by name, from metadata alone: the only module that imports `entrypoints`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Entry:
 
 
 def entries(group: str) -> dict[str, Entry]:
-    """Every entry of a group by name, from metadata alone."""
+    """Return every entry of a group by name, from metadata alone."""
     found: dict[str, Entry] = {}
     for entry in _scan(group)[0]:
         first = found.setdefault(entry.name, entry)
@@ -47,12 +47,12 @@ def entries(group: str) -> dict[str, Entry]:
 
 
 def problems() -> list[str]:
-    """Which distributions have entry points that cannot be read, and why; empty when all is well."""
+    """Return a line per distribution whose entry points cannot be read, with the reason; empty if all is well."""
     return list(dict.fromkeys(text for group in GROUPS for text in _scan(group)[1]))
 
 
 def _scan(group: str) -> tuple[list[Entry], list[str]]:
-    """Entries of a group, and what could not be read. One malformed file aborts `entrypoints`: then file by file."""
+    """Return the entries of a group, and what could not be read; a malformed file aborts `entrypoints`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -89,6 +89,6 @@ def _target(module: str, attribute: str | None) -> str:
 
 
 def _origin(distribution: Any) -> tuple[str, str]:
-    """(normalised name, version) of what `entrypoints` or `importlib.metadata` calls a distribution."""
+    """Return (normalised name, version) of a distribution of `entrypoints` or `importlib.metadata`."""
     name = getattr(distribution, "name", None) or "unknown"
     return re.sub(r"[-_.]+", "-", name).lower(), getattr(distribution, "version", None) or "?"

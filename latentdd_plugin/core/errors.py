@@ -12,10 +12,10 @@ class DDBenchError(Exception):
 
 
 class UsageError(DDBenchError):
-    """The request cannot be carried out as given (exit code 2). Carries every fault found, not the first.
+    """The request cannot be carried out as given (exit code 2). Carries every fault found, not only the first.
 
     Args:
-        faults: one message a fault, or a single message.
+        faults: one message per fault, or a single message.
     """
 
     exit_code = 2
@@ -26,11 +26,11 @@ class UsageError(DDBenchError):
 
 
 class DataError(UsageError):
-    """The data set cannot be read as asked: a missing column, a corrupt image, an unknown class."""
+    """The dataset cannot be read as requested: a missing column, a corrupt image, an unknown class."""
 
 
 class ArtifactError(UsageError):
-    """An artifact or record is damaged or of another form than it claims."""
+    """An artifact or record is damaged or of another format than it claims."""
 
 
 class PluginError(UsageError):
@@ -45,7 +45,7 @@ class TooLong(RunFailed):
     """A distillation that was given a time limit and, by its first steps, would exceed it.
 
     Args:
-        message: what to say.
+        message: the text for the user.
         estimate_s: seconds it would take in all.
     """
 

@@ -94,7 +94,7 @@ class PartSpec(Mapping[str, Json]):
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """How much may be stored per class, and how a code is stored.
+    """Budget per class, and the precision of a stored code.
 
     Attributes:
         ipc: budget in images per class, `ipc * C*H*W * 4` bytes each class; 1 if neither is given.
@@ -121,7 +121,7 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """How numbers are computed.
+    """Device and arithmetic.
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -147,7 +147,7 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """How a distilled set is scored.
+    """Evaluators, protocol and split that score a distilled set.
 
     Attributes:
         evaluators: evaluator names or timm architectures.

@@ -30,6 +30,7 @@ __all__ = [
     "Preset",
     "check_arguments",
     "code_of",
+    "config_of",
     "entries",
     "find",
     "load",
@@ -53,13 +54,13 @@ class Preset:
 
 
 def near(word: str, known: Collection[str]) -> str:
-    """` (did you mean x, y?)` for the nearest known words, or an empty text."""
+    """Return ` (did you mean x, y?)` for the nearest known words, or an empty text."""
     close = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.5)
     return f" (did you mean {', '.join(close)}?)" if close else ""
 
 
 def find(group: str, name: str, *, distributions: Collection[str] | None = None) -> Entry:
-    """The one entry of that name, of these distributions only if given; PluginError if none or several claim it."""
+    """Return the one entry of a name, of these distributions only if given; PluginError if none or several claim it."""
     known = entries(group)
     claims = [replace(known[name], rivals=()), *known[name].rivals] if name in known else []
     claims = [e for e in claims if distributions is None or e.distribution in distributions]
@@ -86,7 +87,7 @@ def resolve(
     installed_only: bool = False,
     distributions: Collection[str] | None = None,
 ) -> Preset:
-    """What a name stands for, checked against its contract.
+    """Return the class, or preset, that a name stands for, checked against its contract.
 
     Args:
         group: a key of GROUPS.
@@ -108,15 +109,28 @@ def resolve(
 
 
 def parameters(cls: type) -> list[inspect.Parameter]:
-    """The constructor's parameters; none where a plug-in's class defines no constructor of its own."""
+    """Return the constructor's parameters; none if a plug-in's class does not define a constructor of its own."""
     maker = next(c for c in cls.__mro__ if "__init__" in vars(c))
     if hasattr(cls, "contract") and not hasattr(maker, "contract"):  # the constructor of torch's Module, say
         return []
     return list(inspect.signature(cls).parameters.values())
 
 
+def config_of(part: object, without: Collection[str] = ()) -> dict[str, Json]:
+    """Return a part's constructor arguments as JSON, from its attributes of the same names.
+
+    Args:
+        part: a codec, distiller or evaluator.
+        without: arguments that are left out.
+    """
+    found = inspect.signature(type(part)).parameters.values()
+    named = [p.name for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    values = {name: getattr(part, name) for name in named if name not in without}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def check_arguments(cls: type, config: Mapping[str, Json]) -> list[str]:
-    """One fault for each key that is no parameter of the class's constructor."""
+    """Return one fault for each key that is not a parameter of the class's constructor."""
     known = parameters(cls)
     if any(p.kind is p.VAR_KEYWORD for p in known):
         return []
@@ -126,7 +140,7 @@ def check_arguments(cls: type, config: Mapping[str, Json]) -> list[str]:
 
 
 def code_of(cls: type) -> str | None:
-    """sha256 over the files that define a plug-in's class and its bases; None of a class of this package.
+    """Return the sha256 over the files that define a plug-in's class and its bases; None for a class of this package.
 
     With other code, equal options may give other numbers: what is kept on disk is kept for this code alone.
     """
@@ -135,7 +149,7 @@ def code_of(cls: type) -> str | None:
 
 
 def _files(cls: type) -> set[Path]:
-    """Where a class and its bases are written, as their functions say: a file need not be a module any more."""
+    """Return the files that define a class and its bases, by their functions: a file need not be a module any more."""
     theirs = [one for one in cls.__mro__ if one.__module__.partition(".")[0] not in KNOWN_BY_VERSION]
     functions = [inspect.unwrap(value) for one in theirs for value in vars(one).values() if inspect.isfunction(value)]
     paths = {function.__code__.co_filename for function in functions}
@@ -190,7 +204,7 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """What it was, and the line of the plug-in's code that raised it."""
+    """Return the error and the line of the plug-in's code that raised it."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     ours = (__file__, user_code.__file__)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in ours and "<" not in f.filename]

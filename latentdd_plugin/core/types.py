@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-Json = Any  # what json.dumps takes
+Json = Any  # any value that json.dumps takes
 Shape = tuple[int, int, int]  # (C, H, W) of one image, or (c, h, w) of one code
 
-PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}  # name -> bits a value
+PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}  # name -> bits per value
 MATCH_SPACES = ("code", "pixel")
 
 
 def canonical_json(value: Json) -> str:
-    """One text for one value: sorted keys, no spaces. What every hash of ours is taken over."""
+    """Return one text for one value: sorted keys, no spaces. Every hash of this package is taken over it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def hash_json(value: Json) -> str:
-    """sha256 (hex) of a JSON value's canonical text."""
+    """Return the sha256 (hex) of a JSON value's canonical text."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
@@ -44,14 +44,14 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set ready for the road: training images in memory, held-out images not yet read."""
+    """A dataset ready for a run: training images in memory, held-out images not yet read."""
 
     name: str
     classes: tuple[str, ...]  # class names by label
     train: Images  # after subset, cap and removal of the validation part
     held_out: Callable[[str], Images]  # "test" or "validation" -> images, read at the call, not before
     fingerprint: str  # sha256 over the training pixels, labels and class names
-    flip: bool  # whether a mirrored image keeps its label
+    flip: bool  # True if a mirrored image keeps its label
     source: Mapping[str, Json]  # revision, splits and options, for the record
 
     @property
@@ -63,12 +63,12 @@ class ImageData:
 
 @dataclass(frozen=True)
 class SyntheticSet:
-    """What a distiller returns: standardised codes and their labels."""
+    """Standardised codes and their labels, as a distiller returns them."""
 
     codes: Tensor  # float32 (M, c, h, w), standardised
     labels: Tensor  # int64 (M,) hard, or float32 (M, classes) soft
     label_kind: str = "hard"  # hard | probabilities | logits
-    lr: float | None = None  # learned student learning rate, where the method learns one
+    lr: float | None = None  # learned student learning rate, if the distiller learns one
     losses: tuple[tuple[int, float], ...] = ()  # (step, loss) along the way, for the report
 
 
@@ -86,7 +86,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An evaluator that could not take the job, and why."""
+    """An evaluator that could not take the job, and the reason."""
 
     evaluator: str
     reason: str

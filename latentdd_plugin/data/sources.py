@@ -5,10 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import re
-import ssl
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import DataError, PluginError, RunFailed
+from latentdd_plugin.core.hub import reachable
 from latentdd_plugin.data.accounting import FileAccount
 from latentdd_plugin.data.layouts import SUPPORTED, read_tree
 from latentdd_plugin.data.layouts.base import Reading
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GROUP = "datasets"  # a key of plugins.GROUPS
-PROBE_SECONDS = 4.0
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -113,7 +109,7 @@ def _from_hub(config: DatasetConfig) -> Source:
     def read() -> Any:
         return datasets.load_dataset(config.name, name=config.subset, revision=config.revision)
 
-    online = reachable(datasets.config.HF_ENDPOINT)
+    online = not datasets.config.HF_HUB_OFFLINE and reachable(datasets.config.HF_ENDPOINT)
     try:
         with nullcontext() if online else _offline():
             splits = _as_splits(_called(read, config.name), config.name)
@@ -124,7 +120,7 @@ def _from_hub(config: DatasetConfig) -> Source:
         fault = unreached if absent else str(error).removeprefix(f"dataset {config.name}: ")
         raise DataError(
             f"dataset {config.name}: no built-in or plug-in dataset ({names}), no local path; {fault}. "
-            "Connect, or download it elsewhere and name its folder: --dataset /path/to/folder"
+            "Connect, or download it elsewhere and name its folder instead, /path/to/folder"
         ) from error
     commit, asked = _commit(splits), config.revision
     if not online and re.fullmatch(r"[0-9a-f]{40}", asked or "") and commit != asked:
@@ -190,37 +186,6 @@ def _commit(splits: Mapping[str, Any]) -> str | None:
             if found := re.search(r"[@/]([0-9a-f]{40})/", str(place)):
                 return found.group(1)
     return None
-
-
-def reachable(url: str, seconds: float = PROBE_SECONDS) -> bool:
-    """Return whether an HTTP server answers at `url` within `seconds`, through the proxy if one is set.
-
-    Any answer counts. A thread is used because a name look-up has no time limit of its own. Returns False if
-    `HF_HUB_OFFLINE` is set.
-    """
-    import datasets
-
-    if datasets.config.HF_HUB_OFFLINE:
-        return False
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the hub's own address
-            urllib.request.urlopen(request, timeout=seconds).close()  # noqa: S310
-        except urllib.error.HTTPError as error:
-            error.close()
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ssl.SSLError):  # another certificate store may well accept it
-                return
-        except (OSError, ValueError):
-            return
-        answered.set()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answered.is_set()
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, SyntheticSet
 from latentdd_plugin.distillers.task import Task
 
@@ -37,5 +37,5 @@ class Distiller(ABC):
         return []
 
     def config(self) -> dict[str, Json]:
-        """The constructor's arguments as JSON: the same object comes back from them."""
-        return {n: getattr(self, n) for n in inspect.signature(type(self)).parameters}
+        """Return the constructor's arguments as JSON: the same object comes back from them."""
+        return config_of(self)

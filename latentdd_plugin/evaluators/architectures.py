@@ -10,8 +10,8 @@ from torch import nn
 
 from latentdd_plugin.core.types import Json, Shape
 from latentdd_plugin.evaluators.base import Unsuitable
-from latentdd_plugin.evaluators.timm_names import timm_names
-from latentdd_plugin.nn.convnet import MAX_DEPTH, convnet_depth, register_with_timm
+from latentdd_plugin.evaluators.timm_names import CONVNETS, timm_names
+from latentdd_plugin.nn.convnet import convnet_depth, register_with_timm
 
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "xcit")
 WINDOWED = ("swin", "maxvit", "coatnet")
@@ -24,7 +24,7 @@ def timm_name(arch: str, shape: Shape) -> str:
 
 def known_names() -> frozenset[str]:
     """Return the names of all architectures, timm's and this package's, without importing timm."""
-    return timm_names() | {f"convnet_d{depth}" for depth in range(1, MAX_DEPTH + 1)}
+    return timm_names() | set(CONVNETS)
 
 
 def is_known(arch: str) -> bool:

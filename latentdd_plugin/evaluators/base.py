@@ -7,11 +7,11 @@ A new evaluator is one class derived from `Evaluator`, named in the entry-point 
 from __future__ import annotations
 
 import functools
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, Score
 from latentdd_plugin.evaluators.trial import Trial
 
@@ -52,4 +52,4 @@ class Evaluator(ABC):
 
     def config(self) -> dict[str, Json]:
         """Return the constructor's arguments as JSON; they make an equal evaluator."""
-        return {n: getattr(self, n) for n in inspect.signature(type(self)).parameters}
+        return config_of(self)

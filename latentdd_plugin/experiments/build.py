@@ -24,7 +24,7 @@ AUTO = "auto"  # an alias of the default, as configurations before version 0.2 h
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, beside its dataset and its codec."""
+    """The parts of a run beside its dataset and its codec."""
 
     distiller: Distiller
     evaluators: Mapping[str, Evaluator]  # by the name that was asked for
@@ -37,7 +37,7 @@ class BuiltEvaluators:
 
     evaluators: dict[str, Evaluator]
     protocol: Protocol | None
-    faults: tuple[str, ...]  # what is wrong with the names
+    faults: tuple[str, ...]  # one per name that is wrong
 
 
 def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:

@@ -168,11 +168,11 @@ def test_the_card_of_an_algorithm(no_test_images, monkeypatch, capsys):
     [
         (["codec", "dtc"], "unknown codec 'dtc' (did you mean dct"),
         (["codec", "dct", "codec.sise=3"], "codec.dct: DCT has no option 'sise' (did you mean size?)"),
-        (["codec", "dct", "algo.lr=3"], "algo.lr: has no meaning here; the keys are: evaluator, "),
+        (["codec", "dct", "algo.lr=3"], "algo.lr: is not used here; the keys are: evaluator, "),
         (["codec", "dct", "--dataset", "digitz"], "unknown dataset 'digitz' (did you mean digits?)"),
         (["codec", "dct", "--protocol", "fast.v9"], "unknown protocol 'fast.v9'"),
         (["codec", "diffusers"], "give codec.path=FOLDER"),
-        (["algo", "dm", "--dataset", "digits"], "--dataset: an algo is tried on the digits"),
+        (["algo", "dm", "--dataset", "digits"], "--dataset: algo plug-ins are tried on the digits"),
         (["algo", "dm", "algo.stepz=3"], "algo.dm: DM has no option 'stepz'"),
     ],
 )

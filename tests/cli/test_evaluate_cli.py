@@ -47,8 +47,8 @@ def test_faults_of_the_command_line(folder, capsys):
     assert called(f"evaluate {folder} ipc=3 algo.lr=1 seed=x codec={{name:dct}} dataset.nothing=1") == 2
     told = capsys.readouterr().err
     for fault in (
-        "ipc: has no meaning for an artifact; the keys are: evaluator, protocol, split, seed",
-        "algo.lr: has no meaning for an artifact",
+        "ipc: is not used for an artifact; the keys are: evaluator, protocol, split, seed",
+        "algo.lr: is not used for an artifact",
         "codec: set its options one by one, codec.name=…",
         "seed='x': must be a whole number",
         "unknown key 'dataset.nothing'",

@@ -88,7 +88,7 @@ def test_without_check_nothing_is_imported(broken, capsys):
 
 def test_a_dataset_that_is_no_function_is_shown(broken, capsys):
     assert main.main(["list", "datasets", "--check"]) == 0
-    assert "dataset figures = figures:SET (of figures 1.5): a function is wanted" in capsys.readouterr().out
+    assert "dataset figures = figures:SET (of figures 1.5): must be a function" in capsys.readouterr().out
 
 
 def test_everything_else_runs_beside_them(broken, tmp_path, monkeypatch, tiny_protocol, capsys):

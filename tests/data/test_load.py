@@ -19,11 +19,11 @@ from sklearn.datasets import load_digits
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import DataError, PluginError, RunFailed
+from latentdd_plugin.core.hub import reachable
 from latentdd_plugin.core.storage import atomic_write, locked
 from latentdd_plugin.data import images as decode
 from latentdd_plugin.data.images import _one
 from latentdd_plugin.data.load import load_dataset
-from latentdd_plugin.data.sources import reachable
 
 SHARED = Path(__file__).parents[3] / "shared"
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -372,7 +372,7 @@ def test_without_network_the_answer_comes_at_once(no_network):
 
 
 def test_a_silent_network_is_given_up(monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, never answers
         start = time.monotonic()
         assert not reachable(f"http://127.0.0.1:{server.getsockname()[1]}", seconds=0.3)

@@ -1,5 +1,8 @@
 """Which timm architectures take which size, with which settings."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -117,3 +120,20 @@ def test_failed_attempts_and_the_probe_leave_no_trace(monkeypatch):
 def same_state(network, direct):
     for name, tensor in direct.state_dict().items():
         assert torch.equal(network.state_dict()[name], tensor), name
+
+
+def test_names_read_from_the_source_are_those_of_timms_registry():
+    code = (
+        "import sys\n"
+        "from latentdd_plugin.evaluators.timm_names import CONVNETS, timm_names\n"
+        "found = timm_names()\nassert not {'torch', 'timm'} & set(sys.modules)\n"
+        "import timm\nfrom timm.models import _registry\nassert found == set(_registry._model_entrypoints), (\n"
+        "    found ^ set(_registry._model_entrypoints))\n"
+        "from latentdd_plugin.nn.convnet import MAX_DEPTH\nassert len(CONVNETS) == MAX_DEPTH\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_pretrained_tag_is_part_of_a_name():
+    assert is_known("resnet50.a1_in1k")
+    assert not is_known("resnet-50.a1_in1k")

@@ -16,7 +16,7 @@ from latentdd_plugin.core.types import MATCH_SPACES, PRECISIONS, Json
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.distillers.selection import Selection
-from latentdd_plugin.experiments.build import build_distiller, build_evaluators, resolve_run
+from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, resolve_run
 
 LEDGERS = ("bytes", "count")
 RANDOM = "random"
@@ -169,8 +169,7 @@ def _cell(grid: Grid, wanted: Wanted) -> tuple[Cell, tuple[str, ...]]:
 
 def _chosen(algo: Mapping[str, Json]) -> dict[str, Json]:
     """The algorithm without a preset that chooses nothing, so that equal runs have equal configurations."""
-    cls: type[Distiller] = plugins.resolve("algos", str(algo["name"]), base=Distiller).cls
-    if len({repr(sorted(p.items())) for p in cls.presets.values()}) > 1:
+    if has_presets(plugins.resolve("algos", str(algo["name"]), base=Distiller).cls):
         return dict(algo)
     return {key: value for key, value in algo.items() if key != "preset"}
 
