@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from latentdd_plugin.cli.streams import BROKEN_PIPE, accept_any_text, drop_output
+from latentdd_plugin.core.cache import prepare_caches
 from latentdd_plugin.core.errors import DDBenchError
+from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.version import __version__
 
 COMMANDS = {
@@ -35,6 +37,7 @@ COMMANDS = {
     "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, a distiller or an evaluator"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, distillers, evaluators and datasets that are installed"),
 }
+LIGHT = ("list", "new", "submit", "leaderboard")  # commands that read and write no cache
 INTERRUPTED = 130
 
 
@@ -63,6 +66,12 @@ def _guarded(words: list[str]) -> int:
     except DDBenchError as error:
         _complain(str(error))
         return error.exit_code
+    except OSError as error:
+        if not is_disk_fault(error):
+            raise
+        fault = write_fault(error.filename or "a file", error)
+        _complain(str(fault))
+        return fault.exit_code
     except KeyboardInterrupt as interrupt:
         _complain(str(interrupt) or "interrupted")
         return INTERRUPTED
@@ -94,6 +103,8 @@ def _dispatch(words: list[str]) -> int:
     args = parser.parse_intermixed_args(words[1:])
     args.command_line = shlex.join(["dd-bench", *words])
     os.environ["PYTHONSAFEPATH"] = "1"  # for child processes: the working folder is not importable in them either
+    if first not in LIGHT:
+        prepare_caches()
     try:
         return int(module.execute(args))
     except KeyboardInterrupt as interrupt:

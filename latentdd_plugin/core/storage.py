@@ -1,9 +1,12 @@
-"""Where decoded images and codes are kept between runs, and how a file is written whole or not at all."""
+"""Atomic files, locked folders, and the faults of a disk as one message."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,15 +16,17 @@ from safetensors import SafetensorError
 
 from latentdd_plugin.core.errors import RunFailed
 
+log = logging.getLogger(__name__)
 
-def cache_dir() -> Path:
-    """The cache's folder: `$DD_BENCH_CACHE`, else `~/.cache/dd-bench`. It may be missing, and may always be deleted."""
-    return Path(os.environ.get("DD_BENCH_CACHE") or Path.home() / ".cache" / "dd-bench")
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold `folder` (made if missing) for this process alone; the system frees it if the process dies.
+    """Hold `folder` (made if missing) for this process alone; the system releases it if the process dies.
+
+    Temporary files that a killed process left in the folder are removed first.
 
     Args:
         folder: what to hold; the lock is the file `.lock` in it.
@@ -34,22 +39,23 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a")
     except OSError as error:
-        raise _storage_fault(folder, error) from error
+        raise write_fault(folder, error) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunFailed(f"{folder} is in use by another process; wait for it or choose another folder") from error
         except OSError as error:
-            raise _storage_fault(folder, error) from error
+            raise write_fault(folder, error) from error
+        remove_stale(folder)
         yield
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends it takes `path`'s place at once, or not at all.
+    """Yield a temporary path beside `path`; when the block ends it replaces `path` as a whole, or not at all.
 
-    Only the writing belongs in the block: what it raises as OSError or SafetensorError counts as a storage fault.
+    Only the writing belongs in the block: an OSError or SafetensorError raised there counts as a storage fault.
 
     Raises:
         RunFailed: the disk is full or the folder cannot be written. `path` keeps what it held before.
@@ -57,19 +63,55 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path.parent, path.name)
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise _storage_fault(path, error) from error
+        raise write_fault(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _storage_fault(path: Path, error: Exception) -> RunFailed:
-    reason = getattr(error, "strerror", None) or str(error)
+def remove_stale(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files of processes that have ended, of one target file or of all in the folder."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            found = TEMPORARY.fullmatch(path.name)
+            if found and name in (None, found["name"]) and not _alive(int(found["pid"])):
+                log.info("removing %s, which an interrupted process left", path)
+                path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    """Return whether a process of this number runs here; this very process does not write what it finds."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def is_disk_fault(error: BaseException | None) -> bool:
+    """Return whether an exception, or one behind it, says that a disk is full or cannot be written."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def write_fault(path: Path | str, error: Exception) -> RunFailed:
+    """Return the error to raise if `path` cannot be written."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return RunFailed(
         f"cannot write {path}: {reason}. Free some space or choose another folder; what was finished is kept"
     )

@@ -22,8 +22,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from latentdd_plugin.core import checkpoint
+from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.errors import DataError, RunFailed
-from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
+from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import Shape, hash_json
 from latentdd_plugin.data.depth import Depth, Span, depth_of, eight_bits, is_deep, span_of
 from latentdd_plugin.data.kinds import fault_of
@@ -190,12 +192,12 @@ def read_pixels(
         except RunFailed as error:
             log.warning("decoded images are not kept: %s", error)
             pixels = _decode_all(rows, size, like, depth, progress)
-            return pixels, _sha256(pixels)
+            return pixels, checkpoint.sha256_of(pixels)
         found = _cached(path, len(rows.rows))
         if found is None:
             pixels = _decode_all(rows, size, like, depth, progress)
-            found = pixels, _sha256(pixels)
-            _write_cache(path, *found)
+            found = pixels, checkpoint.sha256_of(pixels)
+            _write_cache(path, pixels)
     return found
 
 
@@ -205,34 +207,23 @@ def _cache_path(hashes: Sequence[bytes], size: int | None, like: Shape | None, d
     return cache_dir() / "images" / hashlib.sha256(key + b"".join(hashes)).hexdigest() / "pixels.safetensors"
 
 
-def _sha256(pixels: Tensor) -> str:
-    return hashlib.sha256(pixels.numpy().data).hexdigest()
-
-
-def _write_cache(path: Path, pixels: Tensor, sha256: str) -> None:
-    from safetensors.torch import save_file
-
+def _write_cache(path: Path, pixels: Tensor) -> None:
     try:
-        with atomic_write(path) as temporary:
-            save_file({"pixels": pixels}, temporary, metadata={"sha256": sha256})
+        checkpoint.write_tensors(path, {"pixels": pixels}, _owner(path))
     except RunFailed as error:
         log.warning("decoded images are not kept: %s", error)
 
 
 def _cached(path: Path, count: int) -> tuple[Tensor, str] | None:
-    """Return what an earlier process decoded; None if there is nothing, or its checksum is wrong."""
-    from safetensors import SafetensorError, safe_open
+    """Return the pixels that an earlier process decoded and their sha256; None if there are none, or damaged ones."""
+    stored = checkpoint.read(path, _owner(path))
+    if stored is None or len(stored.content["pixels"]) != count:
+        return None
+    return stored.content["pixels"], stored.sha256["pixels"]
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            sha256 = (file.metadata() or {}).get("sha256")
-            pixels: Tensor = file.get_tensor("pixels")
-    except (OSError, SafetensorError):
-        return None
-    if pixels.dtype != torch.uint8 or pixels.shape[0] != count or _sha256(pixels) != sha256:
-        log.warning("%s is damaged and will be made anew", path)
-        return None
-    return pixels, sha256
+
+def _owner(path: Path) -> dict[str, str]:
+    return {"images": path.parent.name}  # a hash over the files and how they are decoded
 
 
 def _decode_all(rows: ImageRows, size: int | None, like: Shape | None, depth: Depth | None, progress: bool) -> Tensor:

@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
-from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
-from latentdd_plugin.core.types import canonical_json, hash_json
+from latentdd_plugin.core import checkpoint
+from latentdd_plugin.core.cache import cache_dir
+from latentdd_plugin.core.storage import locked
+from latentdd_plugin.core.types import hash_json
+from latentdd_plugin.core.version import __version__
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of
 from latentdd_plugin.distillers.task import Task
 
@@ -58,21 +60,23 @@ def prepare(task: Task, training: Training) -> Experts:
     names = [name for name, _ in network.named_parameters()]
     samples = len(task.real.labels) * training.epochs * training.experts
     gradients = task.gradients(task.numerics.mode(task.flops(3 * samples)))
-    header = {
-        "schema": "dd-bench/expert.v1",
-        "training": asdict(training),
+    key = {
+        "schema": "dd-bench/expert.v2",
+        "training": {**asdict(training), "experts": None},  # more experts of the same kind join these
         "real": task.real_id,
         "network": type(network).__name__,
         "parameters": {name: list(p.shape) for name, p in network.named_parameters()},
         "augment": list(task.augment.operations),
         "seed": task.seed,
         "amp": gradients.mode.amp,
+        "numerics": task.numerics.to_json(),
+        "version": __version__,
     }
-    key = {**header, "training": {**asdict(training), "experts": None}}  # more experts of the same kind join these
     experts = Experts(cache_dir() / "experts" / hash_json(key)[:32], training, names, task.device)
     with locked(experts.folder):
         for expert in range(training.experts):
-            if not _complete(experts.path(expert), training.epochs):
+            owner = {**key, "expert": expert}
+            if checkpoint.read(experts.path(expert), owner) is None:
                 log.info("training expert %d of %d for %d epochs", expert + 1, training.experts, training.epochs)
                 snapshots = _train(task, training, gradients, expert)
                 tensors = {
@@ -80,17 +84,8 @@ def prepare(task: Task, training: Training) -> Experts:
                     for epoch, weights in enumerate(snapshots)
                     for name, tensor in zip(names, weights, strict=True)
                 }
-                with atomic_write(experts.path(expert)) as temporary:
-                    save_file(tensors, temporary, metadata={"dd-bench": canonical_json({**header, "expert": expert})})
+                checkpoint.write_tensors(experts.path(expert), tensors, owner)
     return experts
-
-
-def _complete(path: Path, epochs: int) -> bool:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return any(name.startswith(f"{epochs:03d}/") for name in file.keys())  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError):
-        return False
 
 
 def _train(task: Task, training: Training, gradients: Gradients, expert: int) -> list[Weights]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
 from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.compute import Numerics
 from latentdd_plugin.core.errors import RunFailed
-from latentdd_plugin.core.storage import atomic_write
-from latentdd_plugin.core.types import ImageData, Images, Score, Skipped
+from latentdd_plugin.core.plugins import code_of
+from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped
+from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.latent.space import Real
@@ -25,18 +28,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """The scores of an evaluation so far, on disk."""
+    """The scores of an evaluation so far, on disk; read back only for the trial that they were made of."""
 
     path: Path
+    owner: Mapping[str, Json] = field(default_factory=dict)  # `owner_of` a trial
 
     def read(self) -> list[Score]:
-        """Return the scores of networks already trained and tested; an empty list if there is no file."""
-        return [Score(**row) for row in json.loads(self.path.read_text())] if self.path.exists() else []
+        """Return the scores of networks already trained and tested; none if the file is missing or does not fit."""
+        stored = checkpoint.read_json(self.path, self.owner)
+        return [Score(**row) for row in stored.content] if stored is not None else []
 
     def write(self, scores: list[Score]) -> None:
-        """Replace the file by these scores in one step."""
-        with atomic_write(self.path) as temporary:
-            temporary.write_text(json.dumps([asdict(score) for score in scores]))
+        """Keep these scores, all or nothing."""
+        checkpoint.write_json(self.path, [asdict(score) for score in scores], self.owner)
+
+
+def owner_of(evaluators: Mapping[str, Evaluator], trial: Trial, seed: int) -> dict[str, Json]:
+    """Return everything that decides a score beside the evaluator's name: images, labels, protocol, code, versions."""
+    parts = {each.name: getattr(trial, each.name) for each in fields(trial)}
+    codes = {name: code_of(type(evaluator)) for name, evaluator in evaluators.items()}
+    return {
+        "code": {name: code for name, code in codes.items() if code is not None},
+        "trial": {name: _identity(part) for name, part in parts.items()},
+        "seed": seed,
+        "versions": [__version__, version("timm")],
+    }
+
+
+def _identity(part: Any) -> Json:
+    if isinstance(part, Tensor):
+        return [str(part.dtype), list(part.shape), checkpoint.sha256_of(part)]
+    if isinstance(part, Images):
+        return [_identity(part.pixels), _identity(part.labels)]
+    return part.to_json() if isinstance(part, Protocol | Numerics) else part
 
 
 def _check_score(score: Score, name: str) -> Score:
@@ -99,6 +123,7 @@ def score(
         The scores, and the evaluators that are unsuitable for this trial with their reasons.
     """
     seeds = [1000 * seed + i for i in range(trial.protocol.seeds)]
+    kept = replace(kept, owner=owner_of(evaluators, trial, seed))
     found = {(row.evaluator, row.seed): row for row in kept.read()}
     skipped = []
     total = len(seeds) * len(evaluators)

@@ -89,6 +89,7 @@ def evaluate_artifact(
         trial = trial_of(stored, pictures, images, pixel_set(images, how.device), held_out, protocol, how)
         evaluation = Evaluation(_content(work, space, images, trial), folder.path)
         evaluation.save()
+        folder.seal()
         folder.close()
     return evaluation
 

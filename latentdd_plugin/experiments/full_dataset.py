@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 
 import torch
 
-from latentdd_plugin.core.storage import cache_dir, locked
+from latentdd_plugin.core.cache import cache_dir
+from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import ImageData, Json, Score, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial

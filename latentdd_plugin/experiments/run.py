@@ -16,11 +16,12 @@ from latentdd_plugin.artifacts.artifact import Artifact, make_artifact
 from latentdd_plugin.artifacts.budget import Budget, budget_for
 from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.codecs.base import decoder_bytes
+from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import Numerics, resolve_device, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.core.monitor import Clock
-from latentdd_plugin.core.storage import cache_dir
+from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.types import ImageData, Json, Score, SyntheticSet, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.data.load import load_dataset
@@ -28,7 +29,7 @@ from latentdd_plugin.distillers.task import Task, checked
 from latentdd_plugin.evaluators.scoring import score, trial_of
 from latentdd_plugin.experiments.baselines import control_configs, entry, is_control
 from latentdd_plugin.experiments.build import Parts, preset_note, resolve_run, weight_faults
-from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder
+from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
@@ -65,6 +66,11 @@ class Prepared:
     space: CodeSpace
     codes: Real
     numerics: Numerics
+
+    def owner(self, config: RunConfig) -> dict[str, Json]:
+        """Return what a checkpoint of this configuration belongs to."""
+        inputs = {"data": self.data.fingerprint, "codec": self.codec.identity}
+        return checkpoint_owner(config, self.numerics.to_json(), **inputs)
 
     def budget(self, config: RunConfig, parts: Parts) -> Budget:
         """What this configuration may spend."""
@@ -123,13 +129,15 @@ def run_precisions(
     base = Path(out) if out is not None else default_out(resolved[0][0])
     folders = [RunFolder(base / each.precision if len(precisions) > 1 else base) for each, _ in resolved]
     finished = [folder.finished(each) for (each, _), folder in zip(resolved, folders, strict=True)]
-    synthetic = next((kept for folder in folders if (kept := folder.synthetic()) is not None), None)
+    synthetic: SyntheticSet | None = None
     clock, records = Clock(), []
     prepared: Prepared | None = None
     for (each, parts), folder, done in zip(resolved, folders, finished, strict=True):
         if done is None:
             folder.refuse_unwritable()
-            prepared = prepared or prepare(each, parts, progress, clock)
+            if prepared is None:
+                prepared = prepare(each, parts, progress, clock)
+                synthetic = _stored_synthetic(folders, [config for config, _ in resolved], prepared)
             job = Job(each, parts, folder, command or command_line(), progress, clock, limit_s)
             record, synthetic = finish(job, prepared, synthetic)
         else:
@@ -139,6 +147,14 @@ def run_precisions(
     for folder in folders:  # only now: each holds the one distillation for those that are not finished
         folder.close()
     return records
+
+
+def _stored_synthetic(
+    folders: Sequence[RunFolder], configs: Sequence[RunConfig], prepared: Prepared
+) -> SyntheticSet | None:
+    """Return the distillation that one of the folders of an interrupted run holds."""
+    found = (folder.synthetic(prepared.owner(config)) for folder, config in zip(folders, configs, strict=True))
+    return next((synthetic for synthetic in found if synthetic is not None), None)
 
 
 def default_out(config: RunConfig) -> Path:
@@ -176,8 +192,9 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
         done = folder.finished(config) if job.shared else None
         if done is not None:  # another process made it while this one waited
             return done, synthetic
-        synthetic = folder.synthetic() or synthetic or distil(job, prepared)
-        folder.keep_synthetic(synthetic)
+        owner = prepared.owner(config)
+        synthetic = synthetic or folder.synthetic(owner) or distil(job, prepared)
+        folder.keep_synthetic(synthetic, owner)
         clock.lap("distill_s")
         stored = make_artifact(synthetic, prepared.space, config.precision, prepared.data, str(config.codec["name"]))
         sha256 = save_artifact(stored, folder.artifact)
@@ -219,6 +236,7 @@ def finish(job: Job, prepared: Prepared, synthetic: SyntheticSet | None = None) 
         )
         outcome.write_pictures(record, synthetic, images, prepared.pixels)
         record.save()
+        folder.seal()
         if is_control(config) and not job.shared:
             folder.copy(_control_folder(config, job.parts, prepared))
     return record, synthetic
@@ -244,7 +262,7 @@ def distil(job: Job, prepared: Prepared) -> SyntheticSet:
             seed=config.seed,
             numerics=prepared.numerics,
             augment=Augment(operations),
-            checkpoint=DiskCheckpoint(job.folder, prepared.numerics.to_json()),
+            checkpoint=DiskCheckpoint(job.folder, prepared.owner(config)),
             progress=progress,
             real_id=hash_json([prepared.data.fingerprint, "pixels" if in_pixels else prepared.codec.identity]),
         )
@@ -258,6 +276,8 @@ def _distilled(job: Job, task: Task) -> SyntheticSet:
     except DDBenchError:
         raise
     except Exception as error:
+        if is_disk_fault(error):
+            raise write_fault(getattr(error, "filename", None) or job.folder.path, error) from error
         log.error("%s", traceback.format_exc())
         name = job.config.algo["name"]
         raise RunFailed(
@@ -303,7 +323,7 @@ def _control(
 ) -> Record:
     resolved, parts = resolve_run(config)
     folder = _control_folder(resolved, parts, prepared, kept)
-    record = folder.finished(resolved)
+    record = folder.usable(resolved)
     if record is None:
         log.info("control %s", name)
         record, _ = finish(Job(resolved, parts, folder, command, progress, Clock(), shared=True), prepared)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from latentdd_plugin.core import checkpoint
+from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import Mode, Numerics, forward_flops, try_compiled
-from latentdd_plugin.core.storage import atomic_write, cache_dir, locked
+from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import ImageData, Shape, hash_json
 from latentdd_plugin.latent.finite import check_codes, check_spread, try_round_trip
 from latentdd_plugin.latent.sized_codec import SizedCodec, float_batches
@@ -75,10 +73,10 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
             PART,
         ]
     )
-    folder = cache_dir() / "codes" / key[:32]
+    folder, owner = cache_dir() / "codes" / key[:32], {"codes": key}
     parts = [(start, folder / f"part-{start // PART:05d}.safetensors") for start in range(0, total, PART)]
     with locked(folder):
-        kept = {start: codes for start, path in parts if (codes := _read_part(path)) is not None}
+        kept = {start: stored.content["codes"] for start, path in parts if (stored := checkpoint.read(path, owner))}
         for start, codes in kept.items():
             check_codes(codes, codec, start, amp=mode.amp)
         missing = [(start, path) for start, path in parts if start not in kept]
@@ -90,7 +88,7 @@ def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progr
                     pixels = data.train.pixels[start : start + PART]
                     codes = encode_batches(encode, pixels, mode.device, bar)
                     kept[start] = check_codes(codes, codec, start, amp=mode.amp)
-                    _write_part(path, kept[start])
+                    checkpoint.write_tensors(path, {"codes": kept[start]}, owner)
     return torch.cat([kept[start] for start, _ in parts])
 
 
@@ -126,23 +124,3 @@ def encode_batches(encode: Any, pixels: Tensor, device: str, bar: tqdm[Any] | No
             if bar is not None:
                 bar.update(len(part))
     return torch.cat(codes).contiguous()
-
-
-def _write_part(path: Path, codes: Tensor) -> None:
-    with atomic_write(path) as temporary:
-        save_file({"codes": codes}, temporary, metadata={"sha256": _sha256(codes)})
-
-
-def _read_part(path: Path) -> Tensor | None:
-    """The codes of a finished part; None where it is missing or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            sha256 = (file.metadata() or {}).get("sha256")
-            codes: Tensor = file.get_tensor("codes")
-    except (OSError, SafetensorError):
-        return None
-    return codes if _sha256(codes) == sha256 else None
-
-
-def _sha256(codes: Tensor) -> str:
-    return hashlib.sha256(codes.numpy().data).hexdigest()

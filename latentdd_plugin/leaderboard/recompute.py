@@ -20,16 +20,18 @@ import torch
 from latentdd_plugin.artifacts.decode import allowed
 from latentdd_plugin.artifacts.file import load_artifact
 from latentdd_plugin.core import plugins
+from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import resolve_numerics
 from latentdd_plugin.core.config import DatasetConfig, EvaluationConfig, RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.storage import cache_dir
 from latentdd_plugin.core.types import Json, hash_json
 from latentdd_plugin.experiments.baselines import control_configs
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
 from latentdd_plugin.experiments.run import control
+from latentdd_plugin.experiments.run_folder import CHECKSUMS
 from latentdd_plugin.leaderboard.claim import Claim
 from latentdd_plugin.results.environment import environment
+from latentdd_plugin.results.evaluation import Evaluation
 
 VERIFIED, WITHIN, FAILED = "verified", "reproduced within tolerance", "failed"
 NETWORKS = 5  # at least so many an evaluator, where the platform is another one
@@ -94,6 +96,8 @@ def recomputed(claim: Claim, given: Given, *, progress: bool = False) -> tuple[C
     )
     places = _places(record, given)
     folder = cache_dir() / "verify" / hash_json([claim.sha256, asdict(asked)])[:32]
+    for name in (Evaluation.file, CHECKSUMS):  # a verification trains: it takes no finished result from a cache
+        (folder / name).unlink(missing_ok=True)
     evaluation = evaluate_artifact(
         _there(claim), asked, codec=places, allow_plugins=given.plugins, out=folder, progress=progress, command="verify"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
 from latentdd_plugin.core.types import ImageData, Images, Json, Shape
@@ -163,11 +163,8 @@ class Kept(Checkpoint):
         return self.first
 
     def save(self, payload: dict[str, Any]) -> None:
-        """Keep a copy of the payload, after serialising and loading it."""
-        file = io.BytesIO()
-        torch.save(payload, file)
-        file.seek(0)
-        self.saved.append(torch.load(file, weights_only=True))
+        """Keep a copy of the payload, as it comes back from a file."""
+        self.saved.append(checkpoint.round_trip(payload))
 
     def due(self) -> bool:
         """Return True: every step is saved."""

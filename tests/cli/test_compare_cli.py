@@ -241,7 +241,7 @@ def test_a_cell_saves_its_progress_and_ends_with_the_command(tmp_path, sent):
         process.kill()
     assert process.returncode == (130 if sent == signal.SIGINT else -9), out
     (cell,) = (tmp_path / "out" / "cells").iterdir()
-    assert (cell / "checkpoint" / "distill.pt").exists()
+    assert (cell / "checkpoint" / "distill.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["compare", "evaluate"])

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import children
 import pytest
-import torch
+
+from latentdd_plugin.core import checkpoint
 
 STEPS = 8
 RUN = (
     f"run --codec dct --algo dm --evaluator convnet_d1 --protocol tiny.test --controls none --device cpu "
     f"algo.iterations={STEPS} algo.batch_real=8 threads=1 amp=off compile=off --out run"
 )
-FILES = {"config.yaml", "distilled.safetensors", "grid.png", "log.txt", "report.html", "result.json"}
+FILES = {"checksums.json", "config.yaml", "distilled.safetensors", "grid.png", "log.txt", "report.html", "result.json"}
 
 
 def dd_bench(folder, sabotage=None, words=RUN):
@@ -34,7 +35,7 @@ def scores(folder):
 
 
 def step_reached(folder):
-    return torch.load(folder / "run" / "checkpoint" / "distill.pt", weights_only=True)["step"]
+    return checkpoint.load(folder / "run" / "checkpoint" / "distill.safetensors").content["step"]
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +128,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, uninterrupted, sabotage, s
 
 def test_other_numerics_do_not_go_on(tmp_path):
     assert dd_bench(tmp_path, children.killed_in_distillation)[0] == -9
-    kept = tmp_path / "run" / "checkpoint" / "distill.pt"
-    payload = torch.load(kept, weights_only=True)
-    payload["numerics"]["threads"] = 64
-    torch.save(payload, kept)
+    kept = tmp_path / "run" / "checkpoint" / "distill.safetensors"
+    stored = checkpoint.load(kept)
+    checkpoint.write(kept, stored.content, {**stored.owner, "numerics": {**stored.owner["numerics"], "threads": 64}})
     code, _, err = dd_bench(tmp_path)
     assert code == 2
     assert "this run was begun with other numerics and would not give the same bits" in err

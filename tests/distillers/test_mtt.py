@@ -115,7 +115,7 @@ def test_experts_are_kept_one_by_one_and_only_the_missing_one_is_trained(monkeyp
     with safe_open(again.path(0), framework="pt") as file:
         header = json.loads(file.metadata()["dd-bench"])
         assert file.get_tensor("000/head.weight").dtype == torch.float16
-    assert header["training"]["epochs"] == 2
+    assert header["owner"]["training"]["epochs"] == 2
     assert header["network"] == "ConvNet"
     assert header["real"] == "experts"
 

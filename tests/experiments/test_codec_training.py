@@ -12,13 +12,22 @@ import yaml
 
 from latentdd_plugin.cli.main import main
 from latentdd_plugin.codecs.untrained import untrained
+from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.experiments.codec_training import TrainingConfig
 from latentdd_plugin.experiments.codec_training.reconstruction import mean_psnr, reconstruct, reconstruction_loss
 from latentdd_plugin.latent.sized_codec import build_codec
 
 TRAIN = "codec train --dataset digits --f 2 --steps 8 --batch 4 --width 8 --quiet --device cpu threads=1"
-FILES = {"config.json", "config.yaml", "diffusion_pytorch_model.safetensors", "log.txt", "samples.png", "training.json"}
+FILES = {
+    "checksums.json",
+    "config.json",
+    "config.yaml",
+    "diffusion_pytorch_model.safetensors",
+    "log.txt",
+    "samples.png",
+    "training.json",
+}
 
 
 def called(words):
@@ -92,7 +101,7 @@ def test_a_finished_training_is_returned_and_another_is_refused(trained, capsys)
 def test_a_killed_training_goes_on_to_the_same_bits(trained, tmp_path, sabotage):
     words = f"{TRAIN} --out vae"
     assert children.ended(children.start(children.command, words, tmp_path, sabotage)) == -signal.SIGKILL
-    assert (tmp_path / "vae/checkpoint/distill.pt").exists()
+    assert (tmp_path / "vae/checkpoint/distill.safetensors").exists()
     assert not (tmp_path / "vae/training.json").exists()
     assert children.ended(children.start(children.command, words, tmp_path)) == 0
     assert weights(tmp_path / "vae") == weights(trained)
@@ -104,7 +113,7 @@ def test_ctrl_c_keeps_what_was_done(trained, tmp_path):
     assert (
         children.ended(children.start(children.command, words, tmp_path, children.interrupted_in_distillation)) == 130
     )
-    assert torch.load(tmp_path / "vae/checkpoint/distill.pt", weights_only=True)["step"] == 5
+    assert checkpoint.load(tmp_path / "vae/checkpoint/distill.safetensors").content["step"] == 5
     assert "the same command goes on from there" in (tmp_path / "err").read_text()
     assert children.ended(children.start(children.command, words, tmp_path)) == 0
     assert weights(tmp_path / "vae") == weights(trained)

@@ -39,6 +39,7 @@ def test_a_run_leaves_its_files_and_a_whole_record(tmp_path):
     assert record.folder == tmp_path / "run"
     assert files(record.folder) == [
         ".lock",
+        "checksums.json",
         "config.yaml",
         "distilled.safetensors",
         "grid.png",
@@ -231,10 +232,10 @@ def test_a_control_made_by_another_process_meanwhile_is_taken_as_it_is(tmp_path,
     looked = []
     finished = RunFolder.finished
 
-    def not_yet(self, config):
+    def not_yet(self, config, **options):
         looked.append(self.path)
         first = "controls" in self.path.parts and looked.count(self.path) == 1
-        return None if first else finished(self, config)
+        return None if first else finished(self, config, **options)
 
     monkeypatch.setattr(RunFolder, "finished", not_yet)
     monkeypatch.setattr(Random, "distill", lambda *_: pytest.fail("it was made already"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,7 +26,7 @@ from latentdd_plugin.core.compute import Numerics, forward_flops, resolve_numeri
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.monitor import held_interrupt
 from latentdd_plugin.core.random import generator, seeded
-from latentdd_plugin.core.storage import atomic_write
+from latentdd_plugin.core.storage import atomic_write, write_fault
 from latentdd_plugin.core.types import ImageData, Json, hash_json
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.experiments.codec_training.config import Training, TrainingConfig
@@ -37,7 +37,7 @@ from latentdd_plugin.experiments.codec_training.reconstruction import (
     reconstruction_loss,
     write_samples,
 )
-from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder
+from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
 from latentdd_plugin.results.environment import command_line, environment
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def train_codec(
         trainer.train(progress=progress)
         training = Training(trainer.finish(command or command_line()), folder.path)
         training.save()
+        folder.seal()
         folder.close()
     return training
 
@@ -105,7 +106,8 @@ class Trainer:
             )
         self.model.to(how.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
-        self.checkpoint = DiskCheckpoint(folder, how.to_json())
+        owner = checkpoint_owner(config, how.to_json(), data=[images.fingerprint for images in sets])
+        self.checkpoint = DiskCheckpoint(folder, owner)
         self.mode = how.mode(self._flops())
         self.step, self.seconds = 0, 0.0
         self.curve: list[dict[str, Json]] = []
@@ -204,11 +206,14 @@ class Trainer:
         """Write the model as it will be loaded, measure it so, and give the record's content."""
         for tensor in self.model.parameters():
             tensor.data = tensor.data.to(DTYPES[self.config.precision])
-        with tempfile.TemporaryDirectory() as written:
+        written = self.folder.checkpoints / "model"
+        try:
             self.model.save_pretrained(written)
-            for name in (WEIGHTS, "config.json"):
-                with atomic_write(self.folder.path / name) as temporary:
-                    shutil.copyfile(Path(written) / name, temporary)
+        except (OSError, SafetensorError) as error:
+            raise write_fault(written, error) from error
+        for name in (WEIGHTS, "config.json"):
+            with atomic_write(self.folder.path / name) as temporary:
+                shutil.copyfile(written / name, temporary)
         self.model.float()
         return {
             "schema": Training.schema,

@@ -13,16 +13,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import DataError, DDBenchError, TooLong, UsageError
 from latentdd_plugin.core.monitor import duration
-from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import Json
+from latentdd_plugin.core.version import __version__
 from latentdd_plugin.experiments.run import run
 
 log = logging.getLogger(__name__)
 
 FILE = "outcome.json"  # beside a cell's files, while it has no record
+OWNER = {"version": __version__}
 POLL_S = 0.1
 # `python -c` puts the working folder first on the path: nothing in it is imported by its name.
 START = (
@@ -74,10 +76,9 @@ def outcome_of(folder: Path) -> Outcome:
     """What a cell's folder says."""
     if (folder / "result.json").exists():
         return Outcome("done")
-    try:
-        return Outcome(**json.loads((folder / FILE).read_text()))
-    except (OSError, ValueError, TypeError):
-        return Outcome("unfinished")
+    stored = checkpoint.read_json(folder / FILE, OWNER)
+    outcome = Outcome(**stored.content) if stored is not None else Outcome("unfinished")
+    return outcome if outcome.status != "done" else Outcome("unfinished")  # it has no result any more
 
 
 def run_here(order: Order) -> None:
@@ -152,8 +153,7 @@ def _settle(order: Order, code: int) -> None:
 
 
 def _keep(folder: Path, outcome: Outcome) -> None:
-    with atomic_write(folder / FILE) as temporary:
-        temporary.write_text(json.dumps(asdict(outcome)) + "\n")
+    checkpoint.write_json(folder / FILE, asdict(outcome), OWNER)
 
 
 def _line(error: Exception) -> str:

@@ -9,8 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.config import RunConfig
-from latentdd_plugin.core.storage import cache_dir, locked
+from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial
