@@ -20,7 +20,7 @@ COMPUTE = {"device": DEVICE, "amp": "off", "compile": "off"}
 SETTINGS = {
     "plain": COMPUTE,
     "compiled": {**COMPUTE, "compile": "on"},
-    "bfloat16": {**COMPUTE, "amp": "on"},
+    "bfloat16": {**COMPUTE, "amp": "bf16"},
 }
 
 pytestmark = [
