@@ -18,8 +18,8 @@ from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, canonical_json
 
-# The names under which codecs were published before they had an id. Their fingerprints are taken over these for ever:
-# module paths once, only names today, so that the files may move.
+# Names under which codecs were published before they had an id. Their fingerprints are computed over these for ever.
+# They used to be module paths and are only names today, so the files may move.
 PUBLISHED_AS = {
     "identity": "latentdd_plugin.codecs.identity:Identity",
     "dct": "latentdd_plugin.codecs.dct:DCT",
@@ -30,26 +30,29 @@ PUBLISHED_AS = {
     "diffusers": "latentdd_plugin.codecs.diffusers:Diffusers",
 }
 
-Batches = Callable[[], Iterator[Tensor]]  # each call walks the training images anew: float32 (n, C, H, W) in [0, 1]
+Batches = Callable[
+    [], Iterator[Tensor]
+]  # each call starts over at the first training image: float32 (n, C, H, W) in [0, 1]
 
 
 class Codec(torch.nn.Module, ABC):
-    """Turns images into codes and back. Derive, set the class attributes, write `encode` and `decode`.
+    """A codec: turns images into codes and back. Derive, set the class attributes, write `encode` and `decode`.
 
     A constructor parameter named `image_shape` is filled in by the package with the (C, H, W) that `encode` will be
     given, unless the caller sets it; a codec whose output size does not follow from the code's shape needs it.
     Every other parameter must be JSON, have a default, and be kept as an attribute of the same name.
 
     Attributes:
-        codec_id: the name it is published under, part of its fingerprint; it stays when the file moves or the class is
-            renamed. A class without one of its own goes by its name.
+        codec_id: name under which it is published, part of its fingerprint. It must not change when the file moves or
+            the class is renamed. A class without an id of its own uses the class name.
         spatial: decode(flip(z)) is close to flip(decode(z)); the package then augments codes spatially.
-        pixels: the codes are the pixels, so that colour augmentation keeps its meaning on them (`identity` alone).
+        pixels: the codes are the pixels, so colour augmentation keeps its meaning on them (only `identity`).
         channels: image channels `encode` takes (3: grey images are repeated, and averaged after decoding); None: any.
         multiple: image sides must be a multiple of it; other sizes are padded by reflection and cropped back.
-        costly: `encode` runs a network, so that codes of a data set are worth keeping on disk.
-        trained_on: names of the data sets the weights have seen; empty for a fixed transform.
-        locations: constructor parameters that say where the weights are from, not what they compute; not in `config`.
+        costly: `encode` runs a network, so the codes of a dataset are worth keeping on disk.
+        trained_on: names of the datasets the weights have seen; empty for a fixed transform.
+        locations: constructor parameters that say where the weights come from, not what they compute; `config` leaves
+            them out.
     """
 
     contract: ClassVar[int] = 1
@@ -64,11 +67,11 @@ class Codec(torch.nn.Module, ABC):
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, H, W) in [0, 1] to codes float32 (N, c, h, w). Deterministic; needs no gradient."""
+        """Encode images float32 (N, C, H, W) in [0, 1] to codes float32 (N, c, h, w), deterministically."""
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N, c, h, w) to images (N, C, H, W), differentiable in the codes, not clamped."""
+        """Decode codes (N, c, h, w) to images (N, C, H, W), differentiable in the codes, not clamped."""
 
     @classmethod
     def option_faults(cls, options: Mapping[str, Json]) -> list[str]:
@@ -100,36 +103,36 @@ class Codec(torch.nn.Module, ABC):
         return []
 
     def fit(self, batches: Batches) -> None:
-        """Learn from the training images, once, before `encode`. Default: nothing to learn."""
+        """Learn from the training images, once, before `encode`; by default do nothing."""
 
     def config(self) -> dict[str, Json]:
-        """Return the constructor's arguments as JSON, without locations: the same object comes back from them."""
+        """Return the constructor's arguments as JSON, without locations; they rebuild an equal codec."""
         return config_of(self, self.locations)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that makes this codec, named `encoder.*`, `decoder.*` or `shared.*`."""
+        """Return every tensor of this codec, named `encoder.*`, `decoder.*` or `shared.*`."""
         return {
             name if name.split(".")[0] in ("encoder", "decoder", "shared") else f"shared.{name}": tensor.detach()
             for name, tensor in self.state_dict().items()
         }
 
     def forward(self, images: Tensor) -> Tensor:
-        """Reconstruction: decode(encode(images))."""
+        """Reconstruct images: decode(encode(images))."""
         return self.decode(self.encode(images))
 
 
 def is_fitted(codec: Codec) -> bool:
-    """Whether the codec learns from the run's training images, so that its decoder belongs in the artifact."""
+    """Return whether the codec learns from the run's training images; its decoder then belongs in the artifact."""
     return type(codec).fit is not Codec.fit
 
 
 def decoder_state(codec: Codec) -> dict[str, Tensor]:
-    """The part of the state that decoding needs: `decoder.*` and `shared.*`."""
+    """Return the part of the state that decoding needs: `decoder.*` and `shared.*`."""
     return {name: tensor for name, tensor in codec.state().items() if not name.startswith("encoder.")}
 
 
 def decoder_bytes(codec: Codec) -> int:
-    """Bytes of the tensors that decoding needs, at the precision in which they run."""
+    """Return the bytes of the tensors that decoding needs, at the precision in which they run."""
     return sum(t.numel() * t.element_size() for t in decoder_state(codec).values())
 
 

@@ -29,7 +29,10 @@ RGB_TO_YCC = (
 
 
 def dct_matrix(n: int) -> Tensor:
-    """Orthonormal DCT-II, float64 (n, n): D[u, x] = c(u) cos(pi (2x + 1) u / 2n), c(0) = sqrt(1/n), else sqrt(2/n)."""
+    """Return the orthonormal DCT-II, float64 (n, n): D[u, x] = c(u) cos(pi (2x + 1) u / 2n).
+
+    c(0) = sqrt(1/n), else c(u) = sqrt(2/n).
+    """
     x = torch.arange(n, dtype=torch.float64)
     matrix = torch.cos(math.pi / (2 * n) * x[:, None] * (2 * x[None, :] + 1)) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
@@ -37,7 +40,7 @@ def dct_matrix(n: int) -> Tensor:
 
 
 def band_filters(n: int, m: int, bands: int) -> Tensor:
-    """Frequencies [i m, (i+1) m) of n samples as m samples: F_i = sqrt(m/n) D_m^T D_n[i m:(i+1) m], (bands, m, n).
+    """Return F_i = sqrt(m/n) D_m^T D_n[i m:(i+1) m], float64 (bands, m, n): frequencies i m and up as m samples.
 
     F_0 is a low-pass resize that keeps a constant's value. The inverse of F_i is (n/m) F_i^T.
     """
@@ -57,18 +60,18 @@ class DCT(Codec):
     (N, C k k, H/b, W/b), divided by b so that the first channel is the block's mean; split keeps k/2 x k/2 of chroma.
 
     Attributes:
-        spatial: a flipped code decodes to the flipped image. True for whole-image codes (with split only where the
+        spatial: a flipped code decodes to the flipped image. True for whole-image codes (with split only if the
             band k/2 is even: a flip changes the sign of odd frequencies); with blocks only for k = 1.
 
     Args:
-        size: k, the code's side for the shorter image side; in blocks, coefficients a side. None: half of the side,
+        size: k, the code's side for the shorter image side; in blocks, coefficients per side. None: half of the side,
             at most 32; in blocks half of the block.
         colour: `rgb` (channels as they are), `ycc` (luma and two chroma channels) or `split` (chroma at half the size).
         block: block side in pixels; None transforms the whole image.
         image_shape: (C, H, W) of the images; needed before use.
 
     Raises:
-        UsageError: a size the image cannot give, or an unknown colour.
+        UsageError: the size is larger than the image allows, or the colour is unknown.
     """
 
     codec_id: ClassVar[str] = "dct"
@@ -106,7 +109,7 @@ class DCT(Codec):
             raise UsageError(faults)
 
     def _prepare(self, channels: int, height: int, width: int) -> None:
-        """Build the matrices; they follow from the arguments, so they are no part of the state."""
+        """Build the matrices. They follow from the arguments, so they are not part of the state."""
         side = min(height, width) if self.block is None else self.block
         size = self.size
         if size is None:
@@ -135,14 +138,14 @@ class DCT(Codec):
             self.register_buffer(name, matrix.float(), persistent=False)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) of `image_shape` to codes, see the class."""
+        """Encode images (N, C, H, W) of `image_shape` to codes; see the class for their shape."""
         if self.image_shape is None or tuple(images.shape[1:]) != self.image_shape:
             raise UsageError(f"dct: built for images of shape {self.image_shape}, given {tuple(images.shape[1:])}")
         planes = torch.einsum("dc,nchw->ndhw", self.mix, images)
         return self._encode_whole(planes) if self.block is None else self._encode_blocks(planes)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes to images (N, C, H, W): the frequencies that were dropped are zero."""
+        """Decode codes to images (N, C, H, W); the frequencies that were dropped are zero."""
         if self.image_shape is None:
             raise UsageError("dct: image_shape=(C, H, W) is needed to decode")
         planes = self._decode_whole(codes) if self.block is None else self._decode_blocks(codes)
@@ -165,7 +168,7 @@ class DCT(Codec):
         return gain * torch.cat([luma[:, None], chroma], dim=1)
 
     def _kept(self, channels: int) -> list[int]:
-        """Coefficients a side that each channel keeps in a block."""
+        """Return the coefficients per side that each channel keeps in a block."""
         return [self.kept] + [self.kept // 2 if self.split else self.kept] * (channels - 1)
 
     def _encode_blocks(self, planes: Tensor) -> Tensor:

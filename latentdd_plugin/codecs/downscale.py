@@ -17,10 +17,10 @@ from latentdd_plugin.core.errors import UsageError
 
 
 class Downscale(Codec):
-    """Area means down by f, bilinear interpolation up. Codes are small images, float32 (N, C, ceil(H/f), ceil(W/f)).
+    """Area means down by f and bilinear interpolation up. Codes are small images, float32 (N, C, ceil(H/f), ceil(W/f)).
 
     Args:
-        f: pixels of a side that become one; IDC's own choice is 2.
+        f: pixels per side that become one; IDC uses 2.
         image_shape: (C, H, W) of the images; needed to decode.
 
     Raises:
@@ -38,12 +38,12 @@ class Downscale(Codec):
         self.image_shape = None if image_shape is None else (image_shape[0], image_shape[1], image_shape[2])
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) to codes (N, C, ceil(H/f), ceil(W/f))."""
+        """Encode images (N, C, H, W) to codes (N, C, ceil(H/f), ceil(W/f))."""
         height, width = (-(-n // self.f) for n in images.shape[2:])
         return F.adaptive_avg_pool2d(images, (height, width))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes to images (N, C, H, W)."""
+        """Decode codes to images (N, C, H, W)."""
         if self.image_shape is None:
             raise UsageError("downscale: image_shape=(C, H, W) is needed to decode")
         return F.interpolate(codes, self.image_shape[1:], mode="bilinear")

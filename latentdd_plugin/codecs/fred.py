@@ -1,8 +1,8 @@
-"""Selected frequencies: the whole image's cosine transform, of which a mask keeps what carries most energy.
+"""Selected frequencies: the whole image's cosine transform, of which a mask keeps the frequencies with most energy.
 
 The parameterisation of FreD, Shin et al., "Frequency Domain-based Dataset Distillation"
 (https://arxiv.org/abs/2311.08819), section 3. The paper ranks frequencies by explained variance; here they are ranked
-by energy, E[z^2] over the training set, which leaves the smallest squared error when what is dropped becomes zero.
+by energy, E[z^2] over the training set, which gives the smallest squared error when the others become zero.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 from latentdd_plugin.codecs.base import Batches, Codec
 from latentdd_plugin.core.errors import UsageError
 
-DEFAULT_SHARE = 12  # one value in so many: what an autoencoder with f=4 and 4 channels keeps of an RGB image
+DEFAULT_SHARE = 12  # one value in 12 is kept: as many as an autoencoder with f=4 and 4 channels keeps of an RGB image
 
 
 class FreD(Codec):
     """z = (D_h X D_w^T)[mask] per channel, x' = D_h^T Z D_w with zeros elsewhere; D is the orthonormal DCT-II.
 
-    Codes are float32 (N, keep, 1, 1), ordered by channel and frequency. There is one mask for the whole set: masks for
-    each class would need a label to decode with.
+    Codes are float32 (N, keep, 1, 1), ordered by channel and frequency. There is one mask for the whole set, because
+    masks per class would need the label for decoding.
 
     Args:
         keep: coefficients kept, of all channels together; None keeps one in twelve.
@@ -39,7 +39,7 @@ class FreD(Codec):
     codec_id: ClassVar[str] = "fred"
 
     mask: Tensor  # int32 (keep,): positions in the flattened spectrum (C, H, W), ascending
-    rows: Tensor  # (H, H) and (W, W): the transform; they follow from the shape, so they are no part of the state
+    rows: Tensor  # (H, H) and (W, W): the transform; it follows from the shape, so it is not part of the state
     columns: Tensor
 
     def __init__(self, keep: int | None = None, image_shape: Sequence[int] | None = None) -> None:
@@ -56,7 +56,7 @@ class FreD(Codec):
             self.register_buffer("columns", cosines(self.image_shape[2]).float(), persistent=False)
 
     def fit(self, batches: Batches) -> None:
-        """Find the mask: the `keep` frequencies with the largest sum of squares; among equals the lower position."""
+        """Find the mask: the `keep` frequencies with the largest sum of squares; of equal ones the lower position."""
         energy = torch.zeros(math.prod(self._shape()), dtype=torch.float64)
         for images in batches():
             energy += self._spectrum(images).double().square().sum(0).cpu()
@@ -64,13 +64,13 @@ class FreD(Codec):
         self.mask.copy_(order.sort().values)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) of `image_shape` to codes (N, keep, 1, 1)."""
+        """Encode images (N, C, H, W) of `image_shape` to codes (N, keep, 1, 1)."""
         if tuple(images.shape[1:]) != self._shape():
             raise UsageError(f"fred: built for images of shape {self.image_shape}, given {tuple(images.shape[1:])}")
         return self._spectrum(images)[:, self._positions(), None, None]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N, keep, 1, 1) to images (N, C, H, W)."""
+        """Decode codes (N, keep, 1, 1) to images (N, C, H, W)."""
         shape = self._shape()
         flat = codes.new_zeros(len(codes), math.prod(shape))
         spectrum = flat.index_copy(1, self._positions(), codes.flatten(1)).view(-1, *shape)
@@ -91,5 +91,5 @@ class FreD(Codec):
 
 
 def cosines(n: int) -> Tensor:
-    """The orthonormal DCT-II as a matrix, float64 (n, n): a row a frequency."""
+    """Return the orthonormal DCT-II as a matrix, float64 (n, n), one frequency per row."""
     return torch.from_numpy(scipy.fft.dct(np.eye(n), norm="ortho", axis=0))

@@ -10,16 +10,16 @@ from latentdd_plugin.codecs.base import Codec
 
 
 class Identity(Codec):
-    """Codes are the pixels themselves; standardised they are the normalised pixels of DC, DM and MTT."""
+    """The pixels as codes; standardised, they are the normalised pixels of DC, DM and MTT."""
 
     codec_id: ClassVar[str] = "identity"
     spatial = True
     pixels = True
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), unchanged."""
+        """Return images (N, C, H, W) unchanged."""
         return images
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N, C, H, W), unchanged."""
+        """Return codes (N, C, H, W) unchanged."""
         return codes

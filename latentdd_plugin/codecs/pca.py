@@ -1,4 +1,4 @@
-"""Principal components of the run's own training images: the best linear code, and the fitted-codec example.
+"""Principal components of the run's own training images: the best linear code, and the example of a fitted codec.
 
 Pearson 1901; for large images the randomised subspace iteration of Halko, Martinsson and Tropp
 (https://arxiv.org/abs/0909.4061), streamed over batches.
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from latentdd_plugin.core.types import Shape
 
 
-EXACT_FEATURES = 4096  # up to here the covariance matrix is held: 128 MiB, seconds to decompose
+EXACT_FEATURES = 4096  # up to this size the covariance matrix is held: 128 MiB, seconds to decompose
 OVERSAMPLING = 16
-PASSES = 5  # walks over the data on the randomised road, after one for the mean
+PASSES = 5  # passes over the data of the randomised method, after one for the mean
 
 
 class PCA(Codec):
-    """z = P (x - mean), x' = P^T z + mean, with P the `dim` leading eigenvectors of the training covariance.
+    """Principal components: z = P (x - mean), x' = P^T z + mean, P the `dim` leading eigenvectors of the covariance.
 
-    Codes are float32 (N, dim, 1, 1). Fitting walks the training images in batches, in float64 and with fixed seeds,
+    Codes are float32 (N, dim, 1, 1). Fitting reads the training images in batches, in float64 and with fixed seeds,
     so that equal data give equal components; each component's largest entry is positive.
 
     Args:
-        dim: components kept; None keeps 64, or every feature where there are fewer.
-        image_shape: (C, H, W) of the images; None takes it from the images `fit` sees.
+        dim: components kept; None keeps 64, or every feature if there are fewer.
+        image_shape: (C, H, W) of the images; None takes it from the images given to `fit`.
     """
 
     codec_id: ClassVar[str] = "pca"
@@ -79,7 +79,7 @@ class PCA(Codec):
         self.components.copy_(components)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) to codes (N, dim, 1, 1)."""
+        """Encode images (N, C, H, W) to codes (N, dim, 1, 1)."""
         if self.image_shape is None or not bool(self.components.any()):
             raise UsageError("pca: not fitted yet: call fit(batches) or load a fitted state first")
         if tuple(images.shape[1:]) != self.image_shape:
@@ -87,14 +87,14 @@ class PCA(Codec):
         return ((images.flatten(1) - self.mean) @ self.components.T)[:, :, None, None]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N, dim, 1, 1) to images (N, C, H, W)."""
+        """Decode codes (N, dim, 1, 1) to images (N, C, H, W)."""
         if self.image_shape is None:
             raise UsageError("pca: not fitted yet: call fit(batches) or load a fitted state first")
         return (codes.flatten(1) @ self.components + self.mean).view(-1, *self.image_shape)
 
 
 class _Rows:
-    """Centred training images as float64 rows (n, F), a batch at a time; counts and averages them once at the start."""
+    """Centred training images as float64 rows (n, F), batch by batch; counted and averaged once at the start."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches, self.count, total = batches, 0, torch.zeros(())
@@ -112,7 +112,7 @@ class _Rows:
 
 
 def exact_components(rows: _Rows, dim: int) -> Tensor:
-    """The `dim` leading eigenvectors of the covariance, float64 (dim, F), largest eigenvalue first."""
+    """Return the `dim` leading eigenvectors of the covariance, float64 (dim, F), largest eigenvalue first."""
     features = rows.mean.numel()
     scatter = torch.zeros(features, features, dtype=torch.float64)
     for x in rows:
@@ -121,7 +121,7 @@ def exact_components(rows: _Rows, dim: int) -> Tensor:
 
 
 def randomised_components(rows: _Rows, dim: int) -> Tensor:
-    """Nearly the same without the (F, F) matrix: subspace iteration on a seeded random start, float64 (dim, F).
+    """Return nearly the same without the (F, F) matrix, float64 (dim, F), by subspace iteration from a seeded start.
 
     Memory is about three times (F, dim + 16) and one batch in float64.
     """
@@ -140,6 +140,6 @@ def randomised_components(rows: _Rows, dim: int) -> Tensor:
 
 
 def _signed(components: Tensor) -> Tensor:
-    """Eigenvectors have no sign of their own: make each one's largest entry positive."""
+    """Fix the sign of each component, which is arbitrary: its largest entry becomes positive."""
     largest = components.abs().argmax(dim=1, keepdim=True)
     return components * components.gather(1, largest).sign()

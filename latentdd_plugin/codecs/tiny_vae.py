@@ -1,4 +1,4 @@
-"""A small autoencoder that comes with the package: nothing to download, nothing to fit."""
+"""A small autoencoder whose weights come with the package."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FACTORS = (4, 8)
 class TinyVAE(Diffusers):
     """An AutoencoderTiny trained by `dd-bench codec train`. Codes are float32 (N, 4, H/f, W/f).
 
-    The command, the data and the course of the training are in `weights/tiny-vae-f<f>/training.json`, the terms of the
-    data in `weights/README.md`. Its decoder saw the data sets in `trained_on`: on those, compare bytes with decoder.
+    The command, the data and the training curve are in `weights/tiny-vae-f<f>/training.json`, the terms of the
+    data in `weights/README.md`. Its decoder saw the datasets in `trained_on`: on those, compare bytes with decoder.
 
     Args:
-        f: pixels of a side that become one, 4 or 8. 4 for images up to about 64 pixels, 8 for larger ones.
+        f: pixels per side that become one, 4 or 8. 4 for images up to about 64 pixels, 8 for larger ones.
 
     Raises:
-        UsageError: no weights for this f.
+        UsageError: there are no weights for this f.
     """
 
     codec_id: ClassVar[str] = "tiny-vae"

@@ -9,14 +9,14 @@ TINY_BLOCKS = (1, 2)  # residual blocks of `tiny`, at twice the code's size and 
 
 
 def untrained(kind: str, *, f: int, channels: int, width: int, colours: int) -> Any:
-    """Return a fresh autoencoder, drawn from torch's global generator; f (a power of 2) pixels of a side become one.
+    """Return an untrained autoencoder, drawn from torch's global generator.
 
     `tiny` is an AutoencoderTiny without blocks at the image's own size, where they cost most: one at twice the code's
     size, two at the code's. `kl` is an AutoencoderKL without attention: width, then twice as many channels inside.
 
     Args:
         kind: one of KINDS.
-        f: the factor.
+        f: pixels per side that become one; a power of 2.
         channels: of the code.
         width: channels inside; a multiple of 8 for `kl`.
         colours: channels of the images.

@@ -1,1 +1,1 @@
-"""The space in which codes live: a sized codec, the encoded training set and its statistics."""
+"""Code space: a codec made to fit an image shape, the encoded training set and its statistics."""

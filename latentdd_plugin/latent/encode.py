@@ -1,4 +1,4 @@
-"""Encode the training set once; the codes of a codec that runs a network are kept on disk."""
+"""Encode the training set once; codes that a network computed are kept on disk."""
 
 from __future__ import annotations
 
@@ -20,11 +20,8 @@ from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, st
 
 log = logging.getLogger(__name__)
 
-
-ENCODE_BATCH = 64  # images a call of a costly codec: one fixed shape for the compiler
-
-
-PART = 1024  # images a file of the cache: what a killed run loses at most
+ENCODE_BATCH = 64  # images per call of a costly codec: one fixed shape for the compiler
+PART = 1024  # images per file of the cache: what a killed run loses at most
 
 
 def code_set(
@@ -113,7 +110,7 @@ def _encoder(codec: SizedCodec, mode: Mode, shape: Shape) -> Any:
 
 
 def encode_batches(encode: Any, pixels: Tensor, device: str, bar: tqdm[Any] | None = None) -> Tensor:
-    """Raw codes float32 (n, c, h, w) on the CPU of pixels uint8 (n, C, H, W); every call has the same shape."""
+    """Return raw codes float32 (n, c, h, w) on the CPU of pixels uint8 (n, C, H, W); every call has the same shape."""
     codes = []
     with torch.no_grad():
         for part in pixels.split(ENCODE_BATCH):

@@ -1,4 +1,4 @@
-"""A codec made to fit one image shape: grey images, enlarging, padding, and the way back."""
+"""A codec made to fit one image shape: grey images, upsampling and padding, each undone after decoding."""
 
 from __future__ import annotations
 
@@ -18,18 +18,28 @@ from latentdd_plugin.core.types import Images, Json, Shape, hash_json
 
 
 class Misfit(UsageError):
-    """The codec fails on images of this size, or gives back others than it was given."""
+    """A codec that fails on images of this size, or does not give their shape back."""
 
 
 def encoded_shape(codec: Codec, image_shape: Shape, upsample: int) -> Shape:
-    """(C, H, W) of the images that a codec's `encode` is given: in its channels, enlarged, padded."""
+    """Return (C, H, W) of the images given to `encode`: in the codec's channels, upsampled and padded."""
     c, *sides = image_shape
     h, w = (-(-side * upsample // codec.multiple) * codec.multiple for side in sides)
     return (3 if codec.channels == 3 else c), h, w
 
 
 class SizedCodec:
-    """A codec made to fit images (C, H, W): grey to RGB, enlarging by `upsample`, padding; each undone by `decode`."""
+    """A codec made to fit images (C, H, W): grey to RGB, upsampling, padding; each undone by `decode`.
+
+    Args:
+        codec: the codec; set to evaluation mode and frozen.
+        image_shape: (C, H, W) of the dataset's images.
+        upsample: factor by which images are enlarged before encoding.
+        name: what messages call the codec; by default its id or class name.
+
+    Raises:
+        UsageError: the codec takes other channels than the images have.
+    """
 
     def __init__(self, codec: Codec, image_shape: Shape, upsample: int = 1, name: str = "") -> None:
         self.codec = codec.eval().requires_grad_(False)
@@ -47,11 +57,11 @@ class SizedCodec:
 
     @property
     def pixels(self) -> bool:
-        """Whether the codes are the images' own pixels."""
+        """Return whether the codes are the images' own pixels."""
         return self.codec.pixels and self.upsample == 1
 
     def fit(self, images: Images, device: str) -> None:
-        """Let a codec that learns see the training images as `encode` gives them to it, once; others need nothing."""
+        """Fit a codec that learns, once, on the training images as `encode` prepares them; do nothing for others."""
         self.to(device)
         if self._to_fit:
             self.codec.fit(lambda: (self.sized(part) for part in float_batches(images, device)))
@@ -59,11 +69,11 @@ class SizedCodec:
             self._to_fit = False
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, H, W) in [0, 1] to codes (N, c, h, w)."""
+        """Encode images float32 (N, C, H, W) in [0, 1] to codes (N, c, h, w)."""
         return self.codec.encode(self.sized(images))
 
     def sized(self, images: Tensor) -> Tensor:
-        """Images as the codec takes them."""
+        """Return images as the codec takes them: in its channels, upsampled and padded."""
         if self._to_rgb:
             images = images.expand(-1, 3, -1, -1)
         if self.upsample != 1:
@@ -73,7 +83,7 @@ class SizedCodec:
         return images
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped."""
+        """Decode codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped."""
         images = self.codec.decode(codes)[..., : self._size[0], : self._size[1]]
         if self.upsample != 1:
             images = F.interpolate(images, self.image_shape[1:], mode="bicubic", antialias=True)
@@ -92,10 +102,11 @@ class SizedCodec:
 
     @cached_property
     def code_shape(self) -> Shape:
-        """(c, h, w) of one code, found by encoding an empty image.
+        """Return (c, h, w) of one code, found by encoding a black image.
 
         Raises:
-            UsageError: the codec refuses this image size. Misfit: it fails on it, or does not give it back.
+            UsageError: the codec refuses this image size.
+            Misfit: it fails on it, or does not give its shape back.
         """
         c, h, w = self.image_shape
         device = next(iter([*self.codec.parameters(), *self.codec.buffers()]), torch.zeros(())).device
@@ -108,7 +119,9 @@ class SizedCodec:
         except Exception as error:
             raise Misfit(f"the codec cannot take images of shape {self.image_shape}: {error}") from error
         if codes.ndim != 4:
-            raise Misfit(f"encode has to give codes (N, c, h, w), it gave {tuple(codes.shape)}; (N, d, 1, 1) is one")
+            raise Misfit(
+                f"encode must return codes (N, c, h, w), it returned {tuple(codes.shape)}; a vector is (N, d, 1, 1)"
+            )
         if tuple(images.shape[1:]) != self.image_shape:
             raise Misfit(
                 f"the codec does not fit images of shape {self.image_shape}: codes {tuple(codes.shape)} decode to "
@@ -119,22 +132,22 @@ class SizedCodec:
 
     @property
     def spatial(self) -> bool:
-        """Whether codes may be flipped, shifted and cut like images."""
+        """Return whether codes may be flipped, shifted and cut like images."""
         return self.codec.spatial and min(self.code_shape[1:]) > 1
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the codec; equal wherever the weights were loaded from."""
+        """Return the sha256 (hex) of the codec; equal wherever the weights were loaded from."""
         return fingerprint(self.codec)
 
     @cached_property
     def identity(self) -> str:
-        """What codes on disk are kept for: the fingerprint, and the code of a codec that is not this package's."""
+        """Return the key of its codes on disk: the fingerprint and, of a third party's codec, its source code."""
         code = plugins.code_of(type(self.codec))
         return hash_json([self.fingerprint, code]) if code else self.fingerprint
 
     def describe(self, name: str) -> dict[str, Json]:
-        """The record's `codec` entry."""
+        """Return the record's `codec` entry."""
         return {
             "name": name,
             "config": self.codec.config(),
@@ -162,15 +175,16 @@ def upsample_fault(upsample: Json) -> list[str]:
 
 
 def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) -> SizedCodec:
-    """The codec a configuration names, made to fit images of this shape; not yet fitted.
+    """Build the codec a configuration names, made to fit images of this shape; not yet fitted.
 
     Args:
         spec: `name`, optionally `upsample`, and the codec's own options.
         image_shape: (C, H, W) of the data set's images.
-        resolving: passed to `plugins.resolve`, for names that come out of somebody's file.
+        resolving: passed to `plugins.resolve`, for names from an untrusted file.
 
     Raises:
-        PluginError: no such codec. UsageError: an option it does not have, a size it cannot take.
+        PluginError: there is no such codec.
+        UsageError: an option it does not have, a size it cannot take, weights that are not finite.
     """
     options = dict(spec)
     name, upsample = str(options.pop("name")), options.pop("upsample", 1)
@@ -186,10 +200,10 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     if wants_shape:
         c, h, w = image_shape
         options["image_shape"] = tuple(given or (c, h * upsample, w * upsample))
-    codec = _made(preset.cls, name, options)
+    codec = _instantiated(preset.cls, name, options)
     seen = encoded_shape(codec, image_shape, upsample)
     if wants_shape and not given and seen != options["image_shape"]:  # it pads, or takes other channels
-        codec = _made(preset.cls, name, {**options, "image_shape": seen})
+        codec = _instantiated(preset.cls, name, {**options, "image_shape": seen})
     check_weights(codec, name)
     sized = SizedCodec(codec, image_shape, upsample, name)
     if not is_fitted(codec):
@@ -197,13 +211,13 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     return sized
 
 
-def _made(cls: type[Codec], name: str, options: Mapping[str, Json]) -> Codec:
+def _instantiated(cls: type[Codec], name: str, options: Mapping[str, Json]) -> Codec:
     try:
         codec = cls(**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"codec {name}: {error}") from error
     if not hasattr(codec, "_modules"):
-        raise UsageError(f"codec {name}: {cls.__name__}.__init__ has to begin with super().__init__()")
+        raise UsageError(f"codec {name}: {cls.__name__}.__init__ must begin with super().__init__()")
     return codec
 
 

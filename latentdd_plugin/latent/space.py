@@ -1,4 +1,4 @@
-"""Code space: a codec made to fit one image shape, the training set encoded once, and its standardisation.
+"""Code space: codes of the training set, and the statistics that standardise them.
 
 Distillers see codes standardised per channel by the training set, so that `identity` gives the normalised pixels of
 the original DC, DM and MTT.
@@ -20,13 +20,13 @@ from latentdd_plugin.latent.sized_codec import SizedCodec
 
 log = logging.getLogger(__name__)
 
-VALUES_A_CHUNK = 1 << 23  # of the training set, in float64, while its mean and deviation are taken
-PIXELS_A_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations are held at once
+VALUES_PER_CHUNK = 1 << 23  # of the training set that are in float64 at once while its statistics are computed
+PIXELS_PER_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations are held at once
 
 
 @dataclass(frozen=True)
 class Real:
-    """Real samples in one space, standardised per channel as they are taken."""
+    """Real samples of one space, standardised per channel when they are taken."""
 
     store: Tensor  # uint8 pixels (N, C, H, W), or float32 codes (N, c, h, w)
     labels: Tensor  # int64 (N,)
@@ -36,24 +36,24 @@ class Real:
 
     @property
     def shape(self) -> Shape:
-        """(c, h, w) of one sample."""
+        """Return (c, h, w) of one sample."""
         c, h, w = self.store.shape[1:]
         return int(c), int(h), int(w)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Standardised samples float32 (n, c, h, w) at these positions of the training set."""
+        """Return standardised samples float32 (n, c, h, w) at these positions of the training set."""
         samples = self.store[indices.to(self.store.device)]
         if samples.dtype == torch.uint8:
             return samples.float().sub_(self.mean * 255).div_(self.std * 255)
         return (samples - self.mean) / self.std
 
     def batch(self, label: int, n: int, generator: torch.Generator) -> Tensor:
-        """min(n, class size) samples of one class, drawn without replacement."""
+        """Draw min(n, class size) samples of one class without replacement."""
         members = self.by_class[label]
         return self.take(members[torch.randperm(len(members), generator=generator)[:n]])
 
     def all(self) -> tuple[Tensor, Tensor]:
-        """Every sample (N, c, h, w) and its label (N,)."""
+        """Return every sample (N, c, h, w) and its label (N,)."""
         return self.take(torch.arange(len(self.labels))), self.labels
 
 
@@ -76,7 +76,7 @@ class CodeSpace:
             RunFailed: an image is not finite; the codec and the first such image are named.
         """
         pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
-        size = max(1, PIXELS_A_CHUNK // pixels)
+        size = max(1, PIXELS_PER_CHUNK // pixels)
         chunks = codes.split(size)
         if codes.requires_grad and torch.is_grad_enabled():
             return torch.cat([checkpoint(self._decode, chunk, use_reentrant=False) for chunk in chunks])
@@ -90,11 +90,16 @@ class CodeSpace:
 
 
 def statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
-    """Per-channel mean and standard deviation (c, 1, 1) over samples and places; one common deviation where asked."""
+    """Return per-channel mean and standard deviation (c, 1, 1) over samples and places.
+
+    Args:
+        store: uint8 pixels (N, C, H, W), whose statistics are in units of [0, 1], or float codes (N, c, h, w).
+        common: whether all channels share one deviation, that of all values.
+    """
     scale = 255.0 if store.dtype == torch.uint8 else 1.0
     count = store.numel() / store.shape[1]
     total, squares = (torch.zeros(store.shape[1], dtype=torch.float64) for _ in range(2))
-    chunk = max(1, VALUES_A_CHUNK // store[0].numel())
+    chunk = max(1, VALUES_PER_CHUNK // store[0].numel())
     for part in store.split(chunk):
         total += part.to(torch.float64).sum((0, 2, 3)).cpu()
     mean = total / count
@@ -107,12 +112,12 @@ def statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
 
 
 def members(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
-    """Positions of each class, in order."""
+    """Return the positions of each class, in order."""
     return tuple((labels == label).nonzero().flatten().cpu() for label in range(classes))
 
 
 def pixel_set(data: ImageData, device: str) -> Real:
-    """The training images as real samples of pixel space."""
+    """Return the training images as real samples of pixel space."""
     store = data.train.pixels.to(device)
     mean, std = statistics(store, common=False)
     return Real(store, data.train.labels, members(data.train.labels, len(data.classes)), mean, std)

@@ -170,7 +170,7 @@ def test_the_first_distilled_image_that_is_not_finite_is_named(position, monkeyp
         def decode(self, codes):
             return codes.where(codes < 50, codes / 0)
 
-    monkeypatch.setattr("latentdd_plugin.latent.space.PIXELS_A_CHUNK", 4 * 64)
+    monkeypatch.setattr("latentdd_plugin.latent.space.PIXELS_PER_CHUNK", 4 * 64)
     space = CodeSpace(SizedCodec(Cliff(), SHAPE, name="mine"), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
     codes = torch.zeros(24, *SHAPE)
     codes[position:, 0, 2, 3] = 60

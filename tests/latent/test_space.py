@@ -154,7 +154,7 @@ def test_upsampling_is_undone():
     assert sized.describe("h")["upsample"] == 2
 
 
-class Told(Codec):
+class ShapeAware(Codec):
     """Keeps the image shape it is told, and sees what it is given."""
 
     def __init__(self, image_shape=None):
@@ -169,22 +169,22 @@ class Told(Codec):
         return F.interpolate(codes, self.image_shape[1:])
 
 
-class ToldRGB(Told):
+class ShapeAwareRGB(ShapeAware):
     channels, multiple = 3, 8
 
 
-class ToldOfItsLevel(Told):
+class ShapeAwareLevel(ShapeAware):
     def __init__(self, level=3, image_shape=None):
         super().__init__(image_shape)
         self.level = level
         self.multiple = 2**level
 
 
-@pytest.mark.parametrize("cls", [Told, ToldRGB, ToldOfItsLevel])
+@pytest.mark.parametrize("cls", [ShapeAware, ShapeAwareRGB, ShapeAwareLevel])
 @pytest.mark.parametrize("upsample", [1, 2])
 def test_a_codec_is_told_the_shape_that_encode_is_given(monkeypatch, cls, upsample):
     monkeypatch.setattr(plugins, "resolve", lambda *_, **__: Preset(cls))
-    sized = build_codec({"name": "told", "upsample": upsample}, (1, 10, 6))
+    sized = build_codec({"name": "aware", "upsample": upsample}, (1, 10, 6))
     assert sized.code_shape == (sized.codec.seen[0], *(side // 2 for side in sized.codec.seen[1:]))
     assert sized.codec.image_shape == sized.codec.seen
     assert sized.decode(sized.encode(images(1, 10, 6))).shape == (3, 1, 10, 6)
@@ -207,13 +207,13 @@ def test_a_codec_that_never_became_a_module_is_told_why(monkeypatch):
             pass
 
     monkeypatch.setattr(plugins, "resolve", lambda *_, **__: Preset(Forgetful))
-    with pytest.raises(UsageError, match=r"Forgetful.__init__ has to begin with super\(\).__init__\(\)"):
+    with pytest.raises(UsageError, match=r"Forgetful.__init__ must begin with super\(\).__init__\(\)"):
         build_codec({"name": "forgetful"}, (3, 8, 8))
 
 
 @pytest.mark.parametrize("upsample", [0, 9, 1.5, "2", None])
 def test_an_impossible_upsampling_is_refused(upsample):
-    with pytest.raises(UsageError, match=r"codec\.upsample=.*: a whole number from 1 to 8"):
+    with pytest.raises(UsageError, match=r"codec\.upsample=.*: must be a whole number from 1 to 8"):
         build_codec({"name": "identity", "upsample": upsample}, (1, 8, 8))
 
 
@@ -279,7 +279,7 @@ class Deep(Codec):
 
 def gradient(codec, chunk, monkeypatch, n=40):
     shape = (1, 4, 4)
-    monkeypatch.setattr(space, "PIXELS_A_CHUNK", chunk * math.prod(shape))
+    monkeypatch.setattr(space, "PIXELS_PER_CHUNK", chunk * math.prod(shape))
     where = CodeSpace(SizedCodec(codec, shape), torch.full((1, 1, 1), 0.3), torch.full((1, 1, 1), 1.7))
     codes = images(*shape, n=n).requires_grad_()
     decoded = where.decode(codes)
@@ -304,7 +304,7 @@ def test_chunks_give_the_gradient_of_the_whole_in_bounded_memory(monkeypatch):
 
 def test_without_a_gradient_nothing_is_kept(monkeypatch):
     codec = Deep()
-    monkeypatch.setattr(space, "PIXELS_A_CHUNK", 64)
+    monkeypatch.setattr(space, "PIXELS_PER_CHUNK", 64)
     where = CodeSpace(SizedCodec(codec, (1, 4, 4)), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
     with torch.no_grad():
         where.decode(images(1, 4, 4, n=10).requires_grad_())
