@@ -24,13 +24,10 @@ UNFINISHED = {
             "cli",
             "codecs",
             "core",
-            "data",
             "distillers",
-            "evaluators",
             "experiments",
             "latent",
             "leaderboard",
-            "nn",
             "results",
             "testing",
         )

@@ -1,14 +1,15 @@
-"""Compare codecs, algorithms, precisions and match spaces at one budget: a table, a plot and an HTML report.
+"""Compare codecs, distillers, precisions and match spaces at one budget: a table, a plot and an HTML report.
 
-Every combination is run twice: at equal bytes, and with an equal number of images. Options of one codec or algorithm
-carry its name; others go to all that take them, any other key to every cell:
+Every combination is run twice: at equal bytes, and with an equal number of images. Prefix an option with a name to set
+it for one codec or distiller; without a name it applies to all that have it. Other keys apply to every cell:
 
   dd-bench compare --codec identity,dct,pca --algo dm,herding --precision fp32,int8
   dd-bench compare --codec identity,taesd codec.taesd.path=my/taesd --algo dm,mtt algo.mtt.iterations=50
   dd-bench compare --dataset my/folder dataset.image_size=64 --ipc 10 --out my/comparison
   dd-bench compare --algo dm,mtt hydra/launcher=joblib hydra.launcher.n_jobs=2      # or submitit_slurm, …
 
-Cells are ordinary run folders in OUT/cells. The same command again continues: finished cells are not run again.
+Cells are ordinary run folders in OUT/cells. The same command continues an interrupted comparison:
+finished cells are not run again.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ if TYPE_CHECKING:
     from latentdd_plugin.experiments.compare import Grid
 
 AXES = {"codec": "identity,dct", "algo": "random,dm", "precision": "fp32", "match": "code", "ledger": "bytes,count"}
-TAKEN = {  # keys that mean something else here
+TAKEN = {  # keys of a run that a comparison replaces
     **{
         key: f"set it as a flag, --{key.partition('.')[0]}" for key in ("codec.name", "algo.name", "precision", "match")
     },
-    "lpc": "a comparison has its budget in images, --ipc",
+    "lpc": "set the budget of a comparison in images, --ipc",
     "out": "set it as a flag, --out",
 }
 FILES = ("compare.json", "compare.csv", "pareto.png", "report.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench compare`."""
+    """Add the flags of `dd-bench compare`."""
     axes = {
         "codec": "codecs",
-        "algo": "algorithms",
+        "algo": "distillers",
         "precision": "fp32, fp16, int8, int4, int2",
-        "match": "code, pixel: where matching networks look",
+        "match": "code, pixel: the input of the matching networks",
         "ledger": "bytes, count",
     }
     for flag, text in axes.items():
         parser.add_argument(f"--{flag}", metavar="A,B", default=AXES[flag], help=f"{text} (default {AXES[flag]})")
     flags = {
-        "ipc": "budget in images a class (default 1)",
+        "ipc": "budget in images per class (default 1)",
         "dataset": "name, folder or Hugging Face id (default digits)",
         "evaluator": "evaluators or timm architectures, with commas (default convnet)",
         "protocol": "evaluation recipe (default fast.v1)",
@@ -62,14 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit-hours", metavar="X", type=float, default=1.0,
         help="a distillation estimated to take longer is not run (default 1.0)",
     )  # fmt: skip
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="cells at a time (default 1)")
-    parser.add_argument("--in-process", action="store_true", help="no process a cell: faster, peak memory unknown")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no log lines; the table at the end only")
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=1, help="number of cells to run in parallel (default 1)"
+    )
+    parser.add_argument(
+        "--in-process", action="store_true", help="run all cells in this process: faster, but without peak memory"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only the table, no progress or log lines")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the configuration of a run")
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the comparison and print the table; 1 if a cell failed."""
+    """Run the comparison and print the table; return 1 if a cell failed."""
     from latentdd_plugin.cli.launch import launcher, split
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.experiments.compare import compare
@@ -77,9 +82,11 @@ def execute(args: argparse.Namespace) -> int:
     start_logging(quiet=args.quiet)
     hydra, args.overrides = split(args.overrides)
     if args.jobs > 1 and args.in_process:
-        raise UsageError("--jobs needs a process for each cell: leave out --in-process")
+        raise UsageError("--jobs runs each cell in its own process: leave out --in-process")
     if args.jobs > 1 and hydra:
-        raise UsageError("--jobs is for cells without a launcher; with one, set hydra.launcher.n_jobs or its like")
+        raise UsageError(
+            "--jobs does not work with a launcher: set the launcher's own option, such as hydra.launcher.n_jobs"
+        )
     try:
         comparison = compare(
             grid_of(args),
@@ -99,7 +106,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def grid_of(args: argparse.Namespace) -> Grid:
-    """The grid that flags and keys describe; UsageError with every fault seen in them."""
+    """Return the grid that flags and keys describe; raise UsageError with every fault in them."""
     from latentdd_plugin.cli import overrides, request
     from latentdd_plugin.cli.overrides import split_commas
     from latentdd_plugin.experiments.compare import Grid
@@ -121,12 +128,12 @@ def grid_of(args: argparse.Namespace) -> Grid:
 
 
 def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[list[dict[str, Json]], list[str]]:
-    """A specification for each name, with its own options and those for all that take them; and the faults.
+    """Return one specification per name, with its own options and the common ones it has, and the faults.
 
     Args:
         axis: `codec` or `algo`.
-        names: what is compared.
-        node: the options: of one name as `{name: {option: value}}`, of all as `{option: value}`.
+        names: the codecs or distillers to compare.
+        node: options of one name as `{name: {option: value}}`, common ones as `{option: value}`.
     """
     from latentdd_plugin.experiments.compare.grid import short
 
@@ -145,7 +152,7 @@ def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[li
                 spec[option] = value
         if all(refusals):
             stray = isinstance(value, Mapping)
-            faults.append(f"{axis}.{option}: it is not among --{axis} {','.join(names)}" if stray else refusals[0][0])
+            faults.append(f"{axis}.{option}: not among --{axis} {','.join(names)}" if stray else refusals[0][0])
     for spec in found:
         options = own[short(str(spec["name"]))]
         spec |= options if isinstance(options, Mapping) else {}
@@ -153,7 +160,7 @@ def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[li
 
 
 def _refusals(axis: str, name: str, option: str) -> list[str]:
-    """Why a codec or an algorithm of this name does not take an option; empty where it does."""
+    """Return the reasons why a codec or distiller does not take an option; an empty list if it does."""
     from latentdd_plugin.codecs.base import Codec
     from latentdd_plugin.core import plugins
     from latentdd_plugin.distillers.base import Distiller

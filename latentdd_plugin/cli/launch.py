@@ -1,4 +1,4 @@
-"""Cells of a comparison on any Hydra launcher: joblib, Slurm through submitit, one after another."""
+"""Run the cells of a comparison on any Hydra launcher: joblib, Slurm through submitit, or one after another."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ EXTRAS = "install 'latentdd-plugin[joblib]' or [slurm] for more launchers"
 
 
 def launcher(words: Sequence[str], *, quiet: bool) -> Callable[[Sequence[Order]], None] | None:
-    """How `compare` shall run its cells, where Hydra's own overrides ask for a launcher; else None."""
+    """Return a function that runs cells on the launcher in Hydra's own overrides; None if there are none."""
     return functools.partial(launch, words=words, quiet=quiet) if words else None
 
 
 def launch(orders: Sequence[Order], *, words: Sequence[str], quiet: bool) -> None:
-    """Run each order as a job of a Hydra multirun; what became of it is in its folder, `launcher/` beside the cells.
+    """Run each order as a job of a Hydra multirun; the jobs' own files go to `launcher/` beside the cells.
 
     Args:
         orders: cells to run.
         words: Hydra's own overrides: `hydra/launcher=joblib`, `hydra.launcher.n_jobs=2`.
-        quiet: no log lines.
+        quiet: write no log lines.
 
     Raises:
-        UsageError: no such launcher, or an option it does not have.
+        UsageError: the launcher does not exist, or does not have an option.
     """
     if not orders:
         return
@@ -54,7 +54,7 @@ def launch(orders: Sequence[Order], *, words: Sequence[str], quiet: bool) -> Non
 
 
 def job(cfg: DictConfig, *, orders: Sequence[Order], quiet: bool) -> None:
-    """One order, in whatever process the launcher chose."""
+    """Run one order in the process that the launcher chose."""
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.experiments.compare.outcomes import run_here
 
@@ -65,6 +65,6 @@ def job(cfg: DictConfig, *, orders: Sequence[Order], quiet: bool) -> None:
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's own overrides among these words, and the others."""
+    """Split words into Hydra's own overrides and the others."""
     own = [word for word in words if word.lstrip("+~").startswith(("hydra/", "hydra."))]
     return own, [word for word in words if word not in own]

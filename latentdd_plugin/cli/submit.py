@@ -2,8 +2,8 @@
 
   dd-bench submit runs/cpu-digits.v1/digits-ipc1/cells/dct-dm-code-int8-bytes --name "A. Person" --contact a@example.org
 
-A run that was made alone can be submitted too, if it meets a suite's conditions: its data, bytes a class, protocol,
-evaluators and seed (dd-bench suite show NAME). Codec and algorithm are free. All faults are told at once.
+A run made without `dd-bench suite` can be submitted too, if it meets a suite's conditions: dataset, bytes per class,
+protocol, evaluators and seed (dd-bench suite show NAME). Codec and distiller are free. It reports all faults together.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench submit`."""
+    """Add the flags of `dd-bench submit`."""
     parser.add_argument("run", metavar="RUN_DIR", type=Path, help="the folder of a finished run")
-    parser.add_argument("--name", metavar="X", required=True, help="who submits, as the page shows it")
-    parser.add_argument("--contact", metavar="X", required=True, help="how to reach you")
-    parser.add_argument("--code", metavar="URL", help="where the method's code is")
-    parser.add_argument("--paper", metavar="URL", help="where the method is described")
+    parser.add_argument("--name", metavar="X", required=True, help="your name, as the page shows it")
+    parser.add_argument("--contact", metavar="X", required=True, help="your e-mail address or URL")
+    parser.add_argument("--code", metavar="URL", help="address of the method's code")
+    parser.add_argument("--paper", metavar="URL", help="address of the paper")
     parser.add_argument("--notes", metavar="X", help="anything a reader should know")
-    parser.add_argument("--url", metavar="URL", help="where the artifact lies; needed above 2 MB")
-    parser.add_argument("--suite", metavar="NAME", help="under which suite (default: the one it meets)")
+    parser.add_argument("--url", metavar="URL", help="address of the artifact; needed above 2 MB")
+    parser.add_argument(
+        "--suite", metavar="NAME", help="suite to submit to (default: the one whose conditions the run meets)"
+    )
     parser.add_argument("--registry", metavar="DIR", type=Path, help="default: the checkout's, else ./registry")
     parser.add_argument(
-        "--allow-plugin", metavar="DIST", action="append", default=[], help="a distribution whose codec the run uses"
+        "--allow-plugin", metavar="DIST", action="append", default=[], help="distribution that provides the run's codec"
     )
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Write the submission and say how to hand it in."""
+    """Write the submission and print how to hand it in."""
     from latentdd_plugin.leaderboard import registry
     from latentdd_plugin.leaderboard.submit import Submitter, submit
 

@@ -113,7 +113,7 @@ def _hugging_face_home() -> Path:
 
 
 def _private() -> Path:
-    """Return a folder for this user alone in the temporary folder; a new one if somebody else has made it."""
+    """Return a folder for this user alone in the temporary folder; a new one if another user made it."""
     try:
         folder = Path(tempfile.gettempdir()) / f"dd-bench-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)

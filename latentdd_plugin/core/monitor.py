@@ -1,4 +1,4 @@
-"""What a run shows and measures of its own time and memory. Nothing here changes a number; it may refuse to go on."""
+"""Timing, memory and progress of a run. Nothing here changes a result; a run that would take too long is stopped."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from tqdm import tqdm
 
 from latentdd_plugin.core.errors import TooLong
 
-MEASURED = 5  # steps behind an estimate, after one that warms up
-PATIENCE = 0.05  # of the limit: once that is spent, two steps are enough
+MEASURED = 5  # steps behind an estimate, after one warm-up step
+PATIENCE = 0.05  # fraction of the limit after which two steps are enough for an estimate
 
 
 class Clock:
-    """Wall seconds and peak memory of named stages, and the times of distillation steps."""
+    """Wall-clock seconds and peak memory per stage, and the times of distillation steps."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.peaks: dict[str, tuple[float, float | None]] = {}  # by stage, from the start to its end: process, device
+        self.peaks: dict[str, tuple[float, float | None]] = {}  # per stage, up to its end: process, device
         self.steps: list[float] = []
         self._tick = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """The time since the last lap belongs to this stage."""
+        """Add the time since the last lap to this stage."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._tick
         self.peaks[stage] = peak_mb()
         self._tick = now
 
     def step_ms(self) -> float | None:
-        """Median milliseconds between the ends of steps; None with fewer than two."""
+        """Return the median milliseconds between the ends of steps; None for fewer than two steps."""
         gaps = _gaps(self.steps)
         return round(1000 * median(gaps), 3) if gaps else None
 
     @contextmanager
     def watch_steps(self, show: bool, limit_s: float | None = None) -> Iterator[Callable[[int, int, float], None]]:
-        """A callback for (steps done, steps in all, loss) that notes times and, where wanted, draws a bar.
+        """Give a callback (steps done, total steps, loss) that records times and, with `show`, draws a progress bar.
 
-        With a limit, the callback raises TooLong once, after the first few steps, if the distillation is estimated to
-        take longer than so many seconds: what it took so far, and the median step for all that are left.
+        With a limit in seconds, the callback raises TooLong after the first few steps if the distillation is estimated
+        to take longer: the time so far, plus the median step time for each remaining step.
         """
         bar: tqdm[None] = tqdm(unit="step", desc="distil", disable=not show, leave=False)
         begun, first, decided = time.perf_counter(), len(self.steps), limit_s is None
@@ -71,7 +71,7 @@ class Clock:
 
 
 def _decided(gaps: Sequence[float], spent: float, done: int, total: int, limit_s: float) -> bool:
-    """Whether enough steps were measured to tell that the limit holds; TooLong where it does not."""
+    """Return whether enough steps were measured; raise TooLong if the estimate exceeds the limit."""
     if len(gaps) < MEASURED and not (gaps and spent > PATIENCE * limit_s):
         return False
     estimate = spent + median(gaps) * (total - done)
@@ -90,20 +90,20 @@ def _gaps(times: Sequence[float]) -> list[float]:
 
 
 def duration(seconds: float) -> str:
-    """A time for a person: `80 ms`, `12.0 s`, `5.2 min`, `3.4 h`."""
+    """Format a time: `80 ms`, `12.0 s`, `5.2 min`, `3.4 h`."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def peak_mb() -> tuple[float, float | None]:
-    """Peak memory so far in MiB: resident in this process, and allocated on the accelerator (None without one)."""
+    """Return the peak memory so far in MiB: resident in this process, and allocated on the GPU (None without one)."""
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
     return round(_peak_rss() / 2**20, 1), device
 
 
 def _peak_rss() -> int:
-    """Bytes. Linux's own count is of this program alone; `getrusage` begins with that of the process it came from."""
+    """Return the peak resident bytes, on Linux from /proc: `getrusage` includes the peak of the parent process."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -115,19 +115,19 @@ def _peak_rss() -> int:
 
 @contextmanager
 def held_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back to the end of an iteration, so that what is saved is whole; a second one acts at once."""
+    """Delay Ctrl-C to the end of an iteration, so that saved files are complete; a second Ctrl-C acts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked: list[int] = []
+    received: list[int] = []
 
     def note(signum: int, frame: Any) -> None:
-        if asked:
+        if received:
             raise KeyboardInterrupt
-        asked.append(signum)
+        received.append(signum)
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Seeds, not clocks: every draw is derived from (seed, purpose, step)."""
+"""Random numbers: every draw is derived from (seed, purpose, step), never from a clock or a global generator."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 
 
 def derive(seed: int, purpose: str, step: int = 0) -> int:
-    """A 63-bit seed that depends on all three arguments and on nothing else."""
+    """Return a 63-bit seed that depends on all three arguments and on nothing else."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose at one step. Draws are made on the CPU, so that every device sees the same."""
+    """Return a CPU generator for one purpose at one step. Draws on the CPU are the same for every device."""
     return torch.Generator().manual_seed(derive(seed, purpose, step))
 
 
 @contextmanager
 def seeded(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
-    """Run code that knows only global generators (timm's init, dropout, third parties) under a derived seed.
+    """Run code that uses global generators (timm's initialisation, dropout, plug-ins) under a derived seed.
 
     Python's, NumPy's and torch's global states are restored afterwards.
     """

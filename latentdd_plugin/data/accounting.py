@@ -16,7 +16,7 @@ LINKED_TWICE = "a link to a picture that is used already"
 
 @dataclass(frozen=True)
 class FileAccount:
-    """How many files of a folder are used per split, and which are left out and why."""
+    """Numbers of files in a folder: those used per split, and those left out, by reason."""
 
     layout: str  # how the folder was read: "class folders", "tables", …
     used: Mapping[str, int]  # split -> files

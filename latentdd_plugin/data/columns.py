@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 
 NAMES = ("label", "labels", "class", "category", "target", "class_name", "class_id", "cls")  # in order of preference
 RANKS = (("ClassLabel",), ("integer", "text"), ("float",))
-FEW_ROWS = 10  # below it, as many labels as rows are no sign of a wrong column
+FEW_ROWS = 10  # below it, a different label in every row does not mean a wrong column
 
 
 def find_columns(dataset: Any, config: DatasetConfig, where: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ CROP_PAD, CUTOUT, SCALE, ROTATE = 0.125, 0.5, 1.2, 15.0
 
 @dataclass(frozen=True)
 class Draw:
-    """One operation and its random numbers: a column each, uniform in [0, 1); one row for all samples, or one each."""
+    """One operation and its random numbers, uniform in [0, 1): one row for all samples, or one row per sample."""
 
     operation: str
     numbers: Tensor  # float32 (1 or N, 3)
@@ -30,7 +30,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Augment:
-    """A choice of operations. Empty: nothing is changed."""
+    """A choice of operations; an empty one changes nothing."""
 
     operations: tuple[str, ...] = OPERATIONS
 
@@ -42,12 +42,12 @@ class Augment:
         return Draw(self.operations[index], torch.rand((samples, 3), generator=generator))
 
     def apply(self, x: Tensor, draw: Draw | None) -> Tensor:
-        """Samples (N, C, H, W) under a draw, same shape."""
+        """Apply a draw to samples (N, C, H, W); the shape stays."""
         return x if draw is None else _APPLY[draw.operation](x, draw.numbers.to(x.device))
 
 
 def operations_for(*, colour: bool, spatial: bool, flip: bool) -> tuple[str, ...]:
-    """The operations that mean something: colour ones on RGB, spatial ones on maps, flips where labels stay."""
+    """Return the operations that are meaningful: colour for RGB, spatial for maps, flips if they keep labels."""
     return tuple(
         op for op in OPERATIONS if (op == "color" and colour) or (op in SPATIAL and spatial and (op != "flip" or flip))
     )
@@ -63,12 +63,12 @@ def _color(x: Tensor, numbers: Tensor) -> Tensor:
 
 
 def _integers(numbers: Tensor, low: int, high: int) -> Tensor:
-    """Uniform integers in [low, high] from uniform numbers in [0, 1)."""
+    """Map uniform numbers in [0, 1) to uniform integers in [low, high]."""
     return low + (numbers * (high - low + 1)).long().clamp_(max=high - low)
 
 
 def _crop(x: Tensor, numbers: Tensor) -> Tensor:
-    """Shift by up to 12.5% of the side; what comes in is zero."""
+    """Shift by up to 12.5% of the side, filling with zeros."""
     n, _, h, w = x.shape
     pad_h, pad_w = int(h * CROP_PAD + 0.5), int(w * CROP_PAD + 0.5)
     top, left = _integers(numbers[:, 0], 0, 2 * pad_h), _integers(numbers[:, 1], 0, 2 * pad_w)

@@ -19,27 +19,27 @@ MAX_DEPTH = 6
 
 
 def convnet_depth(height: int, width: int) -> int:
-    """Blocks for an input of this size: 3 at 32 px, 4 at 64, 5 at 128, 6 at 256; at least one."""
+    """Return the number of blocks for an input size: 3 at 32 px, 4 at 64, 5 at 128, 6 at 256; at least one."""
     log = int(math.log2(max(1, min(height, width))))
     return max(1, min(log, max(3, log - 2), MAX_DEPTH))
 
 
 class MatchingNetwork(nn.Module):
-    """A network whose features and logits a distiller compares; re-initialised in place for every fresh draw."""
+    """A network whose features and logits a distiller compares; `reset` re-initialises it in place."""
 
     head: nn.Linear
 
     def features(self, x: Tensor) -> Tensor:
-        """Inputs (N, c, h, w) to features (N, F) before the head."""
+        """Map inputs (N, c, h, w) to features (N, F) before the head."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs (N, c, h, w) to logits (N, classes)."""
+        """Map inputs (N, c, h, w) to logits (N, classes)."""
         logits: Tensor = self.head(self.features(x))
         return logits
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw all weights anew, as torch's default initialisation does: uniform in +-1/sqrt(fan in)."""
+        """Draw new weights like torch's default initialisation: uniform in +-1/sqrt(fan in)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 bound = 1 / math.sqrt(module.weight[0].numel())
@@ -51,7 +51,7 @@ class MatchingNetwork(nn.Module):
 
 
 class ConvNet(MatchingNetwork):
-    """`depth` blocks of `width` channels. 28-px inputs are padded to 32, as the original does."""
+    """ConvNet with `depth` blocks of `width` channels. Inputs of 28 px are padded to 32, as in the original."""
 
     def __init__(self, shape: Shape, num_classes: int, depth: int | None = None, width: int = 128) -> None:
         super().__init__()
@@ -75,12 +75,12 @@ class ConvNet(MatchingNetwork):
         self.head = nn.Linear(self.num_features, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Inputs (N, C, H, W) to features (N, F)."""
+        """Map inputs (N, C, H, W) to features (N, F)."""
         return torch.flatten(self.blocks(x), 1)
 
 
 class MLP(MatchingNetwork):
-    """Two hidden layers of 128, for codes without a spatial layout (N, d, 1, 1)."""
+    """MLP with two hidden layers of 128 units, for codes (N, d, 1, 1) without a spatial layout."""
 
     def __init__(self, shape: Shape, num_classes: int, width: int = 128) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class MLP(MatchingNetwork):
         self.head = nn.Linear(width, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Codes (N, d, 1, 1) to features (N, 128)."""
+        """Map codes (N, d, 1, 1) to features (N, 128)."""
         x = torch.flatten(x, 1)
         for layer in self.hidden:
             x = F.relu(layer(x))
@@ -97,7 +97,7 @@ class MLP(MatchingNetwork):
 
 
 def matching_network(shape: Shape, num_classes: int) -> MatchingNetwork:
-    """The network a distiller matches in, sized for the match space: a ConvNet, or an MLP where there is no space."""
+    """Return the matching network for samples of this shape: a ConvNet, or an MLP if there is no spatial layout."""
     _, h, w = shape
     return MLP(shape, num_classes) if min(h, w) < 2 else ConvNet(shape, num_classes)
 
@@ -110,37 +110,37 @@ def _timm_convnet(
 
 
 def convnet_d1(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """ConvNet of depth 1, for `timm.create_model`."""
+    """Build a ConvNet of depth 1, for `timm.create_model`."""
     return _timm_convnet(1, **kwargs)
 
 
 def convnet_d2(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """ConvNet of depth 2, for `timm.create_model`."""
+    """Build a ConvNet of depth 2, for `timm.create_model`."""
     return _timm_convnet(2, **kwargs)
 
 
 def convnet_d3(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """ConvNet of depth 3, for `timm.create_model`: 320,010 parameters at 32 px, 3 channels, 10 classes."""
+    """Build a ConvNet of depth 3, for `timm.create_model`: 320,010 parameters at 32 px, 3 channels, 10 classes."""
     return _timm_convnet(3, **kwargs)
 
 
 def convnet_d4(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """ConvNet of depth 4, for `timm.create_model`."""
+    """Build a ConvNet of depth 4, for `timm.create_model`."""
     return _timm_convnet(4, **kwargs)
 
 
 def convnet_d5(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """ConvNet of depth 5, for `timm.create_model`."""
+    """Build a ConvNet of depth 5, for `timm.create_model`."""
     return _timm_convnet(5, **kwargs)
 
 
 def convnet_d6(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """ConvNet of depth 6, for `timm.create_model`."""
+    """Build a ConvNet of depth 6, for `timm.create_model`."""
     return _timm_convnet(6, **kwargs)
 
 
 def register_with_timm() -> None:
-    """Make `convnet_d1` … `convnet_d6` known to `timm.create_model`. Calling it again changes nothing."""
+    """Register `convnet_d1` … `convnet_d6` with timm, unless they are registered already."""
     from timm.models import is_model, register_model
 
     for build in (convnet_d1, convnet_d2, convnet_d3, convnet_d4, convnet_d5, convnet_d6):

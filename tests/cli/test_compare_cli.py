@@ -104,9 +104,9 @@ def test_faults_of_the_words_come_together():
         )
     told = "\n".join(raised.value.faults)
     for fault in (
-        "lpc: a comparison has its budget in images, --ipc",
+        "lpc: set the budget of a comparison in images, --ipc",
         "match: set it as a flag, --match",
-        "codec.taesd: it is not among --codec dct",
+        "codec.taesd: not among --codec dct",
         "algo.dm: DM has no option 'iteratons' (did you mean iterations",
         "unknown dataset 'digit' (did you mean digits?)",
         "ipc='two': must be a whole number or null",
@@ -207,7 +207,7 @@ def test_cells_are_spread_over_a_launcher(tmp_path):
 
 def test_a_launcher_and_jobs_are_one_too_many(capsys):
     assert called(f"compare --jobs 2 hydra/launcher=joblib {PLAIN}") == 2
-    assert "--jobs is for cells without a launcher" in capsys.readouterr().err
+    assert "--jobs does not work with a launcher" in capsys.readouterr().err
 
 
 def wait_for(condition, seconds=120):
