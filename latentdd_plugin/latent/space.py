@@ -69,18 +69,24 @@ class CodeSpace:
         """Decode standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
 
         Differentiable; the backward pass decodes one chunk at a time again, so that memory is bounded by the chunk.
-        Without gradients the images are checked. With them they are not, because the optimisation loop watches its
-        loss and a check would make it wait at every step.
+        Images are checked, except on an accelerator with gradients, where looking would make each step wait.
 
         Raises:
-            RunFailed: an image is not finite; the codec and the first such image are named.
+            RunFailed: an image is not finite; the codec and the first such image are named. With gradients only if its
+                code is finite: codes that are not are the optimisation's to report.
         """
         pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
         size = max(1, PIXELS_PER_CHUNK // pixels)
         chunks = codes.split(size)
         if codes.requires_grad and torch.is_grad_enabled():
-            return torch.cat([checkpoint(self._decode, chunk, use_reentrant=False) for chunk in chunks])
+            return torch.cat([self._watched(chunk, start * size) for start, chunk in enumerate(chunks)])
         return torch.cat([self._checked(chunk, start * size) for start, chunk in enumerate(chunks)])
+
+    def _watched(self, codes: Tensor, start: int) -> Tensor:
+        images: Tensor = checkpoint(self._decode, codes, use_reentrant=False)
+        if codes.device.type == "cpu" and bool(torch.isfinite(codes.detach()).all()):
+            check_images(images.detach(), codes.detach(), self.codec, start)
+        return images
 
     def _checked(self, codes: Tensor, start: int) -> Tensor:
         return check_images(self._decode(codes), codes, self.codec, start)

@@ -184,6 +184,19 @@ def test_the_first_distilled_image_that_is_not_finite_is_named(position, monkeyp
         space.decode(codes)
 
 
+def test_a_decoder_that_fails_during_distillation_is_named_and_codes_that_diverged_are_not_its_fault():
+    class Root(Plain):
+        def decode(self, codes):
+            return codes.sqrt()
+
+    space = CodeSpace(SizedCodec(Root(), SHAPE, name="mine"), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    codes = torch.ones(3, *SHAPE)
+    codes[2, 0, 0, 0] = -1
+    with pytest.raises(RunFailed, match=r"codec mine: decoding image 2 .* although its code is finite"):
+        space.decode(codes.requires_grad_())
+    space.decode(torch.full((3, *SHAPE), float("nan")).requires_grad_())  # the loop says what to do about these
+
+
 def test_codes_that_a_precision_cannot_hold_are_refused():
     space = tiny.spaces("dct")[1]
     found = SyntheticSet(torch.full((10, *space.codec.code_shape), 1e5), torch.arange(10))
