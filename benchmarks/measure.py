@@ -20,6 +20,7 @@ from torch import Tensor
 from latentdd_plugin.core.config import DatasetConfig, RunConfig
 from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.distillers.services import Services
 from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.protocols import Protocol
@@ -72,8 +73,7 @@ def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
         codes_per_class=codes_per_class,
         num_classes=len(ready.data.classes),
         seed=config.seed,
-        numerics=ready.numerics,
-        augment=Augment(operations),
+        services=Services(ready.numerics, Augment(operations)),
         real_id=ready.data.fingerprint + ready.codec.fingerprint + config.match,
     )
 
@@ -104,7 +104,7 @@ def distil_steps(task: Task, distiller: Any, steps: int) -> Figures:
     clock, before = Clock(), memory_mb("VmRSS")
     reset_peak()
     with clock.watch_steps(show=False) as watch:
-        distiller.distill(replace(task, progress=watch))
+        distiller.distill(replace(task, services=replace(task.services, progress=watch)))
     gaps = [b - a for a, b in zip(clock.steps[1:], clock.steps[2:], strict=False)]
     peak = memory_mb("VmHWM")
     return {"seconds": median(gaps), "above_mb": peak - before, "peak_mb": peak}

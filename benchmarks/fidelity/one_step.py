@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +117,12 @@ def condensation(method: str, args: argparse.Namespace) -> dict[str, float]:
         raise SystemExit(f"{method}: the original never reached a step")
     classes = len(ready.data.classes)
     task = task_of(config, ready, args.ipc)
-    given = {f.name: getattr(task, f.name) for f in task.__dataclass_fields__.values()}
+    given = {field.name: getattr(task, field.name) for field in fields(task) if field.init}
+    augment = ScriptedAugment(seen.seeds, ready.data.image_shape[1]) if seen.seeds else task.augment
     given |= {
         "real": ScriptedReal(task.real, seen.batches[classes:]),
-        "augment": ScriptedAugment(seen.seeds, ready.data.image_shape[1]) if seen.seeds else task.augment,
+        "services": replace(task.services, augment=augment),
         "weights": tuple(seen.weights),
-        "_kept": {},
     }
     codes = seen.start.clone().requires_grad_()
     labels = torch.arange(classes).repeat_interleave(args.ipc)
@@ -142,7 +142,8 @@ def mtt(args: argparse.Namespace) -> dict[str, float]:
     few = DatasetConfig(args.data, per_class=500)  # the step is the same, the expert is trained sooner
     algo = {"name": "mtt", "preset": "paper", "experts": 1, "syn_steps": 20, "expert_epochs": 2, "max_start_epoch": 1}
     config, ready, parts = prepared(few, {"name": "identity"}, algo=algo, ipc=1, amp="off", compile="off")
-    task = replace(task_of(config, ready, 1), augment=Augment(()))
+    task = task_of(config, ready, 1)
+    task = replace(task, services=replace(task.services, augment=Augment(())))
     method: MTT = parts.distiller
     experts = method._experts(task)
     kept = [[list(experts.snapshot(0, epoch)) for epoch in range(3)]]
@@ -156,7 +157,7 @@ def mtt(args: argparse.Namespace) -> dict[str, float]:
     rate = torch.tensor(0.01, requires_grad=True)
     steps = [Step(order, None) for order in seen.orders[-20:]]
     begin, target = experts.snapshot(0, 0), experts.snapshot(0, 2)
-    assert len(weights_of(task._network)) == len(begin)
+    assert len(weights_of(task.networks.network)) == len(begin)
     loss = adjoint(method._gradients(task), task, steps, begin, target, codes, labels, rate, exact=True)
     loss.backward()
     assert codes.grad is not None

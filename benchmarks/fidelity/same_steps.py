@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -107,12 +107,12 @@ class Runs:
 
     def ours(self, method: str, repeat: int, start: Tensor) -> Distilled:
         task = self.task(method, repeat)
-        given = {name: getattr(task, name) for name in Task.__dataclass_fields__}
+        given = {one.name: getattr(task, one.name) for one in fields(Task) if one.init}
         made = self.distiller(method).distill(Started(**given, start=start))
         return Distilled(start, made.codes, made.lr)
 
     def task(self, method: str, repeat: int) -> Task:
-        return replace(task_of(self.config, self.ready, CASES[method].ipc), seed=repeat, _kept={})
+        return replace(task_of(self.config, self.ready, CASES[method].ipc), seed=repeat)
 
     def distiller(self, method: str) -> Any:
         case = CASES[method]

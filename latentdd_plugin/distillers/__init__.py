@@ -1,1 +1,1 @@
-"""Distillers: one file a method, named as its paper names it. `base` holds the contract, `loop` the loop."""
+"""Distillers, one file per method, named as its paper names it. `base` holds the contract, `loop` the optimisation."""

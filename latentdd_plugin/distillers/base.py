@@ -1,4 +1,17 @@
-"""The distiller contract: `distill(task) -> SyntheticSet`. A distiller never knows which codec it runs on."""
+"""The distiller contract: `distill(task) -> SyntheticSet`. A distiller never knows which codec it runs on.
+
+A new method is one file with one class, named in the entry-point group `dd_bench.distillers`. There are three ways to
+write one:
+
+- derive from `loop.Matching` and write the loss: methods that optimise codes;
+- derive from `selection.Selection` and choose real samples of one class;
+- derive from `Distiller` and write `distill`: anything else.
+
+A method reads the `Task`: `task.real` and `task.codes` (real samples in the match space, and as codes),
+`task.codes_per_class`, `task.num_classes`, `task.init`, `task.draw`, `task.view`. It draws from `task.generator` and
+`task.network` only. `task.augment`, `task.embedding`, `task.gradients`, `task.checkpoint` and `task.progress` are
+services that a method may use.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +22,39 @@ from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, SyntheticSet
 from latentdd_plugin.distillers.task import Task
 
+__all__ = ["Distiller", "SyntheticSet", "Task"]
+
 
 class Distiller(ABC):
-    """A method: its hyper-parameters are the constructor's arguments, kept as attributes of the same names.
+    """A distillation method. The constructor's arguments are its hyper-parameters, kept as attributes of equal names.
 
     Attributes:
         presets: named sets of arguments; `paper` is the published one, `quick` fits two CPU cores.
-        match_spaces: where it can look; a method that never calls `task.view` supports `code` only.
-        selection: which iterate it returns; `unknown` of a set that was made elsewhere.
+        match_spaces: match spaces it supports; a method that never calls `task.view` supports `code` only.
+        selection: the iterate that it returns; `unknown` for a set that was made elsewhere.
+        is_selection: it returns real codes as they are, without optimising anything.
+        is_baseline: it is what other methods are compared with, and is not compared with itself.
     """
 
     contract: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Json]]] = {"paper": {}, "quick": {}}
     match_spaces: ClassVar[tuple[str, ...]] = ("code",)
     selection: ClassVar[str] = "last-iterate"
+    is_selection: ClassVar[bool] = False
+    is_baseline: ClassVar[bool] = False
 
     @abstractmethod
     def distill(self, task: Task) -> SyntheticSet:
-        """The synthetic set for this task."""
+        """Return the synthetic set for this task: at most `codes_per_class` codes for each class, with labels."""
 
     def label_bits(self, num_classes: int) -> int:
-        """Bits of one code's label that the budget counts: none for hard labels."""
+        """Return the bits per code that its label costs in the budget: none for hard labels."""
         return 0
 
     def faults(self) -> list[str]:
-        """What is wrong with its options; told with all other faults, before any work."""
+        """Return the faults of its options; they are reported with all other faults, before any work."""
         return []
 
     def config(self) -> dict[str, Json]:
-        """Return the constructor's arguments as JSON: the same object comes back from them."""
+        """Return the constructor's arguments as JSON; they make an equal object."""
         return config_of(self)

@@ -12,6 +12,7 @@ same parameters on S and T before each gradient.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -22,22 +23,23 @@ from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of,
 from latentdd_plugin.distillers.loop import Matching, Variables
 from latentdd_plugin.distillers.task import Task
 
-# Samples a class -> (outer, inner) loops, as the authors found them.
+# Codes per class -> (outer, inner) loops, the authors' settings.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 
+@dataclass
 class DC(Matching):
     """Gradient matching.
 
     Args:
-        iterations: fresh networks (paper: 1000).
+        iterations: number of networks, each trained from scratch (paper: 1000).
         lr: step size of the codes (paper: 0.1, with SGD).
         momentum: of the optimiser on the codes (paper: 0.5).
-        batch_real: real samples a class and step (paper: 256).
+        batch_real: real samples per class and step (paper: 256).
         lr_net: step size of the network's training on the synthetic set (paper: 0.01).
-        outer_loops: matching steps a network; None takes the paper's for the nearest number of codes a class.
+        outer_loops: matching steps per network; None takes the paper's for the nearest number of codes per class.
         inner_loops: epochs of the network on the synthetic set after each matching step; None as above.
-        batch_train: samples a step of that training (paper: 256).
+        batch_train: samples per step of that training (paper: 256).
         augment: Siamese augmentation while matching, and augmentation in the training between (DSA).
         init: `noise` or `real` (DC: noise; DSA: real).
         optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
@@ -56,34 +58,20 @@ class DC(Matching):
         },
     }
 
-    def __init__(
-        self,
-        iterations: int = 1000,
-        lr: float = 0.1,
-        momentum: float = 0.5,
-        batch_real: int = 256,
-        lr_net: float = 0.01,
-        outer_loops: int | None = None,
-        inner_loops: int | None = None,
-        batch_train: int = 256,
-        augment: bool = False,
-        init: str = "noise",
-        optimizer: str = "sgd",
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.momentum = momentum
-        self.batch_real = batch_real
-        self.lr_net = lr_net
-        self.outer_loops = outer_loops
-        self.inner_loops = inner_loops
-        self.batch_train = batch_train
-        self.augment = augment
-        self.init = init
-        self.optimizer = optimizer
+    iterations: int = 1000
+    lr: float = 0.1
+    momentum: float = 0.5
+    batch_real: int = 256
+    lr_net: float = 0.01
+    outer_loops: int | None = None
+    inner_loops: int | None = None
+    batch_train: int = 256
+    augment: bool = False
+    init: str = "noise"
+    optimizer: str = "sgd"
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
-        """Yield the distance of gradients, summed over classes, at each point of one network's training."""
+        """Yield equation 9, summed over classes, at each matching step along one network's training."""
         weights = weights_of(task.network("dc/network", step))
         draws, picks = task.generator("dc/augment", step), task.generator("dc/real", step)
         order = task.generator("dc/train", step)
@@ -97,25 +85,29 @@ class DC(Matching):
     def _distance(
         self, task: Task, codes: Tensor, weights: Weights, draws: torch.Generator, picks: torch.Generator
     ) -> Tensor:
-        """Sum over classes; worked out a class at a time, so that one class's graph is held at once."""
+        """Return the distance between gradients on real and synthetic samples, summed over classes.
+
+        Each class is differentiated by itself, so that the graph of only one class is in memory at a time.
+        """
         gradients = self._gradients(task)
         view = task.view(codes)
-        total, known = torch.zeros((), device=view.device), []
+        total, derivatives = torch.zeros((), device=view.device), []
         for label, samples in enumerate(view.split(task.codes_per_class)):
             siamese = task.augment.draw(draws) if self.augment else None
-            batch = task.augment.apply(task.real.batch(label, self.batch_real, picks), siamese)
-            target = gradients.at(weights, batch, _labels(label, batch))
+            real = task.augment.apply(task.real.batch(label, self.batch_real, picks), siamese)
             leaf = samples.detach().requires_grad_()
-            moved = task.augment.apply(leaf, siamese)
-            distance = gradient_distance(gradients.with_graph(weights, moved, _labels(label, moved)), target)
-            known.append(torch.autograd.grad(distance, leaf)[0])
+            synthetic = task.augment.apply(leaf, siamese)
+            real_gradient = gradients.at(weights, real, _labels(label, real))
+            synthetic_gradient = gradients.with_graph(weights, synthetic, _labels(label, synthetic))
+            distance = gradient_distance(synthetic_gradient, real_gradient)
+            derivatives.append(torch.autograd.grad(distance, leaf)[0])
             total = total + distance.detach()
-        return with_gradient(total, [(view, torch.cat(known))])
+        return with_gradient(total, [(view, torch.cat(derivatives))])
 
     def _train_epoch(
         self, task: Task, variables: Variables, weights: Weights, order: torch.Generator, draws: torch.Generator
     ) -> Weights:
-        """One epoch of plain SGD on the synthetic set as it is now."""
+        """Return the weights after one epoch of SGD on the current synthetic set."""
         with torch.no_grad():
             view = task.view(variables.codes)
         gradients = self._gradients(task)
@@ -123,8 +115,8 @@ class DC(Matching):
             x = view[rows.to(view.device)]
             if self.augment:
                 x = task.augment.apply(x, task.augment.draw(draws, len(x)))
-            steps = gradients.at(weights, x, variables.labels[rows.to(view.device)])
-            weights = tuple(w - self.lr_net * s for w, s in zip(weights, steps, strict=True))
+            gradient = gradients.at(weights, x, variables.labels[rows.to(view.device)])
+            weights = tuple(w - self.lr_net * g for w, g in zip(weights, gradient, strict=True))
         return weights
 
     def _loops(self, codes_per_class: int) -> tuple[int, int]:
@@ -139,7 +131,7 @@ class DC(Matching):
 
 
 def gradient_distance(synthetic: Weights, real: Weights) -> Tensor:
-    """Sum over weight tensors and outputs of 1 - cosine; biases and norms (one dimension) contribute nothing."""
+    """Return the sum of 1 - cosine over weight tensors and outputs; biases and norms (one dimension) do not count."""
     total = torch.zeros((), device=real[0].device)
     for s, r in zip(synthetic, real, strict=True):
         if s.ndim > 1:

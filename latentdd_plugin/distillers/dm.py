@@ -4,12 +4,13 @@ Equation 4: over random networks psi and Siamese augmentations A,
 
     min_S  E || 1/|T| sum A(psi(x in T))  -  1/|S| sum A(psi(s in S)) ||^2,
 
-taken for each class, with a fresh random network each step and nothing trained.
+taken for each class, with a new random network at each step and nothing trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -20,14 +21,15 @@ from latentdd_plugin.distillers.loop import Matching, Variables
 from latentdd_plugin.distillers.task import Task
 
 
+@dataclass
 class DM(Matching):
     """Distribution matching.
 
     Args:
-        iterations: steps, each with one fresh network (paper: 20,000).
-        lr: step size of the codes (paper: 1, with SGD); None is 0.1 / sqrt(codes a class), for Adam.
+        iterations: steps, each with one new network (paper: 20,000).
+        lr: step size of the codes (paper: 1, with SGD); None is 0.1 / sqrt(codes per class), for Adam.
         momentum: of the optimiser on the codes (paper: 0.5).
-        batch_real: real samples a class and step (paper: 256).
+        batch_real: real samples per class and step (paper: 256).
         init: `real` or `noise` (paper: real).
         optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
     """
@@ -37,44 +39,39 @@ class DM(Matching):
         "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": None},
     }
 
-    def __init__(
-        self,
-        iterations: int = 20_000,
-        lr: float | None = 1.0,
-        momentum: float = 0.5,
-        batch_real: int = 256,
-        init: str = "real",
-        optimizer: str = "sgd",
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.momentum = momentum
-        self.batch_real = batch_real
-        self.init = init
-        self.optimizer = optimizer
+    iterations: int = 20_000
+    lr: float | None = 1.0
+    momentum: float = 0.5
+    batch_real: int = 256
+    init: str = "real"
+    optimizer: str = "sgd"
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
-        """Yield the squared distance between class means of real and synthetic features, summed over classes."""
-        task.network("dm/network", step)
-        embed = self._embedding(task, len(variables.codes))
-        draw, pick = task.generator("dm/augment", step), task.generator("dm/real", step)
-        per_class = len(variables.codes) // task.num_classes
-        real, synthetic, sizes = [], [], []
-        for label, samples in enumerate(task.view(variables.codes).split(per_class)):
-            siamese = task.augment.draw(draw)
-            batch = task.real.batch(label, self.batch_real, pick)
-            real.append(task.augment.apply(batch, siamese))
-            synthetic.append(task.augment.apply(samples, siamese))
-            sizes.append(len(batch))
+        """Yield equation 4 for one random network, summed over classes."""
+        psi = self._random_network(task, step, len(variables.codes))
+        real, synthetic = self._augmented(task, variables.codes, step)
         with torch.no_grad():
-            target = class_means(embed(torch.cat(real)), sizes)
-        yield (target - class_means(embed(torch.cat(synthetic)), [per_class] * task.num_classes)).square().sum()
+            real_means = class_means(psi(torch.cat(real)), real)
+        synthetic_means = class_means(psi(torch.cat(synthetic)), synthetic)
+        yield (real_means - synthetic_means).square().sum()
 
-    def _embedding(self, task: Task, codes: int) -> Embedding:
+    def _augmented(self, task: Task, codes: Tensor, step: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return a batch of real samples and all synthetic ones per class; both get the class's augmentation."""
+        draws, picks = task.generator("dm/augment", step), task.generator("dm/real", step)
+        real, synthetic = [], []
+        for label, samples in enumerate(task.view(codes).split(len(codes) // task.num_classes)):
+            siamese = task.augment.draw(draws)
+            real.append(task.augment.apply(task.real.batch(label, self.batch_real, picks), siamese))
+            synthetic.append(task.augment.apply(samples, siamese))
+        return real, synthetic
+
+    def _random_network(self, task: Task, step: int, codes: int) -> Embedding:
+        """Return the features of a new random network, in the arithmetic that suits the work of all steps."""
+        task.network("dm/network", step)
         work = task.flops(self.iterations * (task.num_classes * self.batch_real + 3 * codes))
         return task.embedding(task.numerics.mode(work))
 
 
-def class_means(features: Tensor, sizes: list[int]) -> Tensor:
-    """Features (N, F), class by class, to class means (classes, F)."""
-    return torch.stack([part.mean(0) for part in features.split(sizes)])
+def class_means(features: Tensor, classes: list[Tensor]) -> Tensor:
+    """Return the mean features (classes, F) of features (N, F) that lie class by class, in groups of these sizes."""
+    return torch.stack([part.mean(0) for part in features.split([len(samples) for samples in classes])])

@@ -1,4 +1,4 @@
-"""Feature extraction in chunks of one shape, compiled where the work is large."""
+"""Feature extraction in chunks of one shape, compiled if the work is large."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from latentdd_plugin.core.compute import Mode, try_compiled
 from latentdd_plugin.core.types import Shape
 from latentdd_plugin.nn.convnet import MatchingNetwork
 
-CHUNK = 256  # samples a compiled call: one fixed shape, and small enough for the caches of a CPU
+CHUNK = 256  # samples per compiled call: one fixed shape, small enough for the caches of a CPU
 
 
 class Embedding:
-    """Features of many samples, in chunks of one shape, in a mode's arithmetic. Keeps the compiled function."""
+    """Features of many samples under one network, in chunks of one shape.
+
+    Args:
+        network: gives the features, with the weights that it has at the time of the call.
+        mode: the arithmetic.
+        shape: (c, h, w) of a sample.
+    """
 
     def __init__(self, network: MatchingNetwork, mode: Mode, shape: Shape) -> None:
         if mode.compile:
@@ -28,13 +34,13 @@ class Embedding:
             self._features, self.mode = try_compiled(mode, features, example)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Samples (N, c, h, w) to features float32 (N, F)."""
+        """Return features float32 (N, F) of samples (N, c, h, w)."""
         if self.mode.compile:
             x = x.contiguous(memory_format=torch.channels_last)
         parts = []
         for part in x.split(CHUNK):
             n = len(part)
-            if n < CHUNK < len(x):  # a ragged end would be another shape to compile
+            if n < CHUNK < len(x):  # pad the last chunk: another shape would be compiled again
                 part = torch.cat([part, part.new_zeros((CHUNK - n, *part.shape[1:]))])
             parts.append(self._features(part)[:n].float())
         return torch.cat(parts)

@@ -1,7 +1,7 @@
-"""Expert trajectories: networks trained on the real set in the match space, kept epoch by epoch.
+"""Expert trajectories: networks trained on the real set in the match space, stored epoch by epoch.
 
-One safetensors file an expert, with names and all hyper-parameters in its header, found again by a hash of what decides
-its numbers; a killed training loses the expert it was at, no more.
+Each expert is one safetensors file with names and all hyper-parameters in its header, in a folder named by a hash of
+everything that decides its numbers. An interrupted training loses only the expert that it was training.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Training:
-    """How experts are trained and stored. The defaults are the authors'."""
+class ExpertTraining:
+    """Settings of the training of experts and their storage. The defaults are the authors'."""
 
     experts: int = 100
     epochs: int = 50  # snapshots kept: epochs + 1, the untrained network first
@@ -39,30 +39,30 @@ class Training:
 
 
 class Experts:
-    """Trajectories on disk; a snapshot is read when it is asked for."""
+    """Trajectories on disk; snapshots are read on access."""
 
-    def __init__(self, folder: Path, training: Training, names: list[str], device: str) -> None:
+    def __init__(self, folder: Path, training: ExpertTraining, names: list[str], device: str) -> None:
         self.folder, self.training, self._names, self._device = folder, training, names, device
 
     def path(self, expert: int) -> Path:
-        """The file of one expert."""
+        """Return the file of one expert."""
         return self.folder / f"expert-{expert:03d}.safetensors"
 
     def snapshot(self, expert: int, epoch: int) -> Weights:
-        """Weights float32 of an expert after `epoch` epochs; 0 is the untrained network."""
+        """Return the weights float32 of an expert after `epoch` epochs; 0 is the untrained network."""
         with safe_open(self.path(expert), framework="pt") as file:
             return tuple(file.get_tensor(f"{epoch:03d}/{name}").float().to(self._device) for name in self._names)
 
 
-def prepare(task: Task, training: Training) -> Experts:
-    """The experts of this task's real set and network, training those that are not on disk yet."""
+def train_experts(task: Task, training: ExpertTraining) -> Experts:
+    """Return the experts of this task's real set and network, training those that are not on disk yet."""
     network = task.network("mtt/expert", 0)
     names = [name for name, _ in network.named_parameters()]
     samples = len(task.real.labels) * training.epochs * training.experts
     gradients = task.gradients(task.numerics.mode(task.flops(3 * samples)))
     key = {
         "schema": "dd-bench/expert.v2",
-        "training": {**asdict(training), "experts": None},  # more experts of the same kind join these
+        "training": {**asdict(training), "experts": None},  # further experts go to the same folder
         "real": task.real_id,
         "network": type(network).__name__,
         "parameters": {name: list(p.shape) for name, p in network.named_parameters()},
@@ -88,8 +88,8 @@ def prepare(task: Task, training: Training) -> Experts:
     return experts
 
 
-def _train(task: Task, training: Training, gradients: Gradients, expert: int) -> list[Weights]:
-    """Snapshots of one expert: plain SGD over the whole real set, augmented as the student will be."""
+def _train(task: Task, training: ExpertTraining, gradients: Gradients, expert: int) -> list[Weights]:
+    """Return the snapshots of one expert: SGD on the whole real set, augmented like the student's samples."""
     weights = weights_of(task.network("mtt/expert", expert))
     order, draws = task.generator("mtt/expert/order", expert), task.generator("mtt/expert/augment", expert)
     dtype = DTYPES[training.precision]
@@ -99,7 +99,7 @@ def _train(task: Task, training: Training, gradients: Gradients, expert: int) ->
     for _ in range(training.epochs):
         for rows in torch.randperm(total, generator=order).split(training.batch):
             if len(rows) < training.batch < total:
-                continue  # a ragged end would be another shape to compile
+                continue  # another shape would be compiled again
             x = task.augment.apply(task.real.take(rows), task.augment.draw(draws, len(rows)))
             steps = gradients.at(weights, x, labels[rows.to(task.device)])
             weights = tuple(w - training.lr * s for w, s in zip(weights, steps, strict=True))
@@ -108,5 +108,5 @@ def _train(task: Task, training: Training, gradients: Gradients, expert: int) ->
 
 
 def flat_distance(a: Weights, b: Weights) -> Tensor:
-    """Squared Euclidean distance over all parameters."""
+    """Return the squared Euclidean distance over all parameters."""
     return torch.stack([(x - y).square().sum() for x, y in zip(a, b, strict=True)]).sum()

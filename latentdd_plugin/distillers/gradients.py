@@ -1,4 +1,4 @@
-"""Gradients of a matching network's cross-entropy in its parameters: what DC compares and MTT trains by.
+"""Gradients of a matching network's cross-entropy with respect to its parameters, as DC and MTT need them.
 
 The network is a function of its parameters here, so that one compiled function serves every draw and every step.
 """
@@ -20,17 +20,17 @@ Weights = tuple[Tensor, ...]  # a network's parameters, in the order of `named_p
 
 
 def weights_of(network: MatchingNetwork) -> Weights:
-    """A copy of the network's parameters."""
+    """Return a copy of the network's parameters."""
     return tuple(p.detach().clone() for p in network.parameters())
 
 
 class Gradients:
-    """Gradients at any weights. Keeps the compiled functions; a batch shape that is new is compiled anew.
+    """Gradients at any weights, compiled if the mode says so; each new batch shape is compiled once.
 
     Args:
-        network: gives the function; its own weights are not used.
+        network: gives the architecture; its own weights are not used.
         mode: the arithmetic.
-        shape: (c, h, w) of a sample, to try the compiler on.
+        shape: (c, h, w) of a sample, to try the compiler with.
         classes: number of classes.
     """
 
@@ -57,20 +57,20 @@ class Gradients:
         }
 
     def at(self, weights: Weights, x: Tensor, y: Tensor) -> Weights:
-        """The gradient, without a graph. x (n, c, h, w); y int64 (n,) or probabilities float32 (n, classes)."""
+        """Return the gradient, without a graph. x (n, c, h, w); y int64 (n,) or probabilities float32 (n, classes)."""
         with torch.no_grad():
             gradient: Weights = self._plain(weights, x, y)
         return gradient
 
     def with_graph(self, weights: Weights, x: Tensor, y: Tensor) -> Weights:
-        """The gradient as a differentiable function of x (and of soft y); never compiled."""
+        """Return the gradient as a differentiable function of x (and of soft y); never compiled."""
         leaves = tuple(w.detach().requires_grad_() for w in weights)
         return torch.autograd.grad(self.loss(leaves, x, y), leaves, create_graph=True)
 
     def pull(
         self, weights: Weights, x: Tensor, y: Tensor, along: Weights
     ) -> tuple[Tensor, Weights, Tensor, Tensor | None]:
-        """Value of <along, gradient> and its derivatives in weights, x and, where it is soft, y."""
+        """Return <along, gradient> and its derivatives with respect to weights, x and, if it is soft, y."""
         soft = y.is_floating_point()
         with torch.no_grad():
             derivatives, value = self._pull[soft](weights, x, y, along)
@@ -78,6 +78,11 @@ class Gradients:
 
 
 def with_gradient(value: Tensor, known: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """A loss of this value with given gradients in these tensors: for methods that work theirs out themselves."""
+    """Return a loss of this value whose gradients are given: for methods that compute their own gradients.
+
+    Args:
+        value: the loss, a scalar.
+        known: pairs of a tensor and the loss's gradient with respect to it.
+    """
     linear = sum((t * g).sum() - (t * g).sum().detach() for t, g in known)
     return value.detach() + linear

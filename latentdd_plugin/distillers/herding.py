@@ -1,10 +1,11 @@
-"""Herding: few real samples whose mean is the class's (Welling, "Herding dynamical weights to learn", ICML 2009).
+"""Herding: a few real samples whose mean is near the class mean (Welling, "Herding dynamical weights to learn",
+ICML 2009).
 
 In the greedy form of iCaRL (Rebuffi et al., arXiv 1611.07725, algorithm 4), the k-th sample is
 
     p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||.
 
-There phi is a trained network; here it is the match space itself, the flattened standardised samples.
+In the paper phi is a trained network; here samples are compared in the match space, standardised and flattened.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from latentdd_plugin.distillers.selection import Selection, squared_norms
 
 
 class Herding(Selection):
-    """Greedy approximation of the class mean; the first samples are the best few. No randomness."""
+    """Greedy approximation of the class mean; its first k samples are its choice of k. Not random."""
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """With the class mean at zero, p_k is the argmin of ||x||^2 + 2 <x, s>, s the sum of those chosen before."""
+        """Return p_1 … p_n: with mu = 0, p_k is the argmin of ||x||^2 + 2 <x, s>, and s is the sum of p_1 … p_{k-1}."""
         scores = squared_norms(samples)
         chosen = torch.empty(n, dtype=torch.long)
         for k in range(n):

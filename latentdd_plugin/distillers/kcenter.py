@@ -1,9 +1,9 @@
-"""k-center: few real samples such that none of the class is far from all of them (Sener & Savarese, "Active Learning
-for Convolutional Neural Networks: A Core-Set Approach", arXiv 1708.00489, algorithm 1).
+"""k-center: a few real samples such that every sample of the class is near one of them (Sener & Savarese, "Active
+Learning for Convolutional Neural Networks: A Core-Set Approach", arXiv 1708.00489, algorithm 1).
 
-    u = argmax_i min_{j chosen} d(x_i, x_j), again and again: at most twice the smallest possible radius.
+    u = argmax_i min_{j chosen} d(x_i, x_j), repeated: at most twice the smallest possible radius.
 
-There d is taken between features of a trained network; here between flattened standardised samples of the match space.
+In the paper d compares features of a trained network; here standardised, flattened samples of the match space.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from latentdd_plugin.distillers.selection import Selection, squared_distances, s
 
 
 class KCenter(Selection):
-    """Greedy farthest-first traversal from the sample nearest to the class mean. No randomness."""
+    """Greedy farthest-first traversal from the sample nearest to the class mean. Not random."""
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Each next sample is the one farthest from all before it."""
+        """Return the sample nearest to the mean, then repeatedly the one farthest from all chosen so far."""
         norms = squared_norms(samples)
         position = int(norms.argmin())
         nearest = torch.full_like(norms, torch.inf)  # squared distance of each sample to the chosen ones

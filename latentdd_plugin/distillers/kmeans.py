@@ -1,12 +1,14 @@
 """k-means: the real sample nearest to each of k cluster centres of its class (Lloyd, "Least squares quantization in
-PCM", IEEE Transactions on Information Theory 28(2), 1982; start of Arthur & Vassilvitskii, "k-means++", SODA 2007).
+PCM", IEEE Transactions on Information Theory 28(2), 1982), initialised as in Arthur & Vassilvitskii, "k-means++", SODA
+2007.
 
-Distances are measured in the match space itself, on the flattened standardised samples.
+Samples are compared in the match space, standardised and flattened.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,18 +16,18 @@ from torch import Tensor
 from latentdd_plugin.distillers.selection import Selection, squared_distances, squared_norms
 
 
+@dataclass
 class KMeans(Selection):
-    """Cluster each class into as many clusters as it gets codes, and keep a real sample of each.
+    """Cluster each class into as many clusters as it gets codes, and keep one real sample per cluster.
 
     Args:
-        iterations: of Lloyd's algorithm, at most.
+        iterations: maximum number of iterations of Lloyd's algorithm.
     """
 
-    def __init__(self, iterations: int = 100) -> None:
-        self.iterations = iterations
+    iterations: int = 100
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Nearest sample to each centre, the larger clusters first; one that is taken gives way to the next nearest."""
+        """Return the sample nearest to each centre that is not yet chosen, larger clusters first."""
         centres = self._centres(samples, n, generator)
         norms = squared_norms(samples)
         taken = torch.zeros(len(samples), dtype=torch.bool, device=samples.device)
@@ -37,13 +39,14 @@ class KMeans(Selection):
         return chosen
 
     def _centres(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Return the cluster centres (n, D), larger clusters first."""
         from sklearn import cluster
         from sklearn.exceptions import ConvergenceWarning
         from threadpoolctl import threadpool_limits
 
         seed = generator.initial_seed() % 2**32
         means = cluster.KMeans(n, n_init=1, max_iter=self.iterations, random_state=seed, copy_x=False)
-        # One thread: several add up their parts of a centre in the order in which they finish.
+        # One thread: several would add up a centre in the order in which they finish.
         with threadpool_limits(1, user_api="openmp"), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct samples than centres
             assigned = means.fit_predict(samples.cpu().numpy())

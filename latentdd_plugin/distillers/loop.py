@@ -1,4 +1,4 @@
-"""The one optimisation loop. A matching method is its loss; everything that repeats is here."""
+"""The optimisation loop of all matching methods: a method gives its loss, the loop does the rest."""
 
 from __future__ import annotations
 
@@ -17,29 +17,39 @@ from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
 
-CURVE_POINTS = 200  # losses kept for the report
-STEP = 0.1  # of a code's deviation, for one code a class
+CURVE_POINTS = 200  # losses recorded for the report
+STEP = 0.1  # in standard deviations of a code, for one code per class
 INITS, OPTIMIZERS = ("real", "noise"), ("sgd", "adam")
 
 
 @dataclass
 class Variables:
-    """What is optimised. Tensors change in place; `optimizer` holds a parameter group for each."""
+    """The optimised tensors, which change in place; `optimizer` holds a parameter group for each."""
 
     codes: Tensor  # float32 (M, c, h, w), standardised
-    labels: Tensor  # int64 (M,), or float32 (M, classes) where they are learned
+    labels: Tensor  # int64 (M,), or float32 (M, classes) if they are learned
     optimizer: torch.optim.Optimizer
     lr: Tensor | None = None  # float32 (), the student's learned learning rate
     label_kind: str = "hard"
 
     def tensors(self) -> dict[str, Tensor]:
-        """The optimised tensors by name."""
+        """Return the optimised tensors by name."""
         named = {"codes": self.codes, "labels": self.labels, "lr": self.lr}
         return {k: t for k, t in named.items() if t is not None and t.requires_grad}
 
 
 class Matching(Distiller):
-    """A method that optimises codes by matching something. It gives `iteration`; the loop does the rest."""
+    """Base of the methods that optimise codes by matching. Derive and write `iteration`; a dataclass fits well.
+
+    The loop reads these options of the derived class:
+
+    Attributes:
+        iterations: number of calls of `iteration`.
+        lr: step size of the codes; None is 0.1 / sqrt(codes per class), for Adam.
+        momentum: of SGD, or the first beta of Adam.
+        init: `real` or `noise`, the initial codes.
+        optimizer: `sgd` or `adam`.
+    """
 
     match_spaces = ("code", "pixel")
     iterations: int
@@ -51,59 +61,65 @@ class Matching(Distiller):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
 
     def faults(self) -> list[str]:
-        """What the loop reads, and does not find or know."""
+        """Return a fault for each option that the loop reads and that is missing or unknown."""
         read, allowed = ["iterations"], dict[str, Sequence[str]]()
         if type(self).optimizer_of is Matching.optimizer_of:
             read, allowed = [*read, "momentum", "optimizer"], {"optimizer": OPTIMIZERS}
         if type(self).variables is Matching.variables:
             read, allowed = [*read, "lr", "init"], {**allowed, "init": INITS}
-        found = [f"the loop reads self.{name}: make it an option" for name in read if not hasattr(self, name)]
-        found += [
+        faults = [f"the loop reads self.{name}: make it an option" for name in read if not hasattr(self, name)]
+        faults += [
             f"{name}={getattr(self, name)}: choose one of {', '.join(values)}"
             for name, values in allowed.items()
             if getattr(self, name, values[0]) not in values
         ]
         if getattr(self, "lr", 0.0) is None and self.optimizer != "adam":
-            found.append(f"lr=null is a step of adam; give {self.optimizer} its own")
-        return found
+            faults.append(f"lr=null is for optimizer=adam only; give a number for {self.optimizer}")
+        return faults
 
     @abstractmethod
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
-        """One fresh network with all its outer loops: yield a loss, be updated, go on. Keeps no state between calls."""
+        """Yield one or more losses; the variables are updated after each. Keep no state between calls.
+
+        Args:
+            task: samples, budget and services.
+            variables: the optimised tensors, to be read at each loss.
+            step: number of this call; every draw depends on it.
+        """
 
     def variables(self, task: Task) -> Variables:
-        """The tensors to optimise, at their start."""
+        """Return the tensors to optimise, with their initial values."""
         codes, labels = task.init(self.init)
         codes.requires_grad_()
         return Variables(codes, labels, self.optimizer_of([{"params": [codes], "lr": self.step_size(task)}]))
 
     def step_size(self, task: Task) -> float:
-        """`lr`; None is a step for Adam, 0.1 / sqrt(codes a class): the fewer there are, the further each may go."""
+        """Return `lr`, or 0.1 / sqrt(codes per class) if it is None: the fewer codes, the further each moves."""
         return STEP / math.sqrt(task.codes_per_class) if self.lr is None else self.lr
 
     def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """SGD, as the papers have it, or Adam, whose step is a share of a code's deviation whatever the gradient."""
+        """Return SGD, as in the papers, or Adam, whose step does not depend on the size of the gradient."""
         if self.optimizer == "adam":
             return torch.optim.Adam(groups, betas=(self.momentum, 0.99))
         return torch.optim.SGD(groups, momentum=self.momentum)
 
     def distill(self, task: Task) -> SyntheticSet:
-        """Run the loop to its last iterate."""
+        """Return the last iterate of the loop."""
         return optimise(self, task)
 
 
 def one_of(option: str, value: str, allowed: Sequence[str]) -> str:
-    """The value, or ValueError naming those there are."""
+    """Return the value; raise ValueError with the allowed values if it is not among them."""
     if value not in allowed:
         raise ValueError(f"{option}={value}: choose one of {', '.join(allowed)}")
     return value
 
 
 def optimise(method: Matching, task: Task) -> SyntheticSet:
-    """Seeding, checkpoints, progress, update and watch over the loss; equal with and without interruption.
+    """Run all iterations of a method; the result is equal with and without interruption.
 
     Raises:
-        RunFailed: the loss or a variable is no longer finite; the last good checkpoint is kept.
+        RunFailed: the loss or a variable is no longer finite; the last finite checkpoint is kept.
     """
     variables = method.variables(task)
     losses: list[tuple[int, float]] = []
@@ -117,12 +133,12 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
                 _save(task, variables, losses, step)
             if stop:
                 raise KeyboardInterrupt
-            for loss in _yielded(method.iteration(task, variables, step)):
+            for loss in _losses_of(method.iteration(task, variables, step)):
                 variables.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 variables.optimizer.step()
             if step % every == 0 or step == method.iterations - 1:
-                losses.append((step, _finite(float(loss.detach()), variables, step)))
+                losses.append((step, _check_finite(float(loss.detach()), variables, step)))
             task.progress(step + 1, method.iterations, losses[-1][1])
         _save(task, variables, losses, method.iterations)
         if interrupted():
@@ -131,24 +147,24 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
     return SyntheticSet(variables.codes.detach(), variables.labels.detach(), variables.label_kind, lr, tuple(losses))
 
 
-def _yielded(losses: Iterator[Tensor]) -> Iterator[Tensor]:
+def _losses_of(losses: Iterator[Tensor]) -> Iterator[Tensor]:
     if isinstance(losses, Tensor):
-        raise TypeError("iteration(task, variables, step) has to yield its loss, not to return it")
+        raise TypeError("iteration(task, variables, step) must yield its loss instead of returning it")
     return losses
 
 
-def _finite(loss: float, variables: Variables, step: int) -> float:
+def _check_finite(loss: float, variables: Variables, step: int) -> float:
     if math.isfinite(loss) and all(bool(torch.isfinite(t).all()) for t in variables.tensors().values()):
         return loss
     raise RunFailed(
-        f"step {step}: the loss is {loss} or a code is not finite. The last good checkpoint is kept; "
+        f"step {step}: the loss is {loss} or a code is not finite. The last finite checkpoint is kept; "
         "try a smaller algo.lr, or amp=off"
     )
 
 
 def _save(task: Task, variables: Variables, losses: list[tuple[int, float]], step: int) -> None:
     if losses:
-        _finite(losses[-1][1], variables, step)
+        _check_finite(losses[-1][1], variables, step)
     task.checkpoint.save(
         {
             "step": step,
@@ -160,12 +176,12 @@ def _save(task: Task, variables: Variables, losses: list[tuple[int, float]], ste
 
 
 def _restore(task: Task, variables: Variables, losses: list[tuple[int, float]]) -> int:
-    kept = task.checkpoint.load()
-    if kept is None:
+    saved = task.checkpoint.load()
+    if saved is None:
         return 0
     with torch.no_grad():
         for name, tensor in variables.tensors().items():
-            tensor.copy_(kept["variables"][name])
-    variables.optimizer.load_state_dict(kept["optimizer"])
-    losses.extend((int(s), float(v)) for s, v in kept["losses"])
-    return int(kept["step"])
+            tensor.copy_(saved["variables"][name])
+    variables.optimizer.load_state_dict(saved["optimizer"])
+    losses.extend((int(s), float(v)) for s, v in saved["losses"])
+    return int(saved["step"])

@@ -1,13 +1,13 @@
 """MTT: matching training trajectories (Cazenavette et al., arXiv 2203.11932).
 
 Equation 2: a student starts at an expert's weights theta*_t, takes N steps on the synthetic set with the learned rate
-alpha, and shall arrive where the expert was M epochs later:
+alpha, and should arrive at the expert's weights of M epochs later:
 
     L = || theta_{t+N} - theta*_{t+M} ||^2  /  || theta*_t - theta*_{t+M} ||^2.
 
-The gradient runs back through all N steps. Here memory does not grow with them and the gradient is exact: only the
-student's weights are kept, and on the way back each step is worked out again. With g_n the gradient of the student's
-loss on batch x_n, theta_{n+1} = theta_n - alpha g_n, and lambda_N = dL/dtheta_N,
+The gradient runs back through all N steps. Here it is exact, and no graph of them is in memory: only the student's
+weights are kept, and the backward pass computes each step again. With g_n the gradient of the student's loss on batch
+x_n, theta_{n+1} = theta_n - alpha g_n, and lambda_N = dL/dtheta_N,
 
     dL/dx_n = -alpha d<lambda_{n+1}, g_n>/dx_n,      dL/dalpha = -sum <lambda_{n+1}, g_n>,
     lambda_n = lambda_{n+1} - alpha d<lambda_{n+1}, g_n>/dtheta_n.
@@ -18,13 +18,14 @@ TESLA (Cui et al., arXiv 2211.10586) leaves out the last line: `gradient=tesla`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.experts import Experts, Training, flat_distance, prepare
+from latentdd_plugin.distillers.experts import Experts, ExpertTraining, flat_distance, train_experts
 from latentdd_plugin.distillers.gradients import Gradients, Weights, with_gradient
 from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
 from latentdd_plugin.distillers.task import Task
@@ -35,34 +36,35 @@ GRADIENTS = ("exact", "tesla", "unrolled")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the student: which samples, under which augmentation."""
+    """One step of the student: its samples and their augmentation."""
 
     rows: Tensor  # int64 (b,)
     draw: Draw | None
 
 
+@dataclass
 class MTT(Matching):
     """Matching training trajectories.
 
     Args:
         iterations: outer steps (paper: 5000).
-        lr: step size of the codes (paper: 1000 at one image a class, with SGD).
+        lr: step size of the codes (paper: 1000 at one image per class, with SGD).
         momentum: of the optimiser on codes, labels and rate (paper: 0.5).
-        syn_steps: N, student steps an outer step.
-        expert_epochs: M, epochs of the expert that they shall cover.
+        syn_steps: N, student steps per outer step.
+        expert_epochs: M, epochs of the expert that they should cover.
         max_start_epoch: t is drawn below it.
-        batch_syn: synthetic samples a student step; None takes all of them.
-        lr_student: where the learned rate alpha starts (paper: 0.01).
+        batch_syn: synthetic samples per student step; None takes all of them.
+        lr_student: initial value of the learned rate alpha (paper: 0.01).
         lr_lr: step size of alpha.
         experts, lr_expert, batch_expert, expert_precision: how the trajectories are trained and stored; only the
-            epochs that can be asked for, max_start_epoch + expert_epochs, are trained.
+            first max_start_epoch - 1 + expert_epochs epochs can be drawn, so only these are trained.
         gradient: `exact` (flat memory), `tesla` (its approximation) or `unrolled` (the reference, memory grows with N).
-        labels: `hard`, or `soft`: logits learned beside the codes, started from the experts' own (as in DATM, arXiv
+        labels: `hard`, or `soft`: logits learned with the codes, initialised by the experts (as in DATM, arXiv
             2310.05773); their bytes are part of the budget.
         lr_labels: step size of soft labels.
         init: `real` or `noise`.
-        optimizer: `sgd` (paper) or `adam`. MTT's gradient falls as the expert's way grows, so that SGD's step has to be
-            found anew for each N, M and data set; Adam's does not.
+        optimizer: `sgd` (paper) or `adam`. MTT's gradient shrinks as the expert's path grows, so that the step of SGD
+            must be tuned for each N, M and dataset; Adam's step need not.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -82,52 +84,36 @@ class MTT(Matching):
         },
     }
 
-    def __init__(
-        self,
-        iterations: int = 5000,
-        lr: float = 1000.0,
-        momentum: float = 0.5,
-        syn_steps: int = 50,
-        expert_epochs: int = 2,
-        max_start_epoch: int = 2,
-        batch_syn: int | None = None,
-        lr_student: float = 0.01,
-        lr_lr: float = 1e-7,
-        experts: int = 100,
-        lr_expert: float = 0.01,
-        batch_expert: int = 256,
-        expert_precision: str = "fp32",
-        gradient: str = "exact",
-        labels: str = "hard",
-        lr_labels: float = 1.0,
-        init: str = "real",
-        optimizer: str = "sgd",
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.momentum = momentum
-        self.syn_steps = syn_steps
-        self.expert_epochs = expert_epochs
-        self.max_start_epoch = max_start_epoch
-        self.batch_syn = batch_syn
-        self.lr_student = lr_student
-        self.lr_lr = lr_lr
-        self.experts = experts
-        self.lr_expert = lr_expert
-        self.batch_expert = batch_expert
-        self.expert_precision = expert_precision
-        self.gradient = one_of("gradient", gradient, GRADIENTS)
-        self.labels = one_of("labels", labels, ("hard", "soft"))
-        self.lr_labels = lr_labels
-        self.init = one_of("init", init, INITS)
-        self.optimizer = optimizer
+    iterations: int = 5000
+    lr: float = 1000.0
+    momentum: float = 0.5
+    syn_steps: int = 50
+    expert_epochs: int = 2
+    max_start_epoch: int = 2
+    batch_syn: int | None = None
+    lr_student: float = 0.01
+    lr_lr: float = 1e-7
+    experts: int = 100
+    lr_expert: float = 0.01
+    batch_expert: int = 256
+    expert_precision: str = "fp32"
+    gradient: str = "exact"
+    labels: str = "hard"
+    lr_labels: float = 1.0
+    init: str = "real"
+    optimizer: str = "sgd"
+
+    def __post_init__(self) -> None:
+        one_of("gradient", self.gradient, GRADIENTS)
+        one_of("labels", self.labels, ("hard", "soft"))
+        one_of("init", self.init, INITS)
 
     def label_bits(self, num_classes: int) -> int:
-        """Soft labels are stored as float32 logits."""
+        """Return 32 bits per class for soft labels, which are stored as float32 logits."""
         return 32 * num_classes if self.labels == "soft" else 0
 
     def variables(self, task: Task) -> Variables:
-        """Codes, the student's rate, and logits where labels are learned."""
+        """Return the codes, the student's rate, and logits if labels are learned."""
         codes, labels = task.init(self.init)
         codes.requires_grad_()
         rate = torch.tensor(self.lr_student, device=task.device, requires_grad=True)
@@ -139,32 +125,20 @@ class MTT(Matching):
         return Variables(codes, labels, self.optimizer_of(groups), rate, kind)
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
-        """Yield the normalised distance between where the student arrives and where the expert was."""
+        """Yield equation 2 for one expert and one start t: the student's distance to the expert, normalised."""
         experts, g = self._experts(task), task.generator("mtt/start", step)
-        expert, start = (int(torch.randint(n, (1,), generator=g)) for n in (self.experts, self.max_start_epoch))
-        begin, target = experts.snapshot(expert, start), experts.snapshot(expert, start + self.expert_epochs)
+        expert, t = (int(torch.randint(n, (1,), generator=g)) for n in (self.experts, self.max_start_epoch))
+        begin, target = experts.snapshot(expert, t), experts.snapshot(expert, t + self.expert_epochs)
         steps = self._steps(task, len(variables.codes), step)
         view, labels = task.view(variables.codes), variables.labels
         targets = labels.softmax(1) if labels.is_floating_point() else labels
         if variables.lr is None:
-            raise ValueError("MTT learns its student's rate: variables.lr is needed")
-        if self.gradient == "unrolled":
-            yield unrolled(self._gradients(task), task, steps, begin, target, view, targets, variables.lr)
-            return
-        yield adjoint(
-            self._gradients(task),
-            task,
-            steps,
-            begin,
-            target,
-            view,
-            targets,
-            variables.lr,
-            exact=self.gradient == "exact",
-        )
+            raise ValueError("MTT learns the rate of its student: set variables.lr")
+        distance = unrolled if self.gradient == "unrolled" else partial(adjoint, exact=self.gradient == "exact")
+        yield distance(self._gradients(task), task, steps, begin, target, view, targets, variables.lr)
 
     def _steps(self, task: Task, samples: int, step: int) -> list[Step]:
-        """The student's batches: one random order of the synthetic set after another, cut into batches."""
+        """Return the student's steps: random orders of the synthetic set, one after another, cut into full batches."""
         order, draws = task.generator("mtt/order", step), task.generator("mtt/augment", step)
         size = min(self.batch_syn or samples, samples)
         queue: list[Tensor] = []
@@ -177,22 +151,22 @@ class MTT(Matching):
         return steps
 
     def _experts(self, task: Task) -> Experts:
-        def make() -> Experts:
+        def train() -> Experts:
             epochs = self.max_start_epoch - 1 + self.expert_epochs
-            training = Training(self.experts, epochs, self.lr_expert, self.batch_expert, self.expert_precision)
-            return prepare(task, training)
+            training = ExpertTraining(self.experts, epochs, self.lr_expert, self.batch_expert, self.expert_precision)
+            return train_experts(task, training)
 
-        experts: Experts = task.once("mtt/experts", make)
+        experts: Experts = task.once("mtt/experts", train)
         return experts
 
     def _gradients(self, task: Task) -> Gradients:
-        """Float32 always: the adjoint multiplies small differences."""
+        """Return gradients in float32, whatever the mode: the adjoint multiplies small differences."""
         samples = min(self.batch_syn or 10**9, task.codes_per_class * task.num_classes)
         mode = task.numerics.mode(task.flops(self.iterations * self.syn_steps * samples * 9))
-        return task.gradients(type(mode)(False, mode.compile, mode.device))
+        return task.gradients(replace(mode, amp=False))
 
     def _first_logits(self, task: Task, codes: Tensor, labels: Tensor) -> Tensor:
-        """The experts' mean logits on the first codes; where they name another class, the label's own is put on top."""
+        """Return the experts' mean logits (M, classes) on the initial codes, the label's raised to the top."""
         experts, network = self._experts(task), task.network("mtt/expert", 0)
         names = [name for name, _ in network.named_parameters()]
         last = experts.training.epochs
@@ -204,8 +178,8 @@ class MTT(Matching):
             )
             logits: Tensor = total / self.experts
             own = logits.gather(1, labels[:, None])
-            short = (logits.amax(1, keepdim=True) + 1 - own) * (logits.argmax(1) != labels)[:, None]
-            return logits.scatter(1, labels[:, None], own + short)
+            missing = (logits.amax(1, keepdim=True) + 1 - own) * (logits.argmax(1) != labels)[:, None]
+            return logits.scatter(1, labels[:, None], own + missing)
 
 
 def _batch(task: Task, step: Step, view: Tensor) -> Tensor:
@@ -224,7 +198,19 @@ def adjoint(
     *,
     exact: bool,
 ) -> Tensor:
-    """The loss with its gradient in view, rate and soft labels, worked out one student step at a time."""
+    """Return equation 2 with its gradients with respect to view, rate and soft labels, one student step at a time.
+
+    Args:
+        gradients: of the student's loss.
+        task: gives the augmentation.
+        steps: the N student steps.
+        begin: theta*_t.
+        target: theta*_{t+M}.
+        view: synthetic samples (M, c, h, w) in the match space.
+        labels: int64 (M,), or probabilities float32 (M, classes).
+        rate: alpha, a scalar.
+        exact: follow the last line of the equations above; TESLA leaves it out.
+    """
     alpha = rate.detach()
     leaf = view.detach().requires_grad_()
     soft = labels.is_floating_point()
@@ -267,7 +253,7 @@ def unrolled(
     labels: Tensor,
     rate: Tensor,
 ) -> Tensor:
-    """The loss with the whole student training in one graph, as the authors wrote it: the reference."""
+    """Return equation 2 with the whole student training in one graph, as in the authors' code: the reference."""
     weights = tuple(w.requires_grad_() for w in begin)
     for step in steps:
         loss = gradients.loss(weights, _batch(task, step, view), labels[step.rows])

@@ -1,6 +1,8 @@
-"""Random real codes, not optimised: the control every method has to beat, and the draw that `init=real` starts from."""
+"""Random real codes, not optimised: the baseline of every method, and the draw that `init=real` starts from."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 
@@ -12,10 +14,12 @@ from latentdd_plugin.distillers.task import Task
 class Random(Distiller):
     """Keep `codes_per_class` real codes of each class; a class with fewer gives all it has."""
 
-    match_spaces = ("code", "pixel")
+    match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
+    is_selection: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = True
 
     def distill(self, task: Task) -> SyntheticSet:
-        """The drawn real codes and their labels."""
+        """Return the drawn real codes and their labels, class by class."""
         drawn = [task.draw(label) for label in range(task.num_classes)]
         labels = torch.cat([torch.full((len(d),), label) for label, d in enumerate(drawn)])
         return SyntheticSet(task.codes.take(torch.cat(drawn)), labels)

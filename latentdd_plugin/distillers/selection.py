@@ -1,4 +1,4 @@
-"""Selection methods: real codes that stand for their class, chosen by distances in the match space, not optimised."""
+"""Selection methods: real codes that represent their class, chosen by distances in the match space, not optimised."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from latentdd_plugin.distillers.task import Task
 
 
 class Selection(Distiller):
-    """A method that chooses. It gives `choose` for one class; the measure is the Euclidean one.
+    """Base of the methods that choose real samples class by class. Derive and write `choose`.
 
-    No network takes part: samples are compared as they lie in the match space, standardised and flattened. A class with
-    no more samples than the budget gives all it has.
+    Distances are Euclidean, between standardised and flattened samples of the match space; no network takes part. A
+    class with no more samples than the budget gives all it has.
     """
 
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
+    is_selection: ClassVar[bool] = True
 
     @abstractmethod
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Positions int64 (n,) of n distinct rows.
+        """Return the positions int64 (n,) of n distinct rows.
 
         Args:
-            samples: float32 (N, D), N > n, of one class, with their mean taken off; may be overwritten.
-            n: how many to choose.
-            generator: for methods that draw, derived from the run's seed and the class.
+            samples: float32 (N, D), N > n, of one class, with their mean subtracted; may be overwritten.
+            n: number of samples to choose.
+            generator: for methods that draw; derived from the run's seed and the class.
         """
 
     def distill(self, task: Task) -> SyntheticSet:
-        """The chosen real codes and their labels, class by class."""
+        """Return the chosen real codes and their labels, class by class."""
         chosen, labels = [], []
         for label, members in enumerate(task.real.by_class):
             if len(members) > task.codes_per_class:
@@ -49,12 +50,12 @@ class Selection(Distiller):
 
 
 def squared_norms(samples: Tensor) -> Tensor:
-    """Rows (N, D) to their squared lengths (N,), without a second copy of the rows."""
+    """Return the squared norms (N,) of rows (N, D), without a second copy of the rows."""
     norms: Tensor = torch.linalg.vector_norm(samples, dim=1)
     return norms.square()
 
 
 def squared_distances(samples: Tensor, norms: Tensor, point: Tensor) -> Tensor:
-    """Squared distances (N,) of rows (N, D), whose squared lengths are known, to one point (D,)."""
+    """Return the squared distances (N,) of rows (N, D), whose squared norms are given, to one point (D,)."""
     distances: Tensor = norms + point.square().sum() - 2 * (samples @ point)
     return distances.clamp_min_(0)

@@ -25,7 +25,8 @@ from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.types import ImageData, Json, Score, SyntheticSet, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.data.load import load_dataset
-from latentdd_plugin.distillers.task import Task, checked
+from latentdd_plugin.distillers.services import Services
+from latentdd_plugin.distillers.task import Task, validate_result
 from latentdd_plugin.evaluators.scoring import score, trial_of
 from latentdd_plugin.experiments.baselines import control_configs, entry, is_control
 from latentdd_plugin.experiments.build import Parts, preset_note, resolve_run, weight_faults
@@ -260,13 +261,15 @@ def distil(job: Job, prepared: Prepared) -> SyntheticSet:
             codes_per_class=prepared.budget(config, job.parts).codes_per_class,
             num_classes=len(prepared.data.classes),
             seed=config.seed,
-            numerics=prepared.numerics,
-            augment=Augment(operations),
-            checkpoint=DiskCheckpoint(job.folder, prepared.owner(config)),
-            progress=progress,
+            services=Services(
+                numerics=prepared.numerics,
+                augment=Augment(operations),
+                checkpoint=DiskCheckpoint(job.folder, prepared.owner(config)),
+                progress=progress,
+            ),
             real_id=hash_json([prepared.data.fingerprint, "pixels" if in_pixels else prepared.codec.identity]),
         )
-        return checked(_distilled(job, task), task)
+        return validate_result(_distilled(job, task), task)
 
 
 def _distilled(job: Job, task: Task) -> SyntheticSet:

@@ -20,7 +20,7 @@ from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.storage import atomic_write, locked, remove_stale
 from latentdd_plugin.core.types import Json, SyntheticSet, hash_json
 from latentdd_plugin.core.version import __version__
-from latentdd_plugin.distillers.task import Checkpoint
+from latentdd_plugin.distillers.services import Checkpoint
 from latentdd_plugin.evaluators.scoring import ScoreFile
 from latentdd_plugin.results.record import Record
 

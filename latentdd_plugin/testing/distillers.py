@@ -13,7 +13,7 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import MATCH_SPACES, SyntheticSet
 from latentdd_plugin.distillers.loop import Matching
-from latentdd_plugin.distillers.task import checked
+from latentdd_plugin.distillers.task import validate_result
 from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.latent.space import members
 from latentdd_plugin.testing.contracts import (
@@ -94,7 +94,7 @@ def budget(subject: DistillerSubject) -> None:
 def finite(subject: DistillerSubject) -> None:
     """Check that codes and labels are finite, and labels are valid classes."""
     for codec, match in subject.spaces():
-        checked(subject.distilled(codec, match), task(codec, match))
+        validate_result(subject.distilled(codec, match), task(codec, match))
 
 
 @contract(DISTILLER_CONTRACTS)
@@ -115,7 +115,7 @@ def small_classes(subject: DistillerSubject) -> None:
     labels = whole.codes.labels[keep]
     few = replace(whole.codes, store=whole.codes.store[keep], labels=labels, by_class=members(labels, CLASSES))
     given = replace(whole, real=few, codes=few)
-    found = checked(subject.build().distill(given), given)
+    found = validate_result(subject.build().distill(given), given)
     counts = torch.bincount(hard(found), minlength=CLASSES).tolist()
     right = len(set(counts)) == 1 and 3 <= counts[0] <= 5
     require(right, f"3 images per class and a budget of 5 codes give {counts} codes per class")

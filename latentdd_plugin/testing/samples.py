@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,8 @@ from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
 from latentdd_plugin.core.types import ImageData, Images, Json, Shape
 from latentdd_plugin.data.load import load_dataset
-from latentdd_plugin.distillers.task import Checkpoint, Task
+from latentdd_plugin.distillers.services import Checkpoint, Services
+from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.latent.encode import code_set
@@ -99,7 +100,7 @@ def task(
         codes_per_class: number of codes per class.
         seed: seed of every draw.
         options: options of the codec.
-        more: fields of `Task` to replace.
+        more: fields of `Task` and of `Services` to replace.
     """
     sized, space, *both = spaces(codec, **options)
     codes, pixels = (replace(real, store=real.store.clone()) for real in both)
@@ -113,10 +114,10 @@ def task(
         "codes_per_class": codes_per_class,
         "num_classes": 10,
         "seed": seed,
-        "numerics": plain(),
-        "augment": Augment(operations),
     }
-    return Task(**{**given, **more})
+    services: dict[str, Any] = {"numerics": plain(), "augment": Augment(operations)}
+    services |= {field.name: more.pop(field.name) for field in fields(Services) if field.name in more}
+    return Task(**{**given, "services": Services(**services), **more})
 
 
 def trial(

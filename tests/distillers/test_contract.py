@@ -12,7 +12,7 @@ import torch
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import SyntheticSet
-from latentdd_plugin.distillers.task import checked
+from latentdd_plugin.distillers.task import validate_result
 from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.testing import DISTILLER_CONTRACTS, DistillerSubject
 
@@ -66,9 +66,15 @@ CODES, LABELS = torch.zeros(20, 1, 4, 4), torch.arange(10).repeat_interleave(2)
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ((CODES, LABELS), "returned a tuple, a SyntheticSet is wanted"),
-        (SyntheticSet(CODES[:, :, :2], LABELS), r"returned codes \(20, 1, 2, 4\), wanted \(1 … 20, \*\(1, 4, 4\)\)"),
-        (SyntheticSet(torch.cat([CODES, CODES[:1]]), torch.zeros(21)), r"returned codes \(21, 1, 4, 4\), wanted"),
+        ((CODES, LABELS), "returned a tuple instead of a SyntheticSet"),
+        (
+            SyntheticSet(CODES[:, :, :2], LABELS),
+            r"returned codes \(20, 1, 2, 4\); allowed are \(1 … 20, \*\(1, 4, 4\)\)",
+        ),
+        (
+            SyntheticSet(torch.cat([CODES, CODES[:1]]), torch.zeros(21)),
+            r"returned codes \(21, 1, 4, 4\); allowed",
+        ),
         (SyntheticSet(CODES[:0], LABELS[:0]), "returned codes"),
         (SyntheticSet(CODES, LABELS[:19]), r"returned hard labels \(19,\) for 20 codes"),
         (SyntheticSet(CODES, LABELS, "logits"), r"returned logits labels \(20,\) for 20 codes"),
@@ -79,10 +85,10 @@ CODES, LABELS = torch.zeros(20, 1, 4, 4), torch.arange(10).repeat_interleave(2)
 )
 def test_what_is_no_synthetic_set_is_refused(found, message):
     with pytest.raises(RunFailed, match=message):
-        checked(found, tiny.task("dct"))
+        validate_result(found, tiny.task("dct"))
 
 
 def test_numbers_of_another_type_are_taken():
-    found = checked(SyntheticSet(CODES.double().requires_grad_(), LABELS.int()), tiny.task("dct"))
+    found = validate_result(SyntheticSet(CODES.double().requires_grad_(), LABELS.int()), tiny.task("dct"))
     assert (found.codes.dtype, found.labels.dtype) == (torch.float32, torch.int64)
     assert not found.codes.requires_grad

@@ -98,7 +98,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(ite
     kept = tiny.Kept()
     method = tiny.distiller("dm", iterations=iterations, batch_real=8, lr=1e37, optimizer="sgd")
     with pytest.raises(
-        RunFailed, match=r"step \d+: the loss is .* The last good checkpoint is kept; try a smaller"
+        RunFailed, match=r"step \d+: the loss is .* The last finite checkpoint is kept; try a smaller"
     ) as e:
         method.distill(tiny.task(checkpoint=kept))
     assert e.value.exit_code == 1

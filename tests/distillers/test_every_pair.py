@@ -8,7 +8,7 @@ import torch
 
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.entry_points import WEIGHTS
-from latentdd_plugin.distillers.task import checked
+from latentdd_plugin.distillers.task import validate_result
 
 SHARED = Path(__file__).parents[3] / "shared"
 WEIGHT_FOLDERS = {"taesd": SHARED / "weights" / "taesd"}
@@ -38,7 +38,7 @@ def options_of(codec):
 @pytest.mark.parametrize("codec", plugins.entries("codecs"))
 def test_every_method_in_every_space(codec, algo, match):
     task = tiny.task(codec, match, options=options_of(codec), codes_per_class=1)
-    found = checked(tiny.distiller(algo, match, codec, **(MATCHING | SELECTING)[algo]).distill(task), task)
+    found = validate_result(tiny.distiller(algo, match, codec, **(MATCHING | SELECTING)[algo]).distill(task), task)
     assert torch.equal(found.labels.sort().values, torch.arange(10))
     assert task.space.decode(found.codes).shape == (10, 1, 8, 8)
     if algo in MATCHING:

@@ -24,7 +24,7 @@ def scene(dtype, *, soft=False, steps=N, augment=None):
     begin = tuple(w.to(dtype) for w in weights_of(task.network("begin", 0)))
     target = tuple(w.to(dtype) for w in weights_of(task.network("target", 0)))
     gradients = method._gradients(task)
-    task._network.to(dtype)
+    task.networks.network.to(dtype)
     codes, labels = task.init("real")
     given = F.one_hot(labels, 10).to(dtype).mul(3).requires_grad_() if soft else labels
     rate = torch.tensor(0.05, dtype=dtype, requires_grad=True)
@@ -61,7 +61,7 @@ def test_the_exact_gradient_is_the_unrolled_one(dtype, bound, soft):
 def test_the_loss_is_equation_2():
     """Plain SGD on the synthetic set, written as a loop over the network's own modules."""
     task, _, steps, begin, target, codes, labels, rate = scene(torch.float64, augment=Augment(()), steps=4)
-    network = task._network
+    network = task.networks.network
     for parameter, weight in zip(network.parameters(), begin, strict=True):
         parameter.data.copy_(weight)
     network.requires_grad_(True)
@@ -100,15 +100,15 @@ def test_tesla_is_its_own_formula():
 
 def test_experts_are_kept_one_by_one_and_only_the_missing_one_is_trained(monkeypatch):
     task = tiny.task("dct", real_id="experts")
-    training = trajectories.Training(experts=2, epochs=2, precision="fp16")
-    first = trajectories.prepare(task, training)
+    training = trajectories.ExpertTraining(experts=2, epochs=2, precision="fp16")
+    first = trajectories.train_experts(task, training)
     kept = first.path(0).read_bytes()
     lost = first.snapshot(1, 2)
     first.path(1).unlink()
     trained = []
     train = trajectories._train
     monkeypatch.setattr(trajectories, "_train", lambda *a: trained.append(a[-1]) or train(*a))
-    again = trajectories.prepare(task, training)
+    again = trajectories.train_experts(task, training)
     assert trained == [1]
     assert again.path(0).read_bytes() == kept
     assert all(torch.equal(a, b) for a, b in zip(lost, again.snapshot(1, 2), strict=True))
@@ -116,19 +116,19 @@ def test_experts_are_kept_one_by_one_and_only_the_missing_one_is_trained(monkeyp
         header = json.loads(file.metadata()["dd-bench"])
         assert file.get_tensor("000/head.weight").dtype == torch.float16
     assert header["owner"]["training"]["epochs"] == 2
-    assert header["network"] == "ConvNet"
-    assert header["real"] == "experts"
+    assert header["owner"]["network"] == "ConvNet"
+    assert header["owner"]["real"] == "experts"
 
 
 def test_an_expert_learns():
     task = tiny.task("dct", real_id="learns", augment=Augment(()))
-    found = trajectories.prepare(task, trajectories.Training(experts=1, epochs=10, lr=0.3, batch=64))
+    found = trajectories.train_experts(task, trajectories.ExpertTraining(experts=1, epochs=10, lr=0.3, batch=64))
     x, y = task.real.all()
-    names = [name for name, _ in task._network.named_parameters()]
+    names = [name for name, _ in task.networks.network.named_parameters()]
 
     def accuracy(epoch):
         weights = dict(zip(names, found.snapshot(0, epoch), strict=True))
-        return float((torch.func.functional_call(task._network, weights, (x,)).argmax(1) == y).float().mean())
+        return float((torch.func.functional_call(task.networks.network, weights, (x,)).argmax(1) == y).float().mean())
 
     assert accuracy(0) < 0.3
     assert accuracy(10) > 0.6
