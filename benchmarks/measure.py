@@ -25,7 +25,7 @@ from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.experiments.build import resolve_run
-from latentdd_plugin.experiments.run import Prepared, prepare
+from latentdd_plugin.experiments.stages import Encoded, Job, encode, load
 from latentdd_plugin.latent.space import pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
 
@@ -45,11 +45,12 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Prepared, Any]:
-    """A configuration, its encoded data and its parts."""
+def prepared(data: str | DatasetConfig, codec: dict[str, Any], **options: Any) -> tuple[RunConfig, Encoded, Any]:
+    """A configuration, its encoded training set, and its parts."""
     dataset = DatasetConfig(data) if isinstance(data, str) else data
     config, parts = resolve_run(RunConfig(dataset=dataset, codec=codec, controls=False, **options))
-    return config, prepare(config, parts, False, Clock()), parts
+    job = Job(config, parts)
+    return config, encode(job, load(job)), parts
 
 
 def real_set(data: str | DatasetConfig) -> tuple[Tensor, Tensor]:
@@ -57,8 +58,8 @@ def real_set(data: str | DatasetConfig) -> tuple[Tensor, Tensor]:
     return pixel_set(load_dataset(DatasetConfig(data) if isinstance(data, str) else data), "cpu").all()
 
 
-def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
-    """Return a distillation task as a run would make it."""
+def task_of(config: RunConfig, ready: Encoded, codes_per_class: int) -> Task:
+    """A distillation task as a run makes it."""
     in_pixels = config.match == "pixel" or ready.codec.codec.pixels
     operations = operations_for(
         colour=in_pixels and ready.data.image_shape[0] == 3,
@@ -78,7 +79,7 @@ def task_of(config: RunConfig, ready: Prepared, codes_per_class: int) -> Task:
     )
 
 
-def trial(ready: Prepared, codes: Tensor, labels: Tensor, protocol: Protocol, lr: float | None = None) -> Trial:
+def trial(ready: Encoded, codes: Tensor, labels: Tensor, protocol: Protocol, lr: float | None = None) -> Trial:
     """Standardised codes (M, c, h, w) with hard labels, decoded and ready to be judged on the test images."""
     with torch.no_grad():
         images = ready.space.decode(codes)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.artifacts import views
+from latentdd_plugin.artifacts.budget import ByteLedger
+from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
 from latentdd_plugin.artifacts.packing import Packed, pack, unpack
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
@@ -29,64 +31,58 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA = "dd-bench/artifact.v1"
-LABEL_KINDS = ("hard", "probabilities", "logits")
-LARGEST = 2**31  # values of one tensor: no header makes a reader allocate more
-LARGEST_IMAGE = 2**26  # values of one decoded image
-
 
 @dataclass(frozen=True)
 class Artifact:
-    """A distilled set as stored: codes at their precision, labels, and what is needed to decode them."""
+    """A distilled set as stored: codes at their precision, labels, and everything that decoding needs."""
 
     packed: Packed
     labels: Tensor  # int64 (M,), or float32 (M, classes)
     lr: float | None
     codec_state: Mapping[str, Tensor]  # a fitted codec's decoder, else empty
-    header: Mapping[str, Json]
+    header: ArtifactHeader
 
     @property
     def codes(self) -> Tensor:
-        """Standardised codes float32 (M, c, h, w) as the file holds them."""
+        """Standardised codes, float32 (M, c, h, w), as the file holds them."""
         return unpack(self.packed)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label."""
-        return tuple(self.header["classes"])
+        return self.header.classes
 
     def space(self, codec: SizedCodec | None = None, **resolving: Any) -> CodeSpace:
-        """The code space its codes live in.
+        """Return the code space that the codes live in.
 
         Args:
             codec: a codec built by the caller (for local weights), whose fingerprint must match; None builds the named.
             **resolving: passed to `plugins.resolve`; by default only this package's own entries are taken.
         """
-        spec, shape = self.header["codec"], tuple(self.header["image_shape"])
+        spec, shape = self.header.codec, self.header.image_shape
         if codec is None:
-            options = {**spec["config"], "name": spec["name"], "upsample": spec["upsample"]}
+            options = {**spec.config, "name": spec.name, "upsample": spec.upsample}
             codec = _built(options, shape, **{"installed_only": True, "distributions": (OURS,), **resolving})
         if self.codec_state and not is_fitted(codec.codec):
-            raise ArtifactError(
-                f"codec {spec['name']!r} learns nothing from data, but the artifact brings tensors for it"
-            )
+            raise ArtifactError(f"codec {spec.name!r} learns nothing from data, but the artifact brings tensors for it")
         if self.codec_state:
             self._restore(codec)
             self._check_restored(codec)
-        elif not is_published_as(codec.codec, spec["fingerprint"]):
+        elif not is_published_as(codec.codec, spec.fingerprint):
             raise ArtifactError(
-                f"codec {spec['name']!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
-                f"{spec['fingerprint'][:12]}…: other weights; name the right ones with codec.path=FOLDER"
+                f"codec {spec.name!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
+                f"{spec.fingerprint[:12]}…: other weights; name the right ones with codec.path=FOLDER"
             )
-        mean, std = (torch.tensor(self.header["space"][k]).view(-1, 1, 1) for k in ("mean", "std"))
+        space = self.header.space
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (space.mean, space.std))
         return CodeSpace(codec, mean, std)
 
     def _restore(self, codec: SizedCodec) -> None:
-        """Give a codec that was fitted on the run's data the decoder that travels in the file."""
+        """Load the decoder that travels in the file into a codec that was fitted on the run's data."""
         there = {name: tuple(tensor.shape) for name, tensor in self.codec_state.items()}
         wanted = {name: tuple(tensor.shape) for name, tensor in decoder_state(codec.codec).items()}
         if there != wanted:
-            name = self.header["codec"]["name"]
+            name = self.header.codec.name
             raise ArtifactError(f"codec {name!r} has the tensors {wanted}, the artifact brings {there}")
         state = {name.removeprefix("shared."): tensor for name, tensor in self.codec_state.items()}
         codec.load_decoder(state)
@@ -97,22 +93,22 @@ class Artifact:
         The file holds no tensors of the encoder. A codec that has some is compared by its decoder alone, if the file
         says what it was; files before version 0.2 do not.
         """
-        spec = self.header["codec"]
+        spec = self.header.codec
         if all(name in self.codec_state for name in codec.codec.state()):
-            same = is_published_as(codec.codec, spec["fingerprint"])
-        elif "decoder_fingerprint" in spec:
-            same = decoder_fingerprint(codec.codec) == spec["decoder_fingerprint"]
+            same = is_published_as(codec.codec, spec.fingerprint)
+        elif spec.decoder_fingerprint is not None:
+            same = decoder_fingerprint(codec.codec) == spec.decoder_fingerprint
         else:
-            log.info("codec %s: the artifact does not hold what its decoder could be compared with", spec["name"])
+            log.info("codec %s: the artifact does not hold what its decoder could be compared with", spec.name)
             return
         if not same:
             raise ArtifactError(
-                f"codec {spec['name']!r}: the decoder in the artifact does not belong to its fingerprint "
-                f"{spec['fingerprint'][:12]}…: the file was put together from several"
+                f"codec {spec.name!r}: the decoder in the artifact does not belong to its fingerprint "
+                f"{spec.fingerprint[:12]}…: the file was put together from several"
             )
 
     def decode(self, codec: SizedCodec | None = None, **resolving: Any) -> Tensor:
-        """Images float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
+        """Return images, float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
         with torch.no_grad():
             return self.space(codec, **resolving).decode(self.codes)
 
@@ -122,7 +118,7 @@ class Artifact:
         Columns: `image` (8 bits, clamped), `label` (ClassLabel) and, for soft labels, `probabilities` or `logits`.
         """
         images = self.decode(codec, **resolving)
-        return views.dataset_of(images, self.labels, str(self.header["label_kind"]), self.classes)
+        return views.dataset_of(images, self.labels, self.header.label_kind, self.classes)
 
     def _repr_html_(self) -> str:
         """Return a line and a small grid of the decoded images, for notebooks; the line alone if they do not decode."""
@@ -130,27 +126,32 @@ class Artifact:
             images: Tensor | None = self.decode()
         except DDBenchError:
             images = None
-        labels = self.labels if self.header["label_kind"] == "hard" else self.labels.argmax(1)
-        name, data = self.header["codec"]["name"], self.header["dataset"]["name"]
+        labels = self.labels if self.header.label_kind == "hard" else self.labels.argmax(1)
+        name, data = self.header.codec.name, self.header.dataset.name
         title = f"{len(labels)} codes of {len(self.classes)} classes of {data}: {name}, {self.packed.precision}"
         return views.html_of(title, images, labels, self.classes)
 
-    def bytes(self, file: int, decoder: int) -> dict[str, int]:
-        """The ledger: bytes of codes and soft labels (the budget), and beside them side information, file, decoder."""
+    def bytes(self, file: int, decoder: int) -> ByteLedger:
+        """Return the byte ledger.
+
+        Args:
+            file: bytes of the whole file.
+            decoder: bytes that decoding needs beside the file.
+        """
         scales = 0 if self.packed.scale is None else self.packed.scale.numel() * 4
-        space = 8 * len(self.header["space"]["mean"])
-        hard = self.header["label_kind"] == "hard"
-        return {
-            "codes": self.packed.nbytes,
-            "labels": 0 if hard else self.labels.numel() * self.labels.element_size(),
-            "side": scales + space + (0 if self.lr is None else 4) + (len(self.labels) * 8 if hard else 0),
-            "decoder": decoder,
-            "file": file,
-        }
+        space = 8 * len(self.header.space.mean)
+        hard = self.header.label_kind == "hard"
+        return ByteLedger(
+            codes=self.packed.nbytes,
+            labels=0 if hard else self.labels.numel() * self.labels.element_size(),
+            side=scales + space + (0 if self.lr is None else 4) + (len(self.labels) * 8 if hard else 0),
+            decoder=decoder,
+            file=file,
+        )
 
 
 def _built(options: Mapping[str, Json], shape: Shape, **resolving: Any) -> SizedCodec:
-    """The codec that a file describes; ArtifactError where it describes one that cannot be."""
+    """Build the codec that a file describes; raise ArtifactError if it cannot be built."""
     try:
         return build_codec(options, shape, **resolving)
     except PluginError as error:
@@ -163,7 +164,7 @@ def _built(options: Mapping[str, Json], shape: Shape, **resolving: Any) -> Sized
 
 
 def _how_to_allow(name: str) -> str:
-    """What lets an artifact of somebody else's codec be decoded: only the caller may say so."""
+    """Return a hint on how the caller can allow a codec that is not this package's."""
     entry = entries("codecs").get(name)
     if entry is not None:
         theirs = entry.distribution
@@ -186,26 +187,25 @@ def make_artifact(
     codec = space.codec
     fitted = is_fitted(codec.codec)
     state = {k: t.cpu().contiguous() for k, t in decoder_state(codec.codec).items()} if fitted else {}
-    described = {
-        "name": codec_name,
-        "config": codec.codec.config(),
-        "upsample": codec.upsample,
-        "fingerprint": codec.fingerprint,
-    }
-    if fitted and len(state) < len(codec.codec.state()):
-        described["decoder_fingerprint"] = decoder_fingerprint(codec.codec)
-    header = {
-        "schema": SCHEMA,
-        "codec": described,
-        "space": {"mean": space.mean.flatten().tolist(), "std": space.std.flatten().tolist()},
-        "value_space": "images in [0, 1], not clamped",
-        "precision": precision,
-        "codes_shape": list(synthetic.codes.shape),
-        "image_shape": list(data.image_shape),
-        "classes": list(data.classes),
-        "label_kind": synthetic.label_kind,
-        "dataset": {"name": data.name, "fingerprint": data.fingerprint},
-    }
+    m, c, h, w = synthetic.codes.shape
+    partial = fitted and len(state) < len(codec.codec.state())
+    header = ArtifactHeader(
+        codec=HeaderCodec(
+            codec_name,
+            codec.codec.config(),
+            codec.upsample,
+            codec.fingerprint,
+            decoder_fingerprint(codec.codec) if partial else None,
+        ),
+        space=HeaderSpace(tuple(space.mean.flatten().tolist()), tuple(space.std.flatten().tolist())),
+        value_space="images in [0, 1], not clamped",
+        precision=precision,
+        codes_shape=(m, c, h, w),
+        image_shape=data.image_shape,
+        classes=data.classes,
+        label_kind=synthetic.label_kind,
+        dataset=HeaderDataset(data.name, data.fingerprint),
+    )
     packed = pack(synthetic.codes, precision)
     if not bool(torch.isfinite(unpack(packed)).all()):
         largest = float(synthetic.codes.detach().abs().max())

@@ -6,9 +6,13 @@ The literature counts a budget in images per class of 32-bit pixels; here it is 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.json_record import JsonRecord, json_field
+from latentdd_plugin.core.json_schema import WHOLE, Kind
 from latentdd_plugin.core.types import PRECISIONS, Shape
 
 
@@ -26,6 +30,44 @@ class Budget:
     def packed_bytes(self, codes: int) -> int:
         """Bytes of so many packed codes in one bit stream."""
         return math.ceil(codes * math.prod(self.code_shape) * PRECISIONS[self.precision] / 8)
+
+
+@dataclass(frozen=True)
+class ByteLedger(JsonRecord):
+    """The bytes of a stored set, by what they are spent on."""
+
+    derived: ClassVar[Mapping[str, tuple[Kind, str, str]]] = {
+        "total": (WHOLE, "codes + labels, which the budget limits", "not the sum of codes and labels"),
+        "total_with_decoder": (WHOLE, "total + decoder", "not the sum of total and decoder"),
+    }
+
+    codes: int = json_field(WHOLE, "packed codes")
+    labels: int = json_field(WHOLE, "soft labels; hard ones are free, as the literature counts")
+    side: int = json_field(WHOLE, "side information: scales, standardisation, learned learning rate, hard labels")
+    decoder: int = json_field(WHOLE, "weights and fitted tables that decoding needs")
+    file: int = json_field(WHOLE, "the whole file, header included")
+
+    @property
+    def total(self) -> int:
+        """Bytes that the budget limits: codes and soft labels."""
+        return self.codes + self.labels
+
+    @property
+    def total_with_decoder(self) -> int:
+        """Bytes of codes, soft labels and the decoder."""
+        return self.total + self.decoder
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes by part, without the sums."""
+        names = ("codes", "labels", "side", "decoder", "file")
+        return {name: getattr(self, name) for name in names}
+
+    def differences(self, found: ByteLedger, *, but: tuple[str, ...] = ()) -> list[tuple[str, int, int]]:
+        """Return (part, bytes here, bytes there) of every part and sum that differs, except those named in `but`."""
+        names = [name for name in (*self.parts, *self.derived) if name not in but]
+        pairs = [(name, getattr(self, name), getattr(found, name)) for name in names]
+        return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def image_bytes(image_shape: Shape) -> int:

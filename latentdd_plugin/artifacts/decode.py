@@ -37,11 +37,11 @@ def decode_artifact(
     stored: Artifact, spec: Mapping[str, Json], distributions: Sequence[str], device: str
 ) -> tuple[CodeSpace, Tensor]:
     """The artifact's code space on the device, and its images (M, C, H, W) in [0, 1] units, not clamped."""
-    named, codec = stored.header["codec"], None
+    named, codec = stored.header.codec, None
     resolving = {} if "name" in spec else {"installed_only": True, "distributions": tuple(distributions)}
     if spec:
-        options = {**named["config"], "name": named["name"], "upsample": named["upsample"], **spec}
-        codec = build_codec(options, tuple(stored.header["image_shape"]), **resolving)
+        options = {**named.config, "name": named.name, "upsample": named.upsample, **spec}
+        codec = build_codec(options, stored.header.image_shape, **resolving)
     space = _moved(stored.space(codec, **resolving), device)
     with torch.no_grad():
         return space, space.decode(stored.codes.to(device))

@@ -85,7 +85,7 @@ def export_set(
     own = bridge.space_of(stored)
     if bridge.out and space and space != bridge.out:
         raise UsageError(f"{format_name} holds plain pixels (values={bridge.out}), not {space}")
-    wanted = values.find(space or own, f"the name of the data set ({stored.header['dataset']['name']})")
+    wanted = values.find(space or own, f"the name of the data set ({stored.header.dataset.name})")
     with _new_folder(Path(out)) as folder:
         images = decode_artifact(stored, codec or {}, allowed(allow_plugins), "cpu")[1]
         foreign = from_artifact(stored, images, wanted, load_dataset(dataset) if dataset else None)

@@ -13,25 +13,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from latentdd_plugin.artifacts.artifact import LABEL_KINDS, LARGEST, LARGEST_IMAGE, SCHEMA, Artifact
+from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.artifacts.header import SCHEMA, ArtifactHeader
 from latentdd_plugin.artifacts.packing import Packed
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import PRECISIONS, Json, canonical_json
 
 KEY = "dd-bench"
-
-
-CODEC = "codec."
-
-
+CODEC = "codec."  # prefix of the tensors of a fitted codec
 LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 
 
 def save_artifact(artifact: Artifact, path: Path) -> str:
     """Write the file, all or nothing; returns its sha256. The same artifact gives the same bytes."""
     tensors = _tensors(artifact)
-    fields = {k: v for k, v in artifact.header.items() if k != "content_sha256"}
+    fields = artifact.header.sealed(None).to_json()
     header = {**fields, "content_sha256": _content_hash(fields, tensors)}
     with atomic_write(path) as temporary:
         temporary.write_bytes(serialised(tensors, metadata={KEY: canonical_json(header)}))
@@ -124,46 +121,23 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     unknown = [n for n in tensors if n not in ("codes", "codes.scale", "labels", "lr") and not n.startswith(CODEC)]
     if unknown or not {"codes", "labels"} <= set(tensors):
         raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
-    _check_words(header)
-    m, c, h, w = header["codes_shape"]
-    if not _sizes([m, c, h, w]) or header["precision"] not in PRECISIONS or header["label_kind"] not in LABEL_KINDS:
-        raise ArtifactError(f"codes_shape {header['codes_shape']}, precision {header['precision']!r}: not possible")
-    packed = Packed(tensors["codes"], tensors.get("codes.scale"), header["precision"], (m, c, h, w))
+    try:
+        known = ArtifactHeader.from_json(header)
+    except ArtifactError as error:
+        raise ArtifactError([f"malformed header: {fault}" for fault in error.faults]) from None
+    m, c, h, w = known.codes_shape
+    packed = Packed(tensors["codes"], tensors.get("codes.scale"), known.precision, (m, c, h, w))
     _check_codes(packed)
-    _check_labels(tensors["labels"], header["label_kind"], m, len(header["classes"]))
-    _check_space(header, c)
+    _check_labels(tensors["labels"], known.label_kind, m, len(known.classes))
+    if len(known.space.mean) != c or len(known.space.std) != c:
+        raise ArtifactError(f"malformed header: space: mean and std of {c} channels are needed")
     lr, state = tensors.get("lr"), {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
     if lr is not None and (tuple(lr.shape) != (1,) or lr.dtype != torch.float32):
         raise ArtifactError(f"lr is {lr.dtype} {tuple(lr.shape)}; float32 (1,) is needed")
     broken = [n for n in ("lr", *(CODEC + n for n in state)) if n in tensors and not _finite(tensors[n])]
     if broken:
         raise ArtifactError(f"{', '.join(broken)} holds values that are not finite")
-    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, dict(header))
-
-
-def _check_words(header: Mapping[str, Json]) -> None:
-    """ArtifactError where class names, codec or data set are not of the form that readers rely on."""
-    codec, classes, dataset = header["codec"], header["classes"], header["dataset"]
-    forms = {
-        "classes": isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and len(set(classes)) == len(classes) > 0,
-        "codec": isinstance(codec["name"], str)
-        and isinstance(codec["config"], dict)
-        and type(codec["upsample"]) is int
-        and isinstance(codec["fingerprint"], str)
-        and isinstance(codec.get("decoder_fingerprint", ""), str),
-        "dataset": isinstance(dataset["name"], str) and isinstance(dataset.get("fingerprint"), str),
-        "origin": isinstance(header.get("origin", {}), dict),
-    }
-    wrong = [name for name, right in forms.items() if not right]
-    if wrong:
-        raise ArtifactError(f"malformed header: {', '.join(wrong)}")
-
-
-def _sizes(values: list[Json]) -> bool:
-    """Whether these are lengths of a tensor's sides that a machine could hold."""
-    return all(type(n) is int and n > 0 for n in values) and math.prod(values) <= LARGEST
+    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, known)
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -199,13 +173,3 @@ def _check_labels(labels: Tensor, kind: str, m: int, classes: int) -> None:
         raise ArtifactError(f"labels outside 0 … {classes - 1}")
     if kind != "hard" and not _finite(labels):
         raise ArtifactError("labels hold values that are not finite")
-
-
-def _check_space(header: Mapping[str, Json], channels: int) -> None:
-    space = header["space"]
-    sides = [space["mean"], space["std"]]
-    if any(len(s) != channels or not all(math.isfinite(v) for v in s) for s in sides) or min(space["std"]) <= 0:
-        raise ArtifactError(f"space: finite mean and positive std of {channels} channels are needed")
-    shape = header["image_shape"]
-    if len(shape) != 3 or not _sizes(shape) or math.prod(shape) > LARGEST_IMAGE:
-        raise ArtifactError(f"image_shape {header['image_shape']}: (C, H, W) of a possible size is needed")

@@ -40,7 +40,7 @@ class Imported(Distiller):
 
     def label_bits(self, num_classes: int) -> int:
         """Soft labels are stored as float32."""
-        return 0 if self.stored.header["label_kind"] == "hard" else 32 * num_classes
+        return 0 if self.stored.header.label_kind == "hard" else 32 * num_classes
 
     def distill(self, task: Task) -> SyntheticSet:
         """Decode it and encode it again.
@@ -49,9 +49,9 @@ class Imported(Distiller):
             UsageError: it was distilled from other data, or holds more than the budget.
         """
         stored, sized = self.stored, task.space.codec
-        theirs = stored.header["dataset"].get("fingerprint")
+        theirs = stored.header.dataset.fingerprint
         if task.real_id not in [hash_json([theirs, what]) for what in ("pixels", sized.identity)]:
-            named = stored.header["dataset"]["name"]
+            named = stored.header.dataset.name
             raise UsageError(
                 f"algo.path={self.path}: a set of data set {named!r}, not of this one; import it with --dataset "
                 "and the same dataset.* options"
@@ -65,4 +65,4 @@ class Imported(Distiller):
         with torch.no_grad():
             images = stored.decode().to(task.device)
             codes = (sized.encode(images) - task.space.mean) / task.space.std
-        return SyntheticSet(codes, stored.labels.to(task.device), str(stored.header["label_kind"]), stored.lr)
+        return SyntheticSet(codes, stored.labels.to(task.device), stored.header.label_kind, stored.lr)

@@ -135,8 +135,7 @@ def card(args: argparse.Namespace, config: RunConfig, findings: Sequence[Finding
     out = Path(args.out) if args.out else here
     show = {"progress": not args.quiet and sys.stderr.isatty(), "command": args.command_line}
     if args.kind == "algo":
-        found = algo_card(config, findings, **show)
-        return save(out / "algos" / plain(args.name), found)
+        return save(out / "algos" / plain(args.name), algo_card(config, findings, **show))
     found, pictures = codec_card(config, findings, **show)
-    place = out / codec_place(config, str(found["dataset"]["name"]))
+    place = out / codec_place(config, found.dataset.name)
     return save(place, found, pictures, page=out.resolve() != kept.resolve())  # the leaderboard renders the registry's

@@ -42,6 +42,7 @@ def execute(args: argparse.Namespace) -> int:
     """Import and print what was read."""
     from latentdd_plugin.artifacts.exchange import import_set
     from latentdd_plugin.artifacts.formats.base import Told
+    from latentdd_plugin.artifacts.header import Origin
     from latentdd_plugin.cli.overrides import split_commas
 
     classes = tuple(split_commas(args.classes)) if args.classes else None
@@ -49,10 +50,10 @@ def execute(args: argparse.Namespace) -> int:
     dataset = dataset_and_codec(args)[0]
     made = import_set(args.format, args.path, args.out, told, dataset=dataset, experiment=args.experiment)
     count, c, h, w = made.packed.shape
-    header, origin = made.header, made.header["origin"]
+    header, origin = made.header, made.header.origin or Origin()
     sys.stdout.write(
-        f"{count} images of {len(made.classes)} classes, {c}x{h}x{w}, {header['label_kind']} labels, values "
-        f"{origin['values']}, dataset {header['dataset']['name']}, selection {origin['selection']}\n"
+        f"{count} images of {len(made.classes)} classes, {c}x{h}x{w}, {header.label_kind} labels, values "
+        f"{origin.values}, dataset {header.dataset.name}, selection {origin.selection}\n"
         f"{args.out}/distilled.safetensors\n"
     )
     return 0

@@ -28,7 +28,7 @@ def execute(args: argparse.Namespace) -> int:
     """Build the site; what is not shown is named on stderr."""
     from latentdd_plugin.leaderboard import registry
     from latentdd_plugin.leaderboard.site import build
-    from latentdd_plugin.results.pages import count
+    from latentdd_plugin.results.formatting import count
 
     folder = Path(args.registry) if args.registry else registry.default(reading=True)
     site = build(folder, Path(args.out))

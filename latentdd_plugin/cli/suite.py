@@ -122,9 +122,9 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
         )
         failed |= done.failed
         sys.stdout.write(f"{done.table()}\n{done.folder / 'report.html'}\n")
-        runs = [row for row in done.data["cells"] if row["status"] == "done" and row["folder"]]
+        runs = [cell.folder for cell in done.cells if cell.status == "done" and cell.folder]
         if runs:
-            sys.stdout.write(f"dd-bench submit {done.folder / runs[0]['folder']} --name … --contact …\n")
+            sys.stdout.write(f"dd-bench submit {done.folder / runs[0]} --name … --contact …\n")
     return int(failed)
 
 

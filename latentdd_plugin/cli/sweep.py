@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from latentdd_plugin.cli.logs import start_logging
 from latentdd_plugin.core.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.core.types import Json
+    from latentdd_plugin.results.record import Record
 
 log = logging.getLogger("latentdd_plugin")
 DEFAULT_OUT = "runs"
@@ -92,27 +92,28 @@ def job(cfg: DictConfig, *, quiet: bool, command: str, limit_s: float | None) ->
     except Exception as error:
         log.error("%s", traceback.format_exc())
         return Outcome(names, (), f"{type(error).__name__}: {error}")
-    return Outcome(names, tuple(row for record in records for row in _rows(record.data, record.folder)))
+    return Outcome(names, tuple(row for record in records for row in _rows(record)))
 
 
-def _rows(data: Mapping[str, Json], folder: Path) -> Iterable[tuple[str, str, str]]:
-    precision = data["budget"]["precision"]
-    for evaluator, summary in data["summary"].items():
-        std = f" ± {100 * summary['std']:.1f}" if summary["std"] is not None else ""
-        yield f"{evaluator} {precision}", f"{100 * summary['mean']:.1f}%{std}", str(folder)
-    for skipped in data["skipped"]:
-        yield f"{skipped['evaluator']} {precision}", f"skipped: {skipped['reason']}", str(folder)
+def _rows(record: Record) -> Iterable[tuple[str, str, str]]:
+    precision, folder = record.budget.precision, str(record.folder)
+    for evaluator, accuracy in record.summary.items():
+        yield f"{evaluator} {precision}", str(accuracy), folder
+    for skipped in record.skipped:
+        yield f"{skipped.evaluator} {precision}", f"skipped: {skipped.reason}", folder
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each job and evaluator; what all jobs share is left out of the first column."""
+    """Return a row for each job and evaluator; what all jobs share is left out of the first column."""
+    from latentdd_plugin.results.formatting import text_table
+
     shared = set.intersection(*(set(o.overrides) for o in outcomes)) if len(outcomes) > 1 else set()
-    lines = [("job", "evaluator", "accuracy", "folder")]
+    rows = [["job", "evaluator", "accuracy", "folder"]]
     for outcome in outcomes:
         name = " ".join(w.lstrip("+") for w in outcome.overrides if w not in shared and not w.startswith("out="))
-        lines += [(name, *row) for row in outcome.rows]
+        for evaluator, accuracy, folder in outcome.rows:
+            spoken = accuracy.startswith("skipped")
+            rows.append([name, evaluator, f"{accuracy}  {folder}"] if spoken else [name, evaluator, accuracy, folder])
         if outcome.error:
-            lines.append((name, "-", f"failed: {outcome.error}", "-"))
-    widths = [max(len(line[i]) for line in lines) for i in range(2)]
-    widths.append(max((len(line[2]) for line in lines if not line[2].startswith(("failed", "skipped"))), default=0))
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, [*widths, 0], strict=True)).rstrip() for line in lines)
+            rows.append([name, "-", f"failed: {outcome.error}  -"])
+    return "\n".join(text_table(rows))

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from latentdd_plugin.leaderboard.recompute import Check, Given
+    from latentdd_plugin.leaderboard.recompute import VerifyInputs
+    from latentdd_plugin.leaderboard.records import Check
 
 LEVELS = ("static", "full")
 
@@ -68,7 +69,7 @@ def execute(args: argparse.Namespace) -> int:
 def told(check: Check) -> str:
     """What a check found, for a person."""
     from latentdd_plugin.leaderboard import registry
-    from latentdd_plugin.leaderboard.recompute import VERIFIED
+    from latentdd_plugin.leaderboard.records import VERIFIED
 
     why = "".join(f"  {reason}\n" for reason in check.why)
     if check.level == "static":
@@ -79,10 +80,10 @@ def told(check: Check) -> str:
     return f"{check.result}{rows}\n{why}"
 
 
-def asked(args: argparse.Namespace) -> tuple[list[Path], Given]:
+def asked(args: argparse.Namespace) -> tuple[list[Path], VerifyInputs]:
     """The claims to check, and what the caller brings; UsageError with every fault seen in them."""
     from latentdd_plugin.leaderboard import claim, registry
-    from latentdd_plugin.leaderboard.recompute import Given
+    from latentdd_plugin.leaderboard.recompute import VerifyInputs
 
     paths = [Path(word) for word in args.words if "=" not in word or Path(word).exists()]
     words = [word for word in args.words if Path(word) not in paths]
@@ -97,7 +98,7 @@ def asked(args: argparse.Namespace) -> tuple[list[Path], Given]:
     datasets, codecs, more = places(words)
     if faults or more:
         raise UsageError([*faults, *more])
-    return paths, Given(datasets, codecs, tuple(args.allow_plugin), args.artifact)
+    return paths, VerifyInputs(datasets, codecs, tuple(args.allow_plugin), args.artifact)
 
 
 def places(words: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, Any]], list[str]]:

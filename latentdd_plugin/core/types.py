@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from latentdd_plugin.core.json_record import JsonRecord, json_field
+from latentdd_plugin.core.json_schema import FRACTION, LINE, OBJECT, TEXT, WHOLE
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -73,20 +76,22 @@ class SyntheticSet:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(JsonRecord):
     """One trained network, tested once."""
 
-    evaluator: str  # as asked for: "convnet", "resnet18"
-    arch: str  # the timm name that was built
-    kwargs: Mapping[str, Json]  # what it was built with
-    params: int
-    seed: int
-    accuracy: float  # fraction in [0, 1]
+    evaluator: str = json_field(LINE, "evaluator as it was asked for: `convnet`, `resnet18`")
+    arch: str = json_field(LINE, "timm name of the network")
+    kwargs: Mapping[str, Json] = json_field(OBJECT, "arguments that the network was built with")
+    params: int = json_field(WHOLE, "trained parameters")
+    seed: int = json_field(WHOLE, "seed of the network")
+    accuracy: float = json_field(
+        FRACTION, "fraction of the scored images that are right, measured once, after training"
+    )
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """An evaluator that could not take the job, and the reason."""
+class Skipped(JsonRecord):
+    """An evaluator that could not take the job, and why."""
 
-    evaluator: str
-    reason: str
+    evaluator: str = json_field(LINE, "evaluator that cannot judge this set")
+    reason: str = json_field(TEXT, "why")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,11 @@ class ScoreFile:
     def read(self) -> list[Score]:
         """Return the scores of networks already trained and tested; none if the file is missing or does not fit."""
         stored = checkpoint.read_json(self.path, self.owner)
-        return [Score(**row) for row in stored.content] if stored is not None else []
+        return [Score.from_json(row) for row in stored.content] if stored is not None else []
 
     def write(self, scores: list[Score]) -> None:
         """Keep these scores, all or nothing."""
-        checkpoint.write_json(self.path, [asdict(score) for score in scores], self.owner)
+        checkpoint.write_json(self.path, [score.to_json() for score in scores], self.owner)
 
 
 def owner_of(evaluators: Mapping[str, Evaluator], trial: Trial, seed: int) -> dict[str, Json]:
@@ -95,7 +95,7 @@ def trial_of(
     return Trial(
         images=decoded,
         labels=stored.labels,
-        label_kind=stored.header["label_kind"],
+        label_kind=stored.header.label_kind,
         lr=stored.lr,
         held_out=held_out,
         num_classes=len(images.classes),

@@ -7,18 +7,16 @@ artifact.to_dataset()
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from latentdd_plugin.artifacts.artifact import Artifact, make_artifact
+from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.compute import resolve_numerics
 from latentdd_plugin.core.config import EvaluationConfig, FlatOptions, RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.types import Json, Shape
 from latentdd_plugin.data.in_memory import image_data
 from latentdd_plugin.distillers.base import Distiller
@@ -31,12 +29,8 @@ from latentdd_plugin.experiments.build import (
     weight_faults,
 )
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
-from latentdd_plugin.experiments.run import Job, Prepared
-from latentdd_plugin.experiments.run import distil as distil_prepared
-from latentdd_plugin.experiments.run_folder import RunFolder
-from latentdd_plugin.latent.encode import code_set
+from latentdd_plugin.experiments.stages import Job, Loaded, distil, encode, to_artifact
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
-from latentdd_plugin.latent.space import pixel_set
 from latentdd_plugin.results.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -148,14 +142,9 @@ def distill(
         faults += error.faults
     if faults or data is None or resolved is None:
         raise UsageError(faults)
-    numerics = resolve_numerics(config.compute)
-    sized = build_codec(config.codec, data.image_shape)
-    sized.fit(data.train, numerics.device)
-    space, codes = code_set(data, sized, numerics, progress=progress)
-    prepared = Prepared(data, pixel_set(data, numerics.device), sized, space, codes, numerics)
-    with tempfile.TemporaryDirectory() as folder:  # of the checkpoints of a long distillation
-        job = Job(*resolved, RunFolder(Path(folder)), "", progress, Clock())
-        return make_artifact(distil_prepared(job, prepared), space, config.precision, data, config.codec.name)
+    job = Job(*resolved, progress=progress)
+    distilled = distil(job, encode(job, Loaded(data, resolve_numerics(config.compute))))
+    return to_artifact(job, distilled)
 
 
 def evaluate(

@@ -1,28 +1,29 @@
-"""The whole real training set under the protocol that judges a distilled set: what recovery is measured against."""
+"""Networks trained on the whole real training set, under the protocol that judges a distilled set."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.storage import locked
-from latentdd_plugin.core.types import ImageData, Json, Score, hash_json
+from latentdd_plugin.core.types import ImageData, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
 from latentdd_plugin.evaluators.trial import shrink
 from latentdd_plugin.experiments.build import code_of
-from latentdd_plugin.results.statistics import by_evaluator, summarise, summary
+from latentdd_plugin.results.evaluation import WholeSet
+from latentdd_plugin.results.statistics import summarise
 
 log = logging.getLogger(__name__)
 
 
 def whole_set(images: ImageData, trial: Trial) -> Trial:
-    """The trial with every real training image, at the protocol's size and with its hard label, to train on."""
+    """Return the trial on every real training image, at the protocol's size and with its hard label."""
     device = trial.numerics.device
     parts = [shrink(part.to(device).float() / 255, trial.shape) for part in images.train.pixels.split(1024)]
     return replace(trial, images=torch.cat(parts), labels=images.train.labels, label_kind="hard", lr=None)
@@ -30,10 +31,10 @@ def whole_set(images: ImageData, trial: Trial) -> Trial:
 
 def reference(
     evaluators: Mapping[str, Evaluator], images: ImageData, trial: Trial, split: str, seed: int, *, progress: bool
-) -> dict[str, Json]:
-    """The record's entry of the whole set: scores, their summary and how many images were trained on.
+) -> WholeSet:
+    """Train and test on the whole set, or return the scores that were kept.
 
-    Scores are kept in the cache, by data, protocol, split, seed and arithmetic, and made once for all artifacts.
+    Scores are kept in the cache, by data, protocol, split, seed and arithmetic, and serve all artifacts.
 
     Args:
         evaluators: fresh objects; they serve this trial alone.
@@ -52,19 +53,4 @@ def reference(
     with locked(folder):
         kept = ScoreFile(folder / "scores.json")
         scores, skipped = score(evaluators, whole_set(images, trial), seed, kept, progress=progress)
-    return {
-        "train_size": total,
-        "scores": [asdict(row) for row in scores],
-        "skipped": [asdict(row) for row in skipped],
-        "summary": summary(scores),
-    }
-
-
-def recovery(scores: Sequence[Score], whole: Sequence[Score]) -> dict[str, Json]:
-    """`summarise` of accuracy as a fraction of the whole set's, paired by seed, for each evaluator both have."""
-    ours, theirs = by_evaluator(scores), by_evaluator(whole)
-    ratios = {
-        name: [value / theirs[name][seed] for seed, value in seeds.items() if theirs.get(name, {}).get(seed)]
-        for name, seeds in ours.items()
-    }
-    return {name: summarise(found) for name, found in ratios.items() if found}
+    return WholeSet(train_size=total, scores=tuple(scores), skipped=tuple(skipped), summary=summarise(scores))

@@ -1,4 +1,4 @@
-"""A run's folder: who may write it, what is already done, and what lets it go on after a kill."""
+"""The folder of a run: its lock, its finished record, and what lets an interrupted run continue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import yaml
 
@@ -23,8 +23,11 @@ from latentdd_plugin.core.version import __version__
 from latentdd_plugin.distillers.services import Checkpoint
 from latentdd_plugin.evaluators.scoring import ScoreFile
 from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.record_file import RecordFile
 
 log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=RecordFile)
 
 SAVE_EVERY_S = 20.0  # seconds between checkpoints; they change nothing in the numbers
 CONFIG, CHECKSUMS = "config.yaml", "checksums.json"
@@ -62,7 +65,7 @@ def checkpoint_owner(config: Described, numerics: Mapping[str, Json], **inputs: 
     }
 
 
-class RunFolder:
+class RunFolder(Generic[F]):
     """The folder of one run. Nothing is written before `open`.
 
     Args:
@@ -70,14 +73,20 @@ class RunFolder:
         kind: the kind of record that it holds in the end.
     """
 
-    def __init__(self, path: Path, kind: type[Record] = Record) -> None:
+    @overload
+    def __init__(self: RunFolder[Record], path: Path) -> None: ...
+
+    @overload
+    def __init__(self, path: Path, kind: type[F]) -> None: ...
+
+    def __init__(self, path: Path, kind: Any = Record) -> None:
         self.path = path
         self.artifact = path / "distilled.safetensors"
         self.checkpoints = path / "checkpoint"
         self.scores = ScoreFile(self.checkpoints / "scores.json")  # of an interrupted run
-        self._kind = kind
+        self._kind: type[F] = kind
 
-    def finished(self, config: Described, *, sealed: bool = False) -> Record | None:
+    def finished(self, config: Described, *, sealed: bool = False) -> F | None:
         """Return the record of a finished run of this configuration, or None if there is work to do.
 
         Args:
@@ -181,7 +190,7 @@ class RunFolder:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def usable(self, config: Described) -> Record | None:
+    def usable(self, config: Described) -> F | None:
         """Return a finished, unchanged run, as `finished`; remove one that cannot be used, with a line in the log."""
         try:
             return self.finished(config, sealed=True)
@@ -196,7 +205,7 @@ class RunFolder:
                             (self.path / name).unlink(missing_ok=True)
         return None
 
-    def copy(self, other: RunFolder) -> None:
+    def copy(self, other: RunFolder[F]) -> None:
         """Copy a finished run into another folder that holds none; the checksums go last, as when a run is made."""
         if other.path == self.path:
             return
@@ -224,7 +233,7 @@ class DiskCheckpoint(Checkpoint):
         owner: what the progress belongs to, as `checkpoint_owner` gives it.
     """
 
-    def __init__(self, folder: RunFolder, owner: Mapping[str, Json]) -> None:
+    def __init__(self, folder: RunFolder[Any], owner: Mapping[str, Json]) -> None:
         self._path = folder.checkpoints / "distill.safetensors"
         self._owner = dict(owner)
         self._last = time.monotonic()

@@ -24,6 +24,8 @@ from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, hash_json
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
+from latentdd_plugin.results.entries import DatasetEntry
+from latentdd_plugin.results.record import Record
 
 SCHEMA = "dd-bench/suite.v1"
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*\.v[1-9][0-9]*"
@@ -103,26 +105,26 @@ class Suite:
             raise UsageError(list(dict.fromkeys(faults)))
         return found
 
-    def place_of(self, record: Mapping[str, Json]) -> tuple[str, list[str]]:
-        """Which of the suite's `<dataset>-ipc<k>` a record belongs to; and every condition of the suite it breaks."""
-        config, data = record["config"], record["dataset"]
+    def place_of(self, record: Record) -> tuple[str, list[str]]:
+        """Return the suite's `<dataset>-ipc<k>` that a record belongs to, and every condition that it breaks."""
+        config, data = record.config, record.dataset
         conditions = {
-            "protocol": (config["protocol"], self.protocol),
-            "evaluators": (list(config["evaluators"]), list(self.evaluators)),
-            "seed": (config["seed"], self.seed),
-            "split": (record["scored_on"], self.split),
+            "protocol": (config.protocol, self.protocol),
+            "evaluators": (list(config.evaluators), list(self.evaluators)),
+            "seed": (config.seed, self.seed),
+            "split": (record.scored_on, self.split),
         }
         faults = [f"{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in conditions.items() if is_ != wants]
-        if not config["controls"] and config["algo"]["name"] != "random":  # which is the control itself
-            faults.append("it was made without controls")
-        if config["ipc"] not in self.ipc:
-            faults.append(f"ipc is {config['ipc']}, not {' or '.join(map(str, self.ipc))}")
+        if not config.controls and config.algo.name != "random":  # random is the baseline itself
+            faults.append("it was made without baselines")
+        if config.ipc not in self.ipc:
+            faults.append(f"ipc is {config.ipc}, not {' or '.join(map(str, self.ipc))}")
         near = [(one, _unlike(one, data)) for one in self.datasets]
         same = [one.name for one, unlike in near if not unlike]
         if not same:
             one, unlike = min(near, key=lambda pair: len(pair[1]))
             faults += [f"{what}, as in {one.name}" for what in unlike]
-        return f"{same[0] if same else self.datasets[0].name}-ipc{config['ipc']}", faults
+        return f"{same[0] if same else self.datasets[0].name}-ipc{config.ipc}", faults
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,12 @@ class Given:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)  # device, amp, compile, threads
 
 
-def _unlike(wanted: SuiteData, data: Mapping[str, Json]) -> list[str]:
+def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
     """How a record's data set differs from a suite's."""
     options = json.loads(json.dumps(dataclasses.asdict(wanted.config())))
-    pairs = {key: (data["options"].get(key), options[key]) for key in OPTIONS}
+    pairs = {key: (data.options.get(key), options[key]) for key in OPTIONS}
     sizes = {"train_size": wanted.train_size, "test_size": wanted.test_size}
-    pairs |= {key: (data[key], size) for key, size in sizes.items() if size is not None}
+    pairs |= {key: (getattr(data, key), size) for key, size in sizes.items() if size is not None}
     return [f"dataset.{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in pairs.items() if is_ != wants]
 
 
@@ -273,7 +275,7 @@ def _located(codec: Mapping[str, Json]) -> list[str]:
     return [f"codecs, {codec['name']}: {key} is the caller's to say" for key in codec if key in cls.locations]
 
 
-def matching(record: Mapping[str, Json], among: Sequence[str] | None = None) -> tuple[Suite | None, list[str]]:
+def matching(record: Record, among: Sequence[str] | None = None) -> tuple[Suite | None, list[str]]:
     """The first suite whose conditions a record meets; or, where there is none, what the nearest one asks for."""
     nearest: list[str] | None = None
     for name in names() if among is None else among:

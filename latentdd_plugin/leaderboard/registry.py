@@ -1,6 +1,6 @@
-"""The registry: folders of claims, what checked them, and codec cards. Its files are strangers' and are only read here.
+"""The registry: submissions, their verifications, and codec cards. Its files are untrusted and only read here.
 
-`submissions/<suite>/<slug>.json` is a claim; beside it may lie `<slug>.safetensors`, `<slug>.png` and
+`submissions/<suite>/<slug>.json` is a submission; beside it may lie `<slug>.safetensors`, `<slug>.png` and
 `<slug>.verification.json`. `codecs/<codec>/<dataset>.json` is a card, with a picture of the same name beside it.
 """
 
@@ -15,12 +15,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from latentdd_plugin.core.errors import ArtifactError, UsageError
-from latentdd_plugin.core.json_schema import Form
-from latentdd_plugin.core.json_schema import faults as faults_of
+from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.types import Json
-from latentdd_plugin.leaderboard import schemas
+from latentdd_plugin.leaderboard.consistency import contradictions_of_submission
+from latentdd_plugin.leaderboard.records import (
+    FAILED,
+    SUBMISSION,
+    VERIFICATION,
+    VERIFIED,
+    WITHIN,
+    Check,
+    SubmissionRecord,
+    VerificationRecord,
+)
+from latentdd_plugin.results.cards import CODEC_CARD, CodecCard
+from latentdd_plugin.results.record import Record
 
-SUBMISSION, VERIFICATION, CARD = "dd-bench/submission.v1", "dd-bench/verification.v1", "dd-bench/codec-card.v1"
 LONGEST = 4_000_000  # bytes of a JSON file or a picture
 LARGEST = 8192  # px, of a picture's side
 DEEPEST = 32  # levels of JSON
@@ -29,9 +39,10 @@ SUITE = re.compile(r"[a-z0-9][a-z0-9-]{0,98}(\.[a-z0-9]+)*")
 CARD_NAME = re.compile(r"[A-Za-z0-9_+=-][\w.+=-]{0,198}", re.ASCII)
 CHECKED = ".verification"
 STALE, PASSED, UNVERIFIED = "stale", "static checks passed", "unverified"
-STATUSES = ("verified", "reproduced within tolerance", PASSED, UNVERIFIED, STALE, "failed")
+STATUSES = (VERIFIED, WITHIN, PASSED, UNVERIFIED, STALE, FAILED)
 
 T = TypeVar("T")
+R = TypeVar("R", bound=JsonRecord)
 
 
 def default(*, reading: bool = False) -> Path:
@@ -49,51 +60,49 @@ def default(*, reading: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Submission:
-    """A claim whose form was checked, and what others found; whether it is true is for `verify` to say."""
+    """A submission whose form was checked, and its verifications; `verify` says whether it is true."""
 
     suite: str
     slug: str
-    claim: Mapping[str, Json]  # the file's content
+    claim: SubmissionRecord
     sha256: str  # of the file's bytes
     raw: bytes  # the file
-    checks: tuple[Mapping[str, Json], ...]  # oldest first
-    checked: str | None  # sha256 of the claim that the checks were made of; None where there are none
+    checks: tuple[Check, ...]  # oldest first
+    checked: str | None  # sha256 of the file that was checked; None if there was no check
     grid: bytes | None  # a PNG
-    artifact: Path | None  # where it lies in the registry
+    artifact: Path | None  # its path in the registry; None if it lies elsewhere
 
     @property
-    def record(self) -> Mapping[str, Json]:
-        """The run's `result.json`."""
-        record: Mapping[str, Json] = self.claim["record"]
-        return record
+    def record(self) -> Record:
+        """The record of the run."""
+        return self.claim.record
 
     @property
     def status(self) -> str:
-        """One of `STATUSES`: what the newest full check says, else the newest static one."""
+        """One of `STATUSES`: the result of the newest full check, else of the newest static one."""
         if not self.checks:
             return UNVERIFIED
         if self.checked != self.sha256:
             return STALE
-        full = [check for check in self.checks if check["level"] == "full"]
+        full = [check for check in self.checks if check.level == "full"]
         newest = (full or self.checks)[-1]
-        failed = newest["result"] == "failed"
-        return str(newest["result"]) if full or failed else PASSED
+        return newest.result if full or newest.result == FAILED else PASSED
 
 
 @dataclass(frozen=True)
-class CodecCard:
-    """What a codec measures on a data set."""
+class CardFile:
+    """A codec's card and its picture."""
 
     codec: str  # its folder
     dataset: str  # its file, without the ending
-    data: Mapping[str, Json]
+    card: CodecCard
     raw: bytes
     picture: tuple[str, bytes] | None  # the file's name and content
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that cannot be used, and every reason."""
+    """A file that cannot be used, with every reason."""
 
     file: str  # inside the registry
     reasons: tuple[str, ...]
@@ -101,21 +110,21 @@ class Fault:
 
 @dataclass(frozen=True)
 class Registry:
-    """All that can be read, by name, and what cannot."""
+    """Everything that can be read, and the files that cannot."""
 
     submissions: tuple[Submission, ...]
-    cards: tuple[CodecCard, ...]
+    cards: tuple[CardFile, ...]
     faults: tuple[Fault, ...]
 
 
 def read(folder: Path) -> Registry:
-    """Everything in a registry; what is broken is told apart, file by file.
+    """Read a registry; broken files are listed with their faults.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the registry's with --registry")
+        raise UsageError(f"{folder} is not a folder; give the registry's with --registry")
     faults: list[Fault] = []
 
     def tried(load: Callable[[Path], T], path: Path) -> T | None:
@@ -132,7 +141,7 @@ def read(folder: Path) -> Registry:
 
 
 def _claims(folder: Path) -> Iterator[Path]:
-    """Every claim; a file beside them that belongs to none counts as one, so that it is named."""
+    """Yield every submission, and every file that belongs to none, so that it is listed as a fault."""
     for path in sorted(folder.glob("*/*")):
         claim = path.with_name(f"{path.name.partition('.')[0]}.json")
         if path.name.startswith(".") or (path != claim and claim.exists()):
@@ -141,26 +150,26 @@ def _claims(folder: Path) -> Iterator[Path]:
 
 
 def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission:
-    """A claim with what lies beside it.
+    """Read a submission with the files beside it.
 
     Args:
         path: `<registry>/submissions/<suite>/<slug>.json`.
-        faults: where to note that what lies beside it is broken, which the claim survives; None raises that too.
+        faults: list that takes the faults of files beside it, which the submission survives; None raises them too.
 
     Raises:
         ArtifactError: it cannot be read or is not of its schema, with every fault.
     """
     suite, slug = path.parent.name, path.stem
-    raw, claim = _json(path, SUBMISSION)
-    found = [] if SUITE.fullmatch(suite) else [f"{suite!r} is no suite's name: it needs a-z, 0-9, - and a version"]
-    found += [] if SLUG.fullmatch(slug) else [f"{slug!r} is no submission's name: only a-z, 0-9 and -"]
-    found += faults_of(claim, schemas.CLAIM) or schemas.contradictions(claim)
-    if not found and claim["suite"] != suite:
-        found.append(f"suite: {claim['suite']!r}, but it lies in {suite!r}")
-    for key, ending in (("artifact", ".safetensors"), ("grid", ".png")):
-        name = None if found or claim[key] is None else claim[key]["file"]
-        if name not in (None, slug + ending):
-            found.append(f"{key}.file: {name!r}, but it must be {slug + ending!r}")
+    raw, data = _json(path, SUBMISSION)
+    found = [] if SUITE.fullmatch(suite) else [f"{suite!r} is not the name of a suite: a-z, 0-9, - and a version"]
+    found += [] if SLUG.fullmatch(slug) else [f"{slug!r} is not the name of a submission: only a-z, 0-9 and -"]
+    try:
+        claim = SubmissionRecord.from_json(data)
+    except ArtifactError as error:
+        raise ArtifactError([*found, *error.faults]) from None
+    found += contradictions_of_submission(claim)
+    if not found:
+        found = _misplaced(claim, suite, slug)
     if found:
         raise ArtifactError(found)
 
@@ -176,45 +185,54 @@ def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission
 
     there = path.with_name(f"{slug}{CHECKED}.json")
     verification = beside(f"{CHECKED}.json", load_verification) if there.exists() else None
+    grid = claim.grid
     return Submission(
         suite=suite,
         slug=slug,
         claim=claim,
         sha256=hashlib.sha256(raw).hexdigest(),
         raw=raw,
-        checks=tuple(verification["checks"]) if verification else (),
-        checked=verification["claim_sha256"] if verification else None,
-        grid=beside(".png", lambda other: _picture(other, claim["grid"]["sha256"])) if claim["grid"] else None,
-        artifact=beside(".safetensors", _present) if claim["artifact"]["file"] else None,
+        checks=verification.checks if verification else (),
+        checked=verification.claim_sha256 if verification else None,
+        grid=beside(".png", lambda other: _picture(other, grid.sha256)) if grid else None,
+        artifact=beside(".safetensors", _present) if claim.artifact.file else None,
     )
 
 
-def load_verification(path: Path) -> Mapping[str, Json]:
-    """The content of `<slug>.verification.json`; ArtifactError with every fault."""
-    return _checked(path, VERIFICATION, schemas.CHECKS)[1]
+def _misplaced(claim: SubmissionRecord, suite: str, slug: str) -> list[str]:
+    """Return every place in which a submission and its path disagree."""
+    found = [] if claim.suite == suite else [f"suite: {claim.suite!r}, but it lies in {suite!r}"]
+    files = {"artifact": (claim.artifact.file, ".safetensors"), "grid": (claim.grid and claim.grid.file, ".png")}
+    return found + [
+        f"{key}.file: {name!r}, but it must be {slug + ending!r}"
+        for key, (name, ending) in files.items()
+        if name not in (None, slug + ending)
+    ]
 
 
-def load_card(path: Path) -> CodecCard:
-    """A codec's card and its picture; ArtifactError with every fault."""
-    raw, data = _checked(path, CARD, schemas.CARD)
+def load_verification(path: Path) -> VerificationRecord:
+    """Read `<slug>.verification.json`; raise ArtifactError with every fault."""
+    return _read(path, VERIFICATION, VerificationRecord)[1]
+
+
+def load_card(path: Path) -> CardFile:
+    """Read a codec's card and its picture; raise ArtifactError with every fault."""
+    raw, card = _read(path, CODEC_CARD, CodecCard)
     names = (path.parent.name, path.stem)
-    ill = [f"{name!r} is no name of a card's folder or file" for name in names if not CARD_NAME.fullmatch(name)]
-    if ill:
-        raise ArtifactError(ill)
+    bad = [f"{name!r} cannot be the name of a card's folder or file" for name in names if not CARD_NAME.fullmatch(name)]
+    if bad:
+        raise ArtifactError(bad)
     pictures = [path.with_suffix(ending) for ending in (".webp", ".png")]
     there = next((picture for picture in pictures if picture.exists()), None)
-    return CodecCard(*names, data=data, raw=raw, picture=(there.name, _picture(there)) if there else None)
+    return CardFile(*names, card=card, raw=raw, picture=(there.name, _picture(there)) if there else None)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _checked(path: Path, schema: str, wanted: Form) -> tuple[bytes, Mapping[str, Json]]:
+def _read(path: Path, schema: str, cls: type[R]) -> tuple[bytes, R]:
     raw, data = _json(path, schema)
-    found = faults_of(data, wanted)
-    if found:
-        raise ArtifactError(found)
-    return raw, data
+    return raw, cls.from_json(data)
 
 
 def refuse_links(path: Path) -> None:
@@ -246,7 +264,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _json(path: Path, schema: str) -> tuple[bytes, Mapping[str, Json]]:
-    """A file and its JSON: plain numbers, well-formed text, no key twice."""
+    """Return a file and its JSON: plain numbers, well-formed text, no key twice."""
     if path.suffix != ".json" or (path.stem.endswith(CHECKED) and schema != VERIFICATION):
         raise ArtifactError("belongs to no submission")
     raw = _bytes(path)

@@ -1,4 +1,4 @@
-"""The site's files: a pure function of a registry, with neither clock nor machine in it."""
+"""Build the leaderboard's site: a pure function of a registry, without clock or machine."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import canonical_json
 from latentdd_plugin.leaderboard import submission, table
 from latentdd_plugin.leaderboard.plot import plots
-from latentdd_plugin.leaderboard.registry import CHECKED, CodecCard, Fault, Registry, Submission, read
+from latentdd_plugin.leaderboard.records import VERIFIED
+from latentdd_plugin.leaderboard.registry import CHECKED, CardFile, Fault, Registry, Submission, read
 from latentdd_plugin.results.card_page import codec_page
 from latentdd_plugin.results.grid import write_file
 from latentdd_plugin.results.pages import TEMPLATES, render
 
-PACKAGE = "latentdd_plugin.leaderboard"  # whose `templates` these pages are
-SUMS = "SHA256SUMS"  # of every file; what marks a folder as ours to replace
+PACKAGE = "latentdd_plugin.leaderboard"  # holds the `templates` of these pages
+SUMS = "SHA256SUMS"  # of every file; marks a folder as a site that may be replaced
 CODECS = ("Codecs", "codecs/index.html")
 
 
 @dataclass(frozen=True)
 class Site:
-    """What was written."""
+    """A site that was written."""
 
     folder: Path
     submissions: int
@@ -41,7 +42,7 @@ def build(registry: Path, out: Path) -> Site:
         out: a folder that is missing, empty, or holds an earlier site, whose files are replaced.
 
     Raises:
-        UsageError: there is no such registry, or `out` holds something else.
+        UsageError: the registry does not exist, or `out` holds something else.
         RunFailed: a file cannot be written.
     """
     _check_out(registry, out)
@@ -60,7 +61,7 @@ def build(registry: Path, out: Path) -> Site:
 
 
 def _files(found: Registry) -> Iterator[tuple[str, bytes]]:
-    """(path in the site, content) of every file."""
+    """Yield (path in the site, content) of every file."""
     shared, own = (resources.files(package) / "templates" for package in (TEMPLATES, PACKAGE))
     yield "style.css", (shared / "page.css").read_bytes() + (own / "site.css").read_bytes()
     for name in ("table.js", "icon.svg"):
@@ -85,17 +86,17 @@ def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
         {
             "name": name,
             "submissions": len(members),
-            "verified": sum(s.status == "verified" for s in members),
-            "datasets": _words(s.record["dataset"]["name"] for s in members),
-            "codecs": _words(s.record["codec"]["name"] for s in members),
-            "algos": _words(s.record["distiller"]["name"] for s in members),
+            "verified": sum(s.status == VERIFIED for s in members),
+            "datasets": _words(s.record.dataset.name for s in members),
+            "codecs": _words(s.record.codec.name for s in members),
+            "algos": _words(s.record.distiller.name for s in members),
         }
         for name, members in suites.items()
     ]
     return _page("index.html.j2", "", (), title="Leaderboard", suites=rows, cards=found.cards, faults=found.faults)
 
 
-def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> bytes:
+def _suite(name: str, members: list[Submission], cards: Sequence[CardFile]) -> bytes:
     entries = table.entries(members)
     return _page(
         "suite.html.j2",
@@ -103,11 +104,11 @@ def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> 
         (),
         title=name,
         submissions=len(members),
-        verified=sum(s.status == "verified" for s in members),
+        verified=sum(s.status == VERIFIED for s in members),
         ledgers=[(key, table.LEDGERS[key], groups) for key, groups in table.ledgers(entries).items()],
         filters=table.choices(entries),
         plots=plots(entries),
-        cards={(c.data["codec"]["fingerprint"], c.data["dataset"]["name"]): f"{c.codec}/{c.dataset}" for c in cards},
+        cards={(c.card.codec.fingerprint, c.card.dataset.name): f"{c.codec}/{c.dataset}" for c in cards},
     )
 
 
@@ -119,14 +120,14 @@ def _submission(one: Submission) -> Iterator[tuple[str, bytes]]:
     if one.grid:
         yield f"{place}.png", one.grid
     if one.checks:
-        content = {"claim_sha256": one.checked, "checks": list(one.checks)}
+        content = {"claim_sha256": one.checked, "checks": [check.to_json() for check in one.checks]}
         yield f"{place}{CHECKED}.json", canonical_json(content).encode()
 
 
-def _card(card: CodecCard) -> Iterator[tuple[str, bytes]]:
+def _card(card: CardFile) -> Iterator[tuple[str, bytes]]:
     place = f"codecs/{card.codec}/{card.dataset}"
     grid = card.picture[0] if card.picture else None
-    yield f"{place}.html", codec_page(card.data, grid, root="../../", trail=[CODECS]).encode()
+    yield f"{place}.html", codec_page(card.card, grid, root="../../", trail=[CODECS]).encode()
     yield f"{place}.json", card.raw
     if card.picture:
         yield f"codecs/{card.codec}/{card.picture[0]}", card.picture[1]
@@ -164,7 +165,7 @@ def _refuse_outside(out: Path, names: set[str]) -> None:
 
 
 def _listed(out: Path) -> Iterator[str]:
-    """The files of the site that lies there, as far as they lie inside it."""
+    """Yield the files of the site in a folder, as far as they lie inside it."""
     there = out / SUMS
     for line in there.read_text().splitlines() if there.is_file() else ():
         name = PurePosixPath(line.partition("  ")[2])
@@ -173,7 +174,7 @@ def _listed(out: Path) -> Iterator[str]:
 
 
 def _remove(out: Path, names: set[str]) -> None:
-    """Take away pages of submissions that are gone, and folders that are empty then."""
+    """Remove pages of submissions that are gone, and folders that are empty then."""
     for name in sorted(names, reverse=True):
         path = out / name
         try:

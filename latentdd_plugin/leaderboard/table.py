@@ -1,21 +1,21 @@
-"""The leaderboard's table: submissions that may be compared, ranked by accuracy, at equal bytes and at equal count."""
+"""The leaderboard's table: comparable submissions, ranked by accuracy, at equal bytes and at equal count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from latentdd_plugin.leaderboard.records import FAILED
 from latentdd_plugin.leaderboard.registry import STALE, STATUSES, Submission
-from latentdd_plugin.results.pages import count, points, spread
+from latentdd_plugin.results.formatting import count, points
 
-CONTROL = "random-codes"
-UNRANKED = ("failed", STALE)
+UNRANKED = (FAILED, STALE)
 LEDGERS = {"bytes": "Equal bytes", "count": "Equal count"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """What has to be the same for two accuracies to be compared."""
+    """The conditions that two accuracies must share to be compared."""
 
     dataset: str
     images: str  # shape
@@ -26,14 +26,14 @@ class Field:
 
     @property
     def title(self) -> str:
-        """What a reader needs to tell it from others."""
+        """A title that tells the field from others."""
         split = "" if self.split == "test" else f", {self.split} images"
         return f"{self.dataset} {self.images}, {self.evaluator}{split}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission's accuracy under one evaluator. Accuracies are fractions, bytes are those of a class."""
+    """One submission's accuracy under one evaluator. Accuracies are fractions; bytes are per class."""
 
     field: Field
     key: str  # `<suite>/<slug>`
@@ -53,7 +53,7 @@ class Entry:
     gain: float | None
     gain_text: str
     gain_interval: str
-    clear: str  # up or down where the gain's interval leaves out zero
+    clear: str  # up or down if the gain's interval excludes zero
     budget: int  # bytes that were allowed
     bytes: float  # spent on codes and labels
     bytes_all: float  # and on the decoder
@@ -62,13 +62,13 @@ class Entry:
 
     @property
     def ranked(self) -> bool:
-        """Whether it may hold a rank: neither refuted, nor changed since it was checked, nor chosen who knows how."""
+        """True if the entry may hold a rank: not refuted, not changed since its check, scored at the last iterate."""
         return self.status not in UNRANKED and self.selection == "last-iterate"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Entries that compete: one field, one size."""
+    """Entries that compete: one field and one size."""
 
     field: Field
     size: str
@@ -76,65 +76,63 @@ class Group:
 
 
 def entries(submissions: Sequence[Submission]) -> list[Entry]:
-    """Every accuracy of every submission."""
-    return [_entry(s, evaluator) for s in submissions for evaluator in s.record["summary"]]
+    """Return every accuracy of every submission."""
+    return [_entry(s, evaluator) for s in submissions for evaluator in s.record.summary]
 
 
 def _entry(submission: Submission, evaluator: str) -> Entry:
-    record, claim = submission.record, submission.claim
-    dataset, protocol, budget = record["dataset"], record["protocol"], record["budget"]
-    stats, classes = record["summary"][evaluator], len(dataset["classes"])
-    gained = record["controls"].get(CONTROL, {}).get("gain", {}).get(evaluator)
-    sure = gained["ci95"] if gained else None
+    record = submission.record
+    dataset, protocol, budget = record.dataset, record.protocol, record.budget
+    accuracy, gain, classes = record.summary[evaluator], record.gain(evaluator), len(dataset.classes)
     return Entry(
         field=Field(
-            dataset=dataset["name"],
-            images="×".join(map(str, dataset["image_shape"])),
-            protocol=protocol["name"],
+            dataset=dataset.name,
+            images=dataset.shape_text,
+            protocol=protocol.name,
             evaluator=evaluator,
-            split=record["scored_on"],
-            fingerprints=(dataset["fingerprint"], protocol["sha256"]),
+            split=record.scored_on,
+            fingerprints=(dataset.fingerprint, protocol.sha256),
         ),
         key=f"{submission.suite}/{submission.slug}",
-        name=f"{record['codec']['name']} + {record['distiller']['name']}",
-        submitter=claim["name"],
-        codec=record["codec"]["name"],
-        fingerprint=record["codec"]["fingerprint"],
-        algo=record["distiller"]["name"],
-        match=record["distiller"]["match"],
-        precision=budget["precision"],
-        architectures=tuple(record["summary"]),
+        name=record.method,
+        submitter=submission.claim.name,
+        codec=record.codec.name,
+        fingerprint=record.codec.fingerprint,
+        algo=record.distiller.name,
+        match=record.distiller.match,
+        precision=budget.precision,
+        architectures=tuple(record.summary),
         status=submission.status,
-        selection=record["selection"],
-        accuracy=stats["mean"],
-        accuracy_text=spread(stats),
-        interval=tuple(stats["ci95"]) if stats["ci95"] else None,
-        gain=gained["mean"] if gained else None,
-        gain_text=points(gained["mean"]) if gained else "",
-        gain_interval=f"{points(sure[0])} to {points(sure[1])}" if sure else "",
-        clear="" if not sure or sure[0] <= 0 <= sure[1] else ("up" if sure[0] > 0 else "down"),
-        budget=budget["bytes_per_class"],
-        bytes=budget["bytes"]["total"] / classes,
-        bytes_all=budget["bytes"]["total_with_decoder"] / classes,
-        decoder=budget["bytes"]["decoder"],
-        images=budget["codes_per_class"],
+        selection=record.selection,
+        accuracy=accuracy.mean,
+        accuracy_text=str(accuracy),
+        interval=accuracy.ci95,
+        gain=gain.mean if gain else None,
+        gain_text=points(gain.mean) if gain else "",
+        gain_interval=gain.interval if gain else "",
+        clear=gain.direction if gain else "",
+        budget=budget.bytes_per_class,
+        bytes=budget.bytes.total / classes,
+        bytes_all=budget.bytes.total_with_decoder / classes,
+        decoder=budget.bytes.decoder,
+        images=budget.codes_per_class,
     )
 
 
 def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:
-    """The groups of each ledger, by field and size."""
+    """Return the groups of each ledger, by field and size."""
     return {
         "bytes": _groups(
-            found, lambda e: e.budget, lambda n: f"{n:,} bytes a class", lambda e: e.bytes_all <= e.budget
+            found, lambda e: e.budget, lambda n: f"{n:,} bytes per class", lambda e: e.bytes_all <= e.budget
         ),
-        "count": _groups(found, lambda e: e.images, lambda n: f"{count(n, 'decoded image')} a class", lambda e: True),
+        "count": _groups(found, lambda e: e.images, lambda n: f"{count(n, 'decoded image')} per class", lambda e: True),
     }
 
 
 def _groups(
-    found: Sequence[Entry], size: Callable[[Entry], int], said: Callable[[int], str], within: Callable[[Entry], bool]
+    found: Sequence[Entry], size: Callable[[Entry], int], title: Callable[[int], str], within: Callable[[Entry], bool]
 ) -> list[Group]:
-    """Entries by field and size; `within` says who keeps a rank when the decoder is counted."""
+    """Group entries by field and size; `within` tells which keep a rank when the decoder is counted."""
     groups: dict[tuple[Field, int], list[Entry]] = {}
     for entry in found:
         groups.setdefault((entry.field, size(entry)), []).append(entry)
@@ -143,7 +141,7 @@ def _groups(
         best = sorted(members, key=lambda e: (not e.ranked, -e.accuracy, e.key))
         plain = _ranks(best, lambda e: e.ranked)
         counted = _ranks(best, lambda e: e.ranked and within(e))
-        made.append(Group(field, said(n), tuple((e, plain.get(e.key, "–"), counted.get(e.key, "–")) for e in best)))
+        made.append(Group(field, title(n), tuple((e, plain.get(e.key, "–"), counted.get(e.key, "–")) for e in best)))
     return made
 
 
@@ -152,20 +150,20 @@ def _order(field: Field) -> tuple[str, ...]:
 
 
 def _ranks(best: Sequence[Entry], counts: Callable[[Entry], bool]) -> dict[str, str]:
-    """Ranks from 1 by entry; equal accuracies share one."""
+    """Return ranks from 1 by entry; equal accuracies share one."""
     ranked = [entry for entry in best if counts(entry)]
     above = [entry.accuracy for entry in ranked]
     return {entry.key: str(1 + sum(a > entry.accuracy for a in above)) for entry in ranked}
 
 
 def choices(found: Sequence[Entry]) -> list[tuple[str, str, list[str]]]:
-    """(key, label, values) of every filter."""
+    """Return (key, label, values) of every filter."""
     there: Mapping[str, set[str]] = {
         "codec": {e.codec for e in found},
         "algo": {e.algo for e in found},
         "arch": {e.field.evaluator for e in found},
         "status": {e.status for e in found},
     }
-    labels = {"codec": "codec", "algo": "algorithm", "arch": "architecture", "status": "status"}
+    labels = {"codec": "codec", "algo": "distiller", "arch": "architecture", "status": "status"}
     made = [(key, labels[key], sorted(values)) for key, values in there.items()]
     return [(k, label, values if k != "status" else [s for s in STATUSES if s in values]) for k, label, values in made]

@@ -13,22 +13,23 @@ from pathlib import Path
 import torch
 
 from latentdd_plugin.core.types import Json
+from latentdd_plugin.results.entries import Environment
 
 PACKAGES = ("latentdd-plugin", "torch", "timm", "diffusers", "datasets", "numpy", "scikit-learn", "safetensors")
 
 
-def environment(numerics: Mapping[str, Json]) -> dict[str, Json]:
-    """Where the numbers were made: versions, processor, commit."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git": _git(),
-        "numerics": dict(numerics),
-    }
+def environment(numerics: Mapping[str, Json]) -> Environment:
+    """Return the machine and software of this process, with the arithmetic that a result was computed in."""
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=_cpu(),
+        cores=os.cpu_count(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        packages={name: _version(name) for name in PACKAGES},
+        git=_git(),
+        numerics=dict(numerics),
+    )
 
 
 def _version(name: str) -> str | None:
@@ -48,7 +49,7 @@ def _cpu() -> str:
 
 
 def _git() -> dict[str, Json] | None:
-    """Commit of this package's checkout and whether it was changed; None for an installed package."""
+    """Return the commit of this package's checkout and whether it was changed; None for an installed package."""
     top = Path(__file__).parents[2]
     if not (top / ".git").exists():
         return None
@@ -69,5 +70,5 @@ def _git() -> dict[str, Json] | None:
 
 
 def command_line() -> str:
-    """This process's command, for a record made from Python."""
+    """Return this process's command, for a record made from Python."""
     return " ".join(Path(word).name if i == 0 else word for i, word in enumerate(sys.argv))

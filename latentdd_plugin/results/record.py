@@ -2,93 +2,202 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from latentdd_plugin.core.errors import ArtifactError
-from latentdd_plugin.core.storage import atomic_write
-from latentdd_plugin.core.types import Json
-from latentdd_plugin.results.statistics import mean_std, points
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
+from latentdd_plugin.core.json_schema import LINE, TEXT, TIME, Definitions, Json, Kind, ListOf, MapOf, word
+from latentdd_plugin.core.types import Score, Skipped
+from latentdd_plugin.results.entries import (
+    ArtifactEntry,
+    BudgetEntry,
+    CodecEntry,
+    Cost,
+    DatasetEntry,
+    DistillerEntry,
+    Environment,
+    ProtocolEntry,
+    Seeds,
+    Settings,
+)
+from latentdd_plugin.results.formatting import ruled, text_table
+from latentdd_plugin.results.record_file import RecordFile
+from latentdd_plugin.results.statistics import Accuracy, Gain, gains, text_of
 
 SCHEMA = "dd-bench/result.v1"
+RANDOM_CODES = "random-codes"  # the baseline that gains are quoted over
+
+SCORES = ListOf(RecordOf(Score))
+SKIPPED = ListOf(RecordOf(Skipped))
+SUMMARY = MapOf(RecordOf(Accuracy))
+GAINS = MapOf(RecordOf(Gain))
 
 
 @dataclass(frozen=True)
-class Record:
-    """A finished run: the content of its `result.json`, and where it lies."""
+class SkippedBaseline(JsonRecord):
+    """A baseline that could not be made, and why."""
 
-    schema: ClassVar[str] = SCHEMA
-    file: ClassVar[str] = "result.json"
+    skipped: str = json_field(TEXT, "why there is no such baseline")
 
-    data: Mapping[str, Json]
-    folder: Path
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(JsonRecord):
+    """A baseline: an ordinary run at the same bytes, and the method's gain over it."""
+
+    config: Settings = json_field(RecordOf(Settings), "its whole configuration")
+    codec: CodecEntry = json_field(RecordOf(CodecEntry), "its codec")
+    budget: BudgetEntry = json_field(RecordOf(BudgetEntry), "its bytes")
+    scores: tuple[Score, ...] = json_field(SCORES, "its networks")
+    summary: Mapping[str, Accuracy] = json_field(SUMMARY, "its accuracy over seeds, by evaluator")
+    artifact: ArtifactEntry = json_field(RecordOf(ArtifactEntry), "its file")
+    gain: Mapping[str, Gain] = json_field(GAINS, "method - baseline, paired by seed, by evaluator")
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read a folder's record; ArtifactError where it is damaged or of another schema."""
-        path = folder / cls.file
-        if not path.exists():
-            raise ArtifactError(f"{folder} is no folder of a finished run: it holds no {cls.file}{_instead(folder)}")
-        try:
-            data = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path}: not a readable record ({error})") from None
-        if not isinstance(data, dict) or data.get("schema") != cls.schema:
-            raise ArtifactError(f"{path}: not a record of schema {cls.schema!r}")
-        return cls(data, folder)
+    def of(cls, record: Record, scores: tuple[Score, ...]) -> Baseline:
+        """Return a finished run as a baseline of a method with these scores."""
+        shared = [one.name for one in fields(cls) if one.name not in ("gain", "extra", "key_order")]
+        return cls(**{name: getattr(record, name) for name in shared}, gain=gains(scores, record.scores))
 
-    def save(self) -> None:
-        """Write the file, all or nothing."""
-        with atomic_write(self.folder / self.file) as temporary:
-            temporary.write_text(json.dumps(self.data, indent=2, allow_nan=False) + "\n")
+
+@dataclass(frozen=True)
+class BaselineKind(Kind):
+    """The kind of a baseline: either a run or the reason why there is none."""
+
+    wanted: str = "an object"
+
+    def parse(self, value: Json, path: str, faults: list[str]) -> Any:
+        """Return a Baseline or a SkippedBaseline."""
+        if not isinstance(value, Mapping):
+            return self._refuse(value, path, faults)
+        cls: type[JsonRecord] = SkippedBaseline if value.keys() == {"skipped"} else Baseline
+        return cls.parse(value, path, faults)
+
+    def dump(self, value: JsonRecord) -> Json:
+        """Return its JSON."""
+        return value.to_json()
+
+    def fragment(self, definitions: Definitions) -> Json:
+        """Return a choice between both."""
+        return {"anyOf": [RecordOf(cls).schema(definitions) for cls in (Baseline, SkippedBaseline)]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(RecordFile):
+    """A finished run."""
+
+    schema_name: ClassVar[str] = SCHEMA
+    file: ClassVar[str] = "result.json"
+
+    schema: str = json_field(word(SCHEMA), "name of this schema", default=SCHEMA)
+    created: str = json_field(TIME, "time of completion, UTC")
+    command: str = json_field(TEXT, "command line")
+    config: Settings = json_field(RecordOf(Settings), "what a repetition needs")
+    dataset: DatasetEntry = json_field(RecordOf(DatasetEntry), "the data")
+    codec: CodecEntry = json_field(RecordOf(CodecEntry), "the codec")
+    distiller: DistillerEntry = json_field(RecordOf(DistillerEntry), "the method")
+    budget: BudgetEntry = json_field(RecordOf(BudgetEntry), "bytes allowed and spent")
+    artifact: ArtifactEntry = json_field(RecordOf(ArtifactEntry), "the distilled set's file")
+    protocol: ProtocolEntry = json_field(RecordOf(ProtocolEntry), "the evaluation recipe")
+    scored_on: str = json_field(word("test", "validation"), "held-out images that scored")
+    scores: tuple[Score, ...] = json_field(SCORES, "every trained network")
+    skipped: tuple[Skipped, ...] = json_field(SKIPPED, "evaluators that could not judge this set")
+    summary: Mapping[str, Accuracy] = json_field(SUMMARY, "accuracy over seeds, by evaluator")
+    baselines: Mapping[str, Baseline | SkippedBaseline] = json_field(
+        MapOf(BaselineKind()), "baselines at the same bytes, by name", key="controls"
+    )
+    selection: str = json_field(LINE, "which iterate was scored: `last-iterate`, or `unknown` of an imported set")
+    cost: Cost = json_field(RecordOf(Cost), "time and memory")
+    environment: Environment = json_field(RecordOf(Environment), "machine and software")
+    seeds: Seeds = json_field(RecordOf(Seeds), "seeds of the run and of its networks")
+
+    @property
+    def method(self) -> str:
+        """Codec and distiller: `dct + dm`."""
+        return f"{self.codec.name} + {self.distiller.name}"
+
+    @property
+    def scored_baselines(self) -> dict[str, Baseline]:
+        """The baselines that were run, by name."""
+        return {name: one for name, one in self.baselines.items() if isinstance(one, Baseline)}
+
+    @property
+    def random_codes(self) -> Baseline | None:
+        """The `random-codes` baseline, if it was run."""
+        return self.scored_baselines.get(RANDOM_CODES)
+
+    def gain(self, evaluator: str) -> Gain | None:
+        """Return the gain over random codes under an evaluator, if both were scored."""
+        return None if self.random_codes is None else self.random_codes.gain.get(evaluator)
 
     def table(self) -> str:
-        """The outcome as text for a person: method and controls, accuracy, gain, bytes, seconds."""
-        return "\n".join(_table(self.data))
+        """Return the result as text: method and baselines, accuracy, gain, bytes, seconds."""
+        return "\n".join([*ruled(text_table(_table(self))), *_notes(self)])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row per score, baselines included; `baseline` is empty for the method itself."""
+        mine = {"codec": self.codec.name, "distiller": self.distiller.name}
+        yield from (self._row(score, "", mine, self.budget) for score in self.scores)
+        for name, one in self.scored_baselines.items():
+            theirs = {"codec": one.codec.name, "distiller": one.config.algo.name}
+            yield from (self._row(score, name, theirs, one.budget) for score in one.scores)
+
+    def _row(self, score: Score, baseline: str, parts: Mapping[str, str], budget: BudgetEntry) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.name,
+            **parts,
+            "match": self.distiller.match if not baseline else "code",
+            "precision": budget.precision,
+            "baseline": baseline,
+            "protocol": self.protocol.name,
+            "scored_on": self.scored_on,
+            "run_seed": self.seeds.run,
+            "evaluator": score.evaluator,
+            "arch": score.arch,
+            "seed": score.seed,
+            "accuracy": score.accuracy,
+            "codes_per_class": budget.codes_per_class,
+            "bytes": budget.bytes.total,
+            "bytes_with_decoder": budget.bytes.total_with_decoder,
+        }
 
 
-def _instead(folder: Path) -> str:
-    """Where the runs may be, in a folder that is not one."""
-    found = [path.parent for place in ("cells", "*/cells") for path in sorted(folder.glob(f"{place}/*/result.json"))]
-    cells = next(iter(found), None)
-    return f"; a comparison's runs lie in its cells, as {cells}" if cells else ""
+def _table(record: Record) -> list[list[str]]:
+    """Return the header, the method and its baselines."""
+    names = list(record.summary)
+    over = names if record.baselines else []
+    header = ["", *names, "codes/class", "bytes", *(f"gain over it ({name})" for name in over)]
+    rows = [header, [*_scored(record.method, names, record), *("" for _ in over)]]
+    for name, one in record.baselines.items():
+        if isinstance(one, SkippedBaseline):
+            rows.append([name, f"not run: {one.skipped}"])
+        else:
+            rows.append([*_scored(name, names, one), *(text_of(one.gain, evaluator) for evaluator in over)])
+    return rows
 
 
-def _table(data: Mapping[str, Json]) -> list[str]:
-    budget, spent, cost = data["budget"], data["budget"]["bytes"], data["cost"]
-    names = list(data["summary"])
-    method = f"{data['codec']['name']} + {data['distiller']['name']}"
-    gains = [f"gain over it ({n})" for n in names] if data["controls"] else []
-    header = ["", *names, "codes/class", "bytes", *gains]
-    rows = [
-        [method, *(mean_std(data["summary"][n]) for n in names), str(budget["codes_per_class"]), f"{spent['total']:,}"]
-    ]
-    rows[0] += [""] * len(gains)
-    for control, entry in data["controls"].items():
-        if "skipped" in entry:
-            rows.append([control, f"not run: {entry['skipped']}"])
-            continue
-        cells = [mean_std(entry["summary"].get(n)) for n in names]
-        held = [str(entry["budget"]["codes_per_class"]), f"{entry['budget']['bytes']['total']:,}"]
-        rows.append([control, *cells, *held, *(points(entry["gain"].get(n)) for n in names)])
-    width = [max(len(r[i]) for r in [header, *rows] if len(r) > max(i, 2)) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width[i]) for i, cell in enumerate(row)).rstrip() for row in [header, *rows]]
-    lines.insert(1, "-" * max(len(line) for line in lines))
-    lines += [f"skipped: {row['evaluator']}: {row['reason']}" for row in data["skipped"]]
-    where = f"{data['dataset']['name']}, {data['protocol']['name']}, accuracy on {data['scored_on']}"
-    lines.append(f"{where} (mean ± std over seeds)")
-    parts = ", ".join(f"{part} {spent[part]:,}" for part in ("codes", "labels", "side", "decoder", "file"))
-    lines.append(f"bytes at {budget['precision']}: {parts}")
-    if budget.get("shortfall"):
-        lines.append(f"shortfall: {budget['shortfall']}")
+def _scored(name: str, evaluators: list[str], entry: Record | Baseline) -> list[str]:
+    accuracies = [text_of(entry.summary, evaluator) for evaluator in evaluators]
+    return [name, *accuracies, str(entry.budget.codes_per_class), f"{entry.budget.bytes.total:,}"]
+
+
+def _notes(record: Record) -> list[str]:
+    """Return the lines below the table."""
+    budget, cost = record.budget, record.cost
+    lines = [f"skipped: {row.evaluator}: {row.reason}" for row in record.skipped]
     lines.append(
-        f"seconds: encode {cost['encode_s']:.1f}, distil {cost['distill_s']:.1f}, evaluate {cost['evaluate_s']:.1f}, "
-        f"controls {cost['controls_s']:.1f}; peak memory {cost['peak_rss_mb']:.0f} MB"
+        f"{record.dataset.name}, {record.protocol.name}, accuracy on {record.scored_on} (mean ± std over seeds)"
     )
-    return lines
+    parts = ", ".join(f"{part} {size:,}" for part, size in budget.bytes.parts.items())
+    lines.append(f"bytes at {budget.precision}: {parts}")
+    if budget.shortfall:
+        lines.append(f"shortfall: {budget.shortfall}")
+    stages = {
+        "encode": cost.encode_s,
+        "distil": cost.distill_s,
+        "evaluate": cost.evaluate_s,
+        "baselines": cost.controls_s,
+    }
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value is not None)
+    memory = "" if cost.peak_rss_mb is None else f"; peak memory {cost.peak_rss_mb:.0f} MB"
+    return [*lines, f"seconds: {seconds}{memory}"]

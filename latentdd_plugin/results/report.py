@@ -1,28 +1,31 @@
-"""What a person opens after a run: `report.html`, one page that needs nothing else."""
+"""`report.html` of a run: one page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.types import Json, canonical_json
-from latentdd_plugin.results.grid import ROWS, write_file, write_grid
-from latentdd_plugin.results.pages import count, percent, points, render, spread, ticks
+from latentdd_plugin.results.entries import BudgetEntry, Cost
+from latentdd_plugin.results.formatting import count, percent, points
+from latentdd_plugin.results.grid import ROWS, write_file
+from latentdd_plugin.results.pages import render, ticks
+from latentdd_plugin.results.record import Baseline, Record, SkippedBaseline
+from latentdd_plugin.results.statistics import Accuracy, Gain
 
-__all__ = ["Curve", "curve", "write_grid", "write_report"]
 
-
-def write_report(path: Path, record: Mapping[str, Json], losses: Sequence[tuple[int, float]], grid: Path) -> None:
-    """A self-contained HTML page of a run; all text of the record is escaped.
+def write_report(path: Path, record: Record, losses: Sequence[tuple[int, float]], grid: Path) -> None:
+    """Write a self-contained HTML page of a run; all text of the record is escaped.
 
     Args:
-        path: where to write.
-        record: the content of `result.json`.
+        path: file to write.
+        record: the run.
         losses: (step, loss) along the distillation; may be empty.
         grid: the PNG of `write_grid`.
 
@@ -50,7 +53,7 @@ class Curve:
 
 
 def curve(losses: Sequence[tuple[int, float]]) -> Curve | None:
-    """The curve of the finite losses; logarithmic where they span more than a factor of 30. None below two points."""
+    """Return the curve of the finite losses, logarithmic if they span a factor above 30; None below two points."""
     found = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     if len(found) < 2 or found[0][0] == found[-1][0]:
         return None
@@ -93,159 +96,167 @@ class Row:
     interval: str = ""
     gain: str = ""
     gain_interval: str = ""
-    clear: str = ""  # up or down where the gain's interval leaves out zero
+    clear: str = ""  # up or down if the gain's interval excludes zero
     mean: float | None = None
     span: tuple[float, float] | None = None  # left end and width of the 95% interval
     seeds: tuple[float, ...] = ()
 
 
-def view(record: Mapping[str, Json]) -> dict[str, Any]:
-    """What the template shows, in words and positions."""
-    dataset, budget, codec = record["dataset"], record["budget"], record["codec"]
-    method = f"{codec['name']} + {record['distiller']['name']}"
+def view(record: Record) -> dict[str, Any]:
+    """Return everything that the template shows, in words and positions."""
     scale = _scale(record)
-    evaluators = list(record["summary"])
     return {
-        "title": f"{dataset['name']} · {method}",
+        "title": f"{record.dataset.name} · {record.method}",
         "headline": _headline(record),
-        "created": str(record.get("created", ""))[:16].replace("T", " "),
+        "created": minutes(record.created),
         "tags": _tags(record),
-        "scored_on": record.get("scored_on", "test"),
-        "protocol": record["protocol"]["name"],
-        "scores": [(name, _rows(record, method, name, scale)) for name in evaluators],
+        "scored_on": record.scored_on,
+        "protocol": record.protocol.name,
+        "scores": [(name, _rows(record, name, scale)) for name in record.summary],
         "scale": tuple(percent(v) for v in scale),
-        "budget": budget,
+        "budget": record.budget,
         "byte_rows": _byte_rows(record),
-        "cost": _cost(record.get("cost", {})),
-        "skipped": record.get("skipped", []),
-        "command": record.get("command", ""),
+        "cost": _cost(record.cost),
+        "skipped": record.skipped,
+        "command": record.command,
         "details": _details(record),
-        "classes": len(dataset["classes"]),
-        "shown": min(len(dataset["classes"]), ROWS),
+        "classes": len(record.dataset.classes),
+        "shown": min(len(record.dataset.classes), ROWS),
     }
 
 
-def _headline(record: Mapping[str, Json]) -> str:
-    budget, control = record["budget"], record.get("controls", {}).get("random-codes", {})
+def minutes(created: str) -> str:
+    """Format a time without its seconds: `2026-01-31 12:00`."""
+    return created[:16].replace("T", " ")
+
+
+def _headline(record: Record) -> str:
+    budget = record.budget
     size = (
-        f"{count(budget['codes_per_class'], 'code')} a class, {budget['bytes_per_class']:,} bytes a class "
-        f"at {budget['precision']}"
+        f"{count(budget.codes_per_class, 'code')} per class, {budget.bytes_per_class:,} bytes per class "
+        f"at {budget.precision}"
     )
-    if not record["summary"]:
+    if not record.summary:
         return f"{size}. No evaluator could be run."
-    evaluator, stats = next(iter(record["summary"].items()))
-    text = f"{evaluator} reaches {spread(stats)} on {record['dataset']['name']} with {size}"
-    gained = control.get("gain", {}).get(evaluator)
-    if gained is None:
-        return f"{text}."
-    side = "above" if gained["mean"] >= 0 else "below"
-    return f"{text}: {abs(100 * gained['mean']):.1f} points {side} random codes at the same bytes."
+    evaluator, accuracy = next(iter(record.summary.items()))
+    text = f"{evaluator} reaches {accuracy} on {record.dataset.name} with {size}"
+    gain = record.gain(evaluator)
+    return f"{text}." if gain is None else f"{text}: {gain.side} random codes at the same bytes."
 
 
-def _tags(record: Mapping[str, Json]) -> list[str]:
-    shape = "×".join(str(n) for n in record["dataset"].get("image_shape", []))
-    code = "×".join(str(n) for n in record["codec"].get("code_shape", []))
-    found = [
-        f"images {shape}" if shape else "",
-        f"codes {code}" if code else "",
-        record["budget"]["precision"],
-        f"matched in {record['distiller'].get('match', 'code')} space",
-        record["protocol"]["name"],
-        str(record.get("selection", "")),
+def _tags(record: Record) -> list[str]:
+    return [
+        f"images {record.dataset.shape_text}",
+        f"codes {record.codec.shape_text}",
+        record.budget.precision,
+        f"matched in {record.distiller.match} space",
+        record.protocol.name,
+        record.selection,
     ]
-    return [tag for tag in found if tag]
 
 
-def _scale(record: Mapping[str, Json]) -> tuple[float, float]:
-    """The plot's ends, as fractions: round numbers around every score and interval."""
+def _scale(record: Record) -> tuple[float, float]:
+    """Return the plot's ends, as fractions: round numbers around every score and interval."""
     values = []
-    for entry in _entries(record).values():
-        values += [score["accuracy"] for score in entry.get("scores", [])]
-        for stats in entry.get("summary", {}).values():
-            values += [stats["mean"], *(stats.get("ci95") or ())]
+    entries: list[Record | Baseline] = [record, *record.scored_baselines.values()]
+    for entry in entries:
+        values += [score.accuracy for score in entry.scores]
+        for accuracy in entry.summary.values():
+            values += [accuracy.mean, *(accuracy.ci95 or ())]
     found = ticks(max(0.0, min(values, default=0.0)), min(1.0, max(values, default=1.0)))
     return found[0], found[-1]
 
 
-def _entries(record: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
-    return {"": record, **record.get("controls", {})}
+def position(value: float, scale: tuple[float, float]) -> float:
+    """Return where a value lies between the ends of a scale, in per cent."""
+    return round(100 * min(1.0, max(0.0, (value - scale[0]) / (scale[1] - scale[0]))), 2)
 
 
-def _rows(record: Mapping[str, Json], method: str, evaluator: str, scale: tuple[float, float]) -> list[Row]:
-    return [_row(name or method, entry, evaluator, scale) for name, entry in _entries(record).items()]
+def span(accuracy: Accuracy, scale: tuple[float, float]) -> tuple[float, float] | None:
+    """Return left end and width of an interval on a scale, in per cent."""
+    if accuracy.ci95 is None:
+        return None
+    low, high = (position(value, scale) for value in accuracy.ci95)
+    return low, round(high - low, 2)
 
 
-def _row(name: str, entry: Mapping[str, Json], evaluator: str, scale: tuple[float, float]) -> Row:
-    stats = entry.get("summary", {}).get(evaluator)
-    if stats is None:
-        reason = str(entry.get("skipped", "no score"))
-        return Row(name, f"not run: {reason}" if isinstance(entry.get("skipped"), str) else "no score")
+def _rows(record: Record, evaluator: str, scale: tuple[float, float]) -> list[Row]:
+    """Return a row for the method and one for each baseline."""
+    rows = [_row(record.method, record, evaluator, scale, None)]
+    for name, one in record.baselines.items():
+        if isinstance(one, SkippedBaseline):
+            rows.append(Row(name, f"not run: {one.skipped}"))
+        else:
+            rows.append(_row(name, one, evaluator, scale, one.gain.get(evaluator)))
+    return rows
 
-    def at(value: float) -> float:
-        return round(100 * min(1.0, max(0.0, (value - scale[0]) / (scale[1] - scale[0]))), 2)
 
-    interval = stats.get("ci95")
-    gain = entry.get("gain", {}).get(evaluator)
-    sure = gain.get("ci95") if gain else None
+def _row(name: str, entry: Record | Baseline, evaluator: str, scale: tuple[float, float], gain: Gain | None) -> Row:
+    accuracy = entry.summary.get(evaluator)
+    if accuracy is None:
+        return Row(name, "no score")
     return Row(
         name=name,
-        note=_held(entry.get("budget", {})),
-        accuracy=spread(stats),
-        interval=f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
-        if interval
-        else f"{count(stats['n'], 'seed')}, no interval",
-        gain=points(gain["mean"]) if gain else "",
-        gain_interval=f"{points(sure[0])} to {points(sure[1])}" if sure else "",
-        clear="" if not sure or sure[0] <= 0 <= sure[1] else ("up" if sure[0] > 0 else "down"),
-        mean=at(stats["mean"]),
-        span=(at(interval[0]), round(at(interval[1]) - at(interval[0]), 2)) if interval else None,
-        seeds=tuple(at(s["accuracy"]) for s in entry.get("scores", []) if s["evaluator"] == evaluator),
+        note=_held(entry.budget),
+        accuracy=str(accuracy),
+        interval=accuracy.interval or f"{count(accuracy.n, 'seed')}, no interval",
+        gain=points(gain.mean) if gain else "",
+        gain_interval=gain.interval if gain else "",
+        clear=gain.direction if gain else "",
+        mean=position(accuracy.mean, scale),
+        span=span(accuracy, scale),
+        seeds=tuple(position(score.accuracy, scale) for score in entry.scores if score.evaluator == evaluator),
     )
 
 
-def _held(budget: Mapping[str, Json]) -> str:
-    parts = []
-    if "codes_per_class" in budget:
-        parts.append(f"{count(budget['codes_per_class'], 'code')} a class")
-    if "precision" in budget:
-        parts.append(str(budget["precision"]))
-    if "total" in budget.get("bytes", {}):
-        parts.append(f"{budget['bytes']['total']:,} bytes")
-    return ", ".join(parts)
+def _held(budget: BudgetEntry) -> str:
+    return f"{count(budget.codes_per_class, 'code')} per class, {budget.precision}, {budget.bytes.total:,} bytes"
 
 
-def _byte_rows(record: Mapping[str, Json]) -> list[tuple[str, str, int, bool]]:
-    """(what, remark, bytes, whether it is a sum)."""
-    spent, trained = record["budget"]["bytes"], record["codec"].get("trained_on")
-    decoder = "what decoding needs" + (f"; trained on {', '.join(map(str, trained))}" if trained else "")
-    known = [
-        ("codes", "packed, as stored", "codes", False),
-        ("soft labels", "hard labels are free, as the literature counts", "labels", False),
-        ("charged to the budget", "", "total", True),
-        ("side information", "scales, standardisation, learned learning rate", "side", False),
-        ("decoder", decoder, "decoder", False),
-        ("charged, with decoder", "", "total_with_decoder", True),
-        ("artifact on disk", "everything in the file, header too", "file", False),
+def _byte_rows(record: Record) -> list[tuple[str, str, int, bool]]:
+    """Return (name, remark, bytes, whether it is a sum)."""
+    spent, trained = record.budget.bytes, record.codec.trained_on
+    decoder = "needed for decoding" + (f"; trained on {', '.join(trained)}" if trained else "")
+    return [
+        ("codes", "packed, as stored", spent.codes, False),
+        ("soft labels", "hard labels are free, as the literature counts", spent.labels, False),
+        ("charged to the budget", "", spent.total, True),
+        ("side information", "scales, standardisation, learned learning rate", spent.side, False),
+        ("decoder", decoder, spent.decoder, False),
+        ("charged, with decoder", "", spent.total_with_decoder, True),
+        ("artifact on disk", "everything in the file, header included", spent.file, False),
     ]
-    return [(what, remark, spent[key], total) for what, remark, key, total in known if key in spent]
 
 
-def _cost(cost: Mapping[str, Json]) -> list[tuple[str, str]]:
-    stages = [(key, cost[key]) for key in cost if key.endswith("_s")]
-    found = [(key[:-2].replace("distill", "distil"), duration(value)) for key, value in stages if value is not None]
-    units = [
-        ("step_ms_median", "one step", "ms"),
-        ("distill_peak_rss_mb", "peak memory, distilled", "MB"),
-        ("peak_rss_mb", "peak memory", "MB"),
-        ("peak_device_mb", "peak on device", "MB"),
+def _cost(cost: Cost) -> list[tuple[str, str]]:
+    stages = {
+        "load": cost.load_s,
+        "fit": cost.fit_s,
+        "encode": cost.encode_s,
+        "distil": cost.distill_s,
+        "evaluate": cost.evaluate_s,
+        "baselines": cost.controls_s,
+    }
+    found = [(name, duration(value)) for name, value in stages.items() if value is not None]
+    measured = [
+        ("one step", cost.step_ms_median, "ms"),
+        ("peak memory, distilled", cost.distill_peak_rss_mb, "MB"),
+        ("peak memory", cost.peak_rss_mb, "MB"),
+        ("peak on device", cost.peak_device_mb, "MB"),
     ]
-    return found + [(name, f"{cost[key]:,.0f} {unit}") for key, name, unit in units if cost.get(key) is not None]
+    return found + [(name, f"{value:,.0f} {unit}") for name, value, unit in measured if value is not None]
 
 
-def _details(record: Mapping[str, Json]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Sections of names and values, for whoever wants to repeat the run."""
+def _details(record: Record) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return sections of names and values, for readers who want to repeat the run."""
     shown = ("dataset", "codec", "distiller", "protocol", "seeds", "artifact", "environment")
-    return [(key, [(str(k), _plain(v)) for k, v in record[key].items()]) for key in shown if record.get(key)]
+    entries: list[tuple[str, JsonRecord]] = [(name, getattr(record, name)) for name in shown]
+    return [(name, named_values(entry)) for name, entry in entries]
+
+
+def named_values(entry: JsonRecord) -> list[tuple[str, str]]:
+    """Return an entry's keys and values as text."""
+    return [(key, _plain(value)) for key, value in entry.to_json().items()]
 
 
 def _plain(value: Json) -> str:

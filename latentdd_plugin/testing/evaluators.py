@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import torch
 
@@ -56,7 +55,7 @@ def score_record(subject: EvaluatorSubject) -> None:
         require(score.seed == seed, f"seed {seed}: the score says seed {score.seed}")
         counted = isinstance(score.params, int) and score.params >= 0
         require(counted, f"seed {seed}: params is {score.params!r}, not the number of trained parameters")
-        json.dumps(asdict(score), allow_nan=False)
+        json.dumps(score.to_json(), allow_nan=False)
 
 
 @contract(EVALUATOR_CONTRACTS)

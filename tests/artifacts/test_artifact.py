@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from latentdd_plugin import load_artifact
 from latentdd_plugin.artifacts.artifact import make_artifact
 from latentdd_plugin.artifacts.file import KEY, _content_hash, _tensors, save_artifact
+from latentdd_plugin.artifacts.header import HeaderSpace
 from latentdd_plugin.codecs.base import Codec, fingerprint
 from latentdd_plugin.core.errors import ArtifactError, PluginError
 from latentdd_plugin.core.types import PRECISIONS, SyntheticSet, canonical_json
@@ -45,25 +46,25 @@ def test_it_comes_back_as_it_was(tmp_path, codec, precision):
     assert torch.equal(back.codes, made.codes)
     assert torch.equal(back.labels, made.labels)
     assert back.lr == pytest.approx(0.025)
-    assert {k: v for k, v in back.header.items() if k != "content_sha256"} == made.header
+    assert back.header.sealed(None).to_json() == made.header.to_json()
     assert back.classes == tuple("0123456789")
     expected = tiny.spaces(codec)[1].decode(made.codes)
     torch.testing.assert_close(back.decode(), expected, atol=1e-6, rtol=0)
     ledger = back.bytes(1, 2)
     codes = back.packed.shape
-    assert ledger["codes"] == math.ceil(math.prod(codes) * PRECISIONS[precision] / 8) == back.packed.nbytes
+    assert ledger.codes == math.ceil(math.prod(codes) * PRECISIONS[precision] / 8) == back.packed.nbytes
     scales = 8 * codes[1] if PRECISIONS[precision] < 16 else 0
-    assert ledger["side"] == scales + 8 * codes[1] + 4 + 8 * 20
-    assert (ledger["labels"], ledger["file"], ledger["decoder"]) == (0, 1, 2)
+    assert ledger.side == scales + 8 * codes[1] + 4 + 8 * 20
+    assert (ledger.labels, ledger.file, ledger.decoder) == (0, 1, 2)
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "logits"])
 def test_soft_labels_come_back_and_are_counted(tmp_path, kind):
     saved(tmp_path / "a", kind=kind)
     back = load_artifact(tmp_path / "a")
-    assert back.header["label_kind"] == kind
+    assert back.header.label_kind == kind
     assert back.labels.shape == (20, 10)
-    assert back.bytes(0, 0)["labels"] == 20 * 10 * 4
+    assert back.bytes(0, 0).labels == 20 * 10 * 4
     assert back.lr is None
 
 
@@ -122,7 +123,7 @@ def test_every_changed_byte_is_found_by_loading_alone(tmp_path):
 def test_another_spelling_of_the_same_header_is_a_change(tmp_path, spelling):
     """Case in an exponent or an escape makes no other value, but it is a changed byte."""
     _, made = saved(tmp_path / "a")
-    header = {**made.header, "classes": ["é", *"123456789"], "space": {"mean": [1e-05], "std": [1.0]}}
+    header = replace(made.header, classes=("é", *"123456789"), space=HeaderSpace((1e-05,), (1.0,)))
     save_artifact(replace(made, header=header), tmp_path / "a")
     load_artifact(tmp_path / "a")
     from safetensors import safe_open
@@ -140,7 +141,7 @@ def forged(path, tensors=None, drop=(), **fields):
     _, made = saved(path, "pca", "int8")
     there = _tensors(made) | (tensors or {})
     there = {name: tensor for name, tensor in there.items() if name not in drop}
-    header = {**made.header, **fields}
+    header = {**made.header.to_json(), **fields}
     header["content_sha256"] = _content_hash(header, there)
     save_file(there, path, metadata={KEY: canonical_json(header)})
     return path
@@ -149,21 +150,21 @@ def forged(path, tensors=None, drop=(), **fields):
 NAN = float("nan")
 FORGED = {
     "schema": ({"schema": "dd-bench/artifact.v9"}, "schema 'dd-bench/artifact.v9'; this version reads"),
-    "precision": ({"precision": "int3"}, "precision 'int3': not possible"),
-    "label kind": ({"label_kind": "loud"}, "not possible"),
-    "empty": ({"codes_shape": [0, 64, 1, 1]}, "not possible"),
-    "negative": ({"codes_shape": [-20, -64, 1, 1]}, "not possible"),
-    "fraction": ({"codes_shape": [20.0, 64, 1, 1]}, "not possible"),
-    "yes": ({"codes_shape": [20, 64, 1, True]}, "not possible"),
-    "huge codes": ({"codes_shape": [10**12, 64, 1, 1]}, "not possible"),
+    "precision": ({"precision": "int3"}, "precision: int3, but it must be one of fp32"),
+    "label kind": ({"label_kind": "loud"}, "label_kind: loud, but it must be one of hard"),
+    "empty": ({"codes_shape": [0, 64, 1, 1]}, "codes_shape: .* must be 4 whole numbers"),
+    "negative": ({"codes_shape": [-20, -64, 1, 1]}, "codes_shape: .* must be 4 whole numbers"),
+    "fraction": ({"codes_shape": [20.0, 64, 1, 1]}, "codes_shape: .* must be 4 whole numbers"),
+    "yes": ({"codes_shape": [20, 64, 1, True]}, "codes_shape: .* must be 4 whole numbers"),
+    "huge codes": ({"codes_shape": [10**12, 64, 1, 1]}, "codes_shape: .* must be 4 whole numbers"),
     "other codes": ({"codes_shape": [21, 64, 1, 1]}, r"int8 of \(21, 64, 1, 1\) needs torch.uint8 \(1344,\)"),
     "few sides": ({"codes_shape": [20, 64]}, "malformed header"),
-    "huge image": ({"image_shape": [1, 10**6, 10**6]}, "image_shape .* is needed"),
-    "flat image": ({"image_shape": [1, 0, 8]}, "image_shape .* is needed"),
-    "no image": ({"image_shape": "big"}, "image_shape .* is needed"),
+    "huge image": ({"image_shape": [1, 10**6, 10**6]}, "image_shape: .* must be 3 whole numbers"),
+    "flat image": ({"image_shape": [1, 0, 8]}, "image_shape: .* must be 3 whole numbers"),
+    "no image": ({"image_shape": "big"}, "image_shape: .* must be 3 whole numbers"),
     "classes": ({"classes": ["0", "1"]}, "labels outside 0 … 1"),
     "space": ({"space": {"mean": [0.0], "std": [1.0]}}, "std of 64 channels"),
-    "std": ({"space": {"mean": [0.0] * 64, "std": [0.0] * 64}}, "positive std"),
+    "std": ({"space": {"mean": [0.0] * 64, "std": [0.0] * 64}}, "must be positive numbers"),
     "space text": ({"space": "none"}, "malformed header"),
     "codes dtype": ({"tensors": {"codes": torch.zeros(20, 64, 1, 1)}}, "codes are torch.float32"),
     "scale": ({"drop": ["codes.scale"]}, "codes.scale: float32"),
@@ -281,8 +282,8 @@ def test_a_codec_with_an_encoder_of_its_own_is_compared_by_its_decoder(tmp_path)
     other = {"decoder.weight": torch.full((1, 1), 2.0)}
     with pytest.raises(ArtifactError, match="does not belong to its fingerprint"):
         replace(back, codec_state=other).decode(SizedCodec(TwoHalves(), (1, 8, 8)))
-    older = {k: v for k, v in made.header["codec"].items() if k != "decoder_fingerprint"}
-    again = replace(back, codec_state=other, header={**made.header, "codec": older})
+    older = replace(made.header.codec, decoder_fingerprint=None)
+    again = replace(back, codec_state=other, header=replace(made.header, codec=older))
     again.decode(SizedCodec(TwoHalves(), (1, 8, 8)))  # nothing to compare: files before the field still load
 
 
@@ -327,7 +328,7 @@ def test_only_built_in_codecs_are_built_from_a_file(tmp_path, monkeypatch):
     path.write_text("raise SystemExit('imported')")
     _, made = saved(tmp_path / "a")
     for name in (f"{path}:Codec", "os:system"):
-        header = {**made.header, "codec": {**made.header["codec"], "name": name}}
+        header = replace(made.header, codec=replace(made.header.codec, name=name))
         save_artifact(replace(made, header=header), tmp_path / "b")
         with pytest.raises(PluginError, match="unknown codec"):
             load_artifact(tmp_path / "b").decode()
@@ -336,13 +337,13 @@ def test_only_built_in_codecs_are_built_from_a_file(tmp_path, monkeypatch):
 def test_the_size_in_the_header_is_the_size_of_the_images(tmp_path):
     _, made = saved(tmp_path / "a", "identity")
     codec = build_codec({"name": "identity"}, (1, 8, 8))
-    assert load_artifact(tmp_path / "a").decode(codec).shape == (20, *made.header["image_shape"])
+    assert load_artifact(tmp_path / "a").decode(codec).shape == (20, *made.header.image_shape)
 
 
 def test_the_first_schema_loads_for_ever():
     """Made from a real run on the digits by fixtures/make.py; never made again once it is published."""
     back = load_artifact(FIXTURE)
-    assert back.header["schema"] == "dd-bench/artifact.v1"
+    assert back.header.schema == "dd-bench/artifact.v1"
     images = back.decode()
     assert images.shape == (20, 1, 8, 8)
     rows = [round(float(v), 4) for v in images[7, 0, 3]]

@@ -39,8 +39,8 @@ def test_the_file_is_as_it_was_written(name):
     file, told = FOLDER / f"{name}.safetensors", EXPECTED[name]
     assert hashlib.sha256(file.read_bytes()).hexdigest() == told["sha256"]
     stored = load_artifact(file)
-    assert stored.header["codec"]["fingerprint"] == told["fingerprint"]
-    assert stored.header["precision"] == name.rpartition("-")[2]
+    assert stored.header.codec.fingerprint == told["fingerprint"]
+    assert stored.header.precision == name.rpartition("-")[2]
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -63,9 +63,9 @@ def test_float_formats_come_back(tmp_path, name):
     assert distance(first.decode(), again.decode()) <= FLOAT
     assert torch.equal(again.labels, first.labels)
     assert again.classes == CLASSES
-    assert again.header["codec"]["name"] == "identity"
-    assert back.header["origin"]["format"] == name
-    assert again.header["origin"]["selection"] == "unknown"
+    assert again.header.codec.name == "identity"
+    assert back.header.origin.format == name
+    assert again.header.origin.selection == "unknown"
 
 
 @pytest.mark.parametrize("name", ["mtt", "ddranking", "huggingface"])
@@ -74,7 +74,7 @@ def test_soft_labels_and_the_learned_rate_come_back(tmp_path, name, kind):
     first, back = there_and_back(tmp_path, name, kind=kind, lr=0.0123)
     assert back.lr == pytest.approx(0.0123)
     kept = kind if name == "huggingface" else "logits"
-    assert back.header["label_kind"] == kept
+    assert back.header.label_kind == kept
     probabilities = back.labels.softmax(1) if kept == "logits" else back.labels
     expected = first.labels.softmax(1) if kind == "logits" else first.labels
     torch.testing.assert_close(probabilities, expected)
@@ -180,7 +180,7 @@ def test_datm_keeps_its_logits_and_its_rate(tmp_path):
     made = import_set("mtt", tmp_path, tmp_path / "out", Told(values="mtt-cifar10", ipc=IPC))
     assert torch.equal(made.labels, given.labels)
     assert made.lr == pytest.approx(0.0271)
-    assert made.header["label_kind"] == "logits"
+    assert made.header.label_kind == "logits"
 
 
 def test_the_undone_whitening_holds_pixels(tmp_path):

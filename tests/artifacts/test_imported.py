@@ -1,4 +1,4 @@
-"""A set made elsewhere on the road: run, compared and submitted like any method."""
+"""A set made elsewhere: run, compared and submitted like any method."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_another_codec_encodes_it(theirs, tiny_protocol, tmp_path):
     )  # fmt: skip
     record = run(config, out=tmp_path / "run")
     found = load_artifact(tmp_path / "run" / "distilled.safetensors").decode()
-    assert record.data["budget"]["shortfall"].startswith("20 codes instead of 80")
+    assert record.to_json()["budget"]["shortfall"].startswith("20 codes instead of 80")
     assert 0.001 < float((found - images).square().mean().sqrt()) < 0.2
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.data.load import load_dataset
-from latentdd_plugin.experiments import run
+from latentdd_plugin.experiments import stages
 from latentdd_plugin.latent.sized_codec import build_codec
 from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.site import build
@@ -40,7 +40,7 @@ def no_test_images(monkeypatch):
 
         return replace(images, held_out=held_out)
 
-    for user in (codec, run):
+    for user in (codec, stages):
         monkeypatch.setattr(user, "load_dataset", guarded)
 
 

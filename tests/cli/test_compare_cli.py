@@ -188,7 +188,7 @@ def test_cells_have_processes_of_their_own(tmp_path):
     assert process.returncode == 1, out
     assert "[1] its process was killed by signal 9, out of memory perhaps" in out
     assert "peak MB" in out
-    record = Record.load(tmp_path / "out" / "cells" / "identity-random-fp32-bytes").data
+    record = Record.load(tmp_path / "out" / "cells" / "identity-random-fp32-bytes").to_json()
     assert record["cost"]["distill_peak_rss_mb"] > 50
 
 

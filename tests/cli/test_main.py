@@ -11,7 +11,8 @@ from latentdd_plugin import __version__
 from latentdd_plugin.cli import listing, main
 from latentdd_plugin.core.entry_points import Entry
 from latentdd_plugin.core.errors import RunFailed, UsageError
-from latentdd_plugin.experiments import run as road
+from latentdd_plugin.experiments import run as runs
+from latentdd_plugin.results.statistics import Accuracy
 
 
 class FakeRecord:
@@ -21,19 +22,17 @@ class FakeRecord:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text("{}")
-        self.data = {
-            "budget": {"precision": precision},
-            "summary": {e: {"mean": 0.5 + config.seed / 100, "std": 0.01} for e in config.evaluators},
-            "skipped": [],
-        }
+        self.budget = types.SimpleNamespace(precision=precision)
+        self.summary = {e: Accuracy(0.5 + config.seed / 100, 0.01, 3, None) for e in config.evaluators}
+        self.skipped = ()
 
     def table(self):
-        return f"the table at {self.data['budget']['precision']}"
+        return f"the table at {self.budget.precision}"
 
 
 @pytest.fixture
 def fake_run(tmp_path, monkeypatch):
-    """The road's entrance, which only records its calls and fails for seed 13."""
+    """`run`, which only records its calls and fails for seed 13."""
     module = types.SimpleNamespace(calls=[])
 
     def run(config, *, out=None, progress=False, command=None, limit_s=None):
@@ -48,8 +47,8 @@ def fake_run(tmp_path, monkeypatch):
         module.calls.append((config, out, progress, command))
         return [FakeRecord(config, (out or tmp_path) / p, p) for p in precisions]
 
-    monkeypatch.setattr(road, "run", run)
-    monkeypatch.setattr(road, "run_precisions", run_precisions)
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(runs, "run_precisions", run_precisions)
     monkeypatch.chdir(tmp_path)
     return module
 

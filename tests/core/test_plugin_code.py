@@ -74,7 +74,7 @@ def test_of_this_packages_parts_nothing_is_noted():
 @pytest.mark.parametrize(("name", "text"), [("codec", CODEC), ("algo", ALGO)])
 def test_a_run_belongs_to_the_code_that_made_it(name, text):
     run(config(), out="out")
-    assert run(config(), out="out").data["config"]["code"].keys() == {"codec", "algo"}
+    assert run(config(), out="out").to_json()["config"]["code"].keys() == {"codec", "algo"}
     before = resolve_run(config())[0].hash8
     write(name, text, 2.0)
     with pytest.raises(UsageError, match=rf"code\.{name}: .*\n\(code: the file of a plug-in was edited since"):
@@ -94,7 +94,7 @@ def test_a_base_class_in_another_file_counts_too(here, monkeypatch):
 def test_a_control_is_made_anew_for_an_edited_codec():
     def control(out):
         record = run(config(controls=True, algo=tiny.DM), out=out)
-        return record.data["controls"]["random-codes"]["artifact"]["sha256"]
+        return record.to_json()["controls"]["random-codes"]["artifact"]["sha256"]
 
     first = control("a")
     write("codec", CODEC.replace("avg_pool2d(images, 2)", "max_pool2d(images, 2)"), 1.0)
@@ -105,9 +105,9 @@ def test_an_edited_codec_decodes_anew():
     run(config(algo=tiny.DM), out="out")
     asked = EvaluationConfig(evaluators=("convnet_d1",), protocol="tiny.test", device="cpu")
     spec = {"name": "./codec.py:Half"}
-    first = evaluate_artifact("out", asked, codec=spec).data
+    first = evaluate_artifact("out", asked, codec=spec).to_json()
     write("codec", CODEC.replace("scale_factor=2)", "scale_factor=2).flip(3)"), 1.0)
-    second = evaluate_artifact("out", asked, codec=spec).data
+    second = evaluate_artifact("out", asked, codec=spec).to_json()
     assert first["config"]["code"] != second["config"]["code"]
     assert first["scores"] != second["scores"]
 
@@ -115,6 +115,6 @@ def test_an_edited_codec_decodes_anew():
 def test_an_edited_evaluator_scores_anew():
     run(tiny.config(lpc=1), out="out")
     asked = EvaluationConfig(evaluators=("./judge.py:Constant",), protocol="tiny.test", device="cpu")
-    assert evaluate_artifact("out", asked).data["scores"][0]["accuracy"] == 0.25
+    assert evaluate_artifact("out", asked).to_json()["scores"][0]["accuracy"] == 0.25
     write("judge", EVALUATOR, 0.5)
-    assert evaluate_artifact("out", asked).data["scores"][0]["accuracy"] == 0.5
+    assert evaluate_artifact("out", asked).to_json()["scores"][0]["accuracy"] == 0.5

@@ -12,7 +12,9 @@ import tiny
 from latentdd_plugin import run
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.errors import DDBenchError, UsageError
-from latentdd_plugin.experiments import run as running
+from latentdd_plugin.experiments import stages
+from latentdd_plugin.experiments.build import resolve_run
+from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder
 from latentdd_plugin.results.record import Record
 
 EXTRA = {"controls": True}
@@ -33,10 +35,10 @@ def whole(cache, tmp_path):
 
 def facts(record):
     """What a record says, without times."""
-    kept = {key: record.data[key] for key in ("scores", "summary", "artifact", "budget")}
+    kept = {key: record.to_json()[key] for key in ("scores", "summary", "artifact", "budget")}
     controls = {
         name: {key: entry[key] for key in ("scores", "artifact", "gain")}
-        for name, entry in record.data["controls"].items()
+        for name, entry in record.to_json()["controls"].items()
     }
     return json.loads(json.dumps({**kept, "controls": controls}))
 
@@ -70,7 +72,7 @@ def test_a_spoiled_baseline_is_made_anew(whole, cache, tmp_path, caplog, spoil):
     again = run(tiny.config(**EXTRA, algo={**tiny.DM, "iterations": 4}), out=tmp_path / "again")
     assert facts(again) == facts(whole)
     assert caplog.text.count("made anew") >= 2
-    assert str(tmp_path) not in json.dumps(again.data["controls"])
+    assert str(tmp_path) not in json.dumps(again.to_json()["controls"])
     caplog.clear()
     assert facts(run(tiny.config(**EXTRA), out=tmp_path / "third")) == facts(whole)
     assert "made anew" not in caplog.text, "what was made anew is sound"
@@ -102,7 +104,7 @@ WORDS = (
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     assert children.ended(children.start(children.command, WORDS, folder)) == 0
-    return Record.load(folder / "run").data
+    return Record.load(folder / "run").to_json()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def test_garbage_in_a_checkpoint_is_made_anew(killed, undisturbed, tmp_path, fil
     told = (tmp_path / "err").read_text()
     assert "Traceback" not in told
     assert "anew" in told
-    found = Record.load(tmp_path / "run").data
+    found = Record.load(tmp_path / "run").to_json()
     assert (found["scores"], found["artifact"]) == (undisturbed["scores"], undisturbed["artifact"])
 
 
@@ -147,7 +149,7 @@ def test_a_checkpoint_of_another_run_is_not_taken(killed, undisturbed, tmp_path,
     shutil.copy(other / "run" / "checkpoint" / file, tmp_path / "run" / "checkpoint" / file)
     assert children.ended(children.start(children.command, WORDS, tmp_path)) == 0
     assert "with another" in (tmp_path / "err").read_text()
-    found = Record.load(tmp_path / "run").data
+    found = Record.load(tmp_path / "run").to_json()
     assert (found["scores"], found["artifact"]) == (undisturbed["scores"], undisturbed["artifact"])
 
 
@@ -158,7 +160,7 @@ def test_scores_that_were_edited_are_not_taken(killed, undisturbed, tmp_path):
     tree["content"][0]["accuracy"] = 1.0
     path.write_text(json.dumps(tree))
     assert children.ended(children.start(children.command, WORDS, tmp_path)) == 0
-    assert Record.load(tmp_path / "run").data["scores"] == undisturbed["scores"]
+    assert Record.load(tmp_path / "run").to_json()["scores"] == undisturbed["scores"]
 
 
 def test_a_checkpoint_of_an_older_version_starts_over(killed, undisturbed, tmp_path):
@@ -169,16 +171,17 @@ def test_a_checkpoint_of_an_older_version_starts_over(killed, undisturbed, tmp_p
     (folder / "scores.json").write_text('[{"evaluator": "convnet_d1", "accuracy": 1.0}]')
     assert children.ended(children.start(children.command, WORDS, tmp_path)) == 0
     assert "a checkpoint of an older version is not read; the run starts over" in (tmp_path / "err").read_text()
-    assert Record.load(tmp_path / "run").data["scores"] == undisturbed["scores"]
+    assert Record.load(tmp_path / "run").to_json()["scores"] == undisturbed["scores"]
 
 
 def test_another_data_set_under_the_same_name_starts_over(cache, tmp_path, monkeypatch, caplog):
     """The checkpoint belongs to the images, not to the name of the folder they lie in."""
-    prepared = running.prepare(*running.resolve_run(tiny.config()), False, running.Clock())
+    job = stages.Job(*resolve_run(tiny.config()))
+    prepared = stages.encode(job, stages.load(job))
     mine, other = prepared.owner(tiny.config()), {**prepared.owner(tiny.config()), "data": "0" * 64}
-    folder = running.RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     checkpoint.write(folder.checkpoints / "distill.safetensors", {"step": 3}, other)
-    assert running.DiskCheckpoint(folder, mine).load() is None
+    assert DiskCheckpoint(folder, mine).load() is None
     assert "was made with another data; the run starts over" in caplog.text
 
 

@@ -18,7 +18,7 @@ from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.loop import Matching
 from latentdd_plugin.evaluators.train_scratch import TrainingSession
-from latentdd_plugin.experiments.baselines import control_configs, is_control
+from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline
 from latentdd_plugin.experiments.compare import Grid, cells, compare
 from latentdd_plugin.experiments.compare.comparison import Comparison
 from latentdd_plugin.experiments.compare.outcomes import Order, Outcome, outcome_of
@@ -82,11 +82,11 @@ def named(found):
 
 
 def status(comparison):
-    return {row["name"]: row["status"] for row in comparison.data["cells"]}
+    return {row["name"]: row["status"] for row in comparison.to_json()["cells"]}
 
 
 def row_of(comparison, name):
-    return next(row for row in comparison.data["cells"] if row["name"] == name)
+    return next(row for row in comparison.to_json()["cells"] if row["name"] == name)
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -117,9 +117,9 @@ def test_random_cells_are_the_controls_of_the_others():
     found = named(cells(grid(algos=({**RANDOM, "preset": "quick"}, DM))))
     control = found["dct-random-fp32-bytes"]
     assert not control.added
-    assert is_control(control.config)
+    assert is_baseline(control.config)
     method = found["dct-dm-code-fp32-bytes"].config
-    wanted = control_configs(method, bytes_per_class=256, image_shape=(1, 8, 8))
+    wanted = baseline_configs(method, bytes_per_class=256, image_shape=(1, 8, 8))
     assert wanted["random-codes"] == control.config
     assert wanted["random-pixels"] == found["identity-random-fp32-bytes"].config
 
@@ -211,7 +211,7 @@ def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypat
     # are none of the cells, and 256 bits hold no image.
     assert len(trained) == 2 * runs
     row = row_of(done, "dct-dm-code-int4-bytes")
-    record = Record.load(tmp_path / "out" / row["folder"]).data
+    record = Record.load(tmp_path / "out" / row["folder"]).to_json()
     assert row["gain"] == record["controls"]["random-codes"]["gain"]
     assert row["control"] == row_of(done, "dct-random-int4-bytes")["summary"]
     assert record["command"] == "cell dct-dm-code-int4-bytes of: the command"
@@ -220,10 +220,10 @@ def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypat
     assert {"compare.json", "compare.csv", "pareto.png", "report.html"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }
-    assert Comparison.load(tmp_path / "out").data == done.data
+    assert Comparison.load(tmp_path / "out").to_json() == done.to_json()
     again = compare(asked, out=tmp_path / "out", in_process=True)
     assert len(trained) == 2 * runs
-    assert again.data["cells"] == done.data["cells"]
+    assert again.to_json()["cells"] == done.to_json()["cells"]
     with (tmp_path / "out" / "compare.csv").open() as file:
         lines = {(r["codec"], r["algo"], r["precision"], r["ledger"]): r for r in csv.DictReader(file)}
     assert float(lines["dct", "dm", "int4", "bytes"]["accuracy"]) == row["summary"]["convnet_d1"]["mean"]
@@ -235,7 +235,7 @@ def test_a_larger_grid_in_the_same_folder_adds_its_cells(tmp_path):
     small = grid(algos=(RANDOM,), base=tiny.config(), ledgers=("bytes",))
     first = compare(small, out=tmp_path, in_process=True)
     more = compare(replace(small, algos=(RANDOM, DM)), out=tmp_path, in_process=True)
-    assert len(more.data["cells"]) == 2
+    assert len(more.to_json()["cells"]) == 2
     assert row_of(more, "dct-random-fp32-bytes") == row_of(first, "dct-random-fp32-bytes")
     other = replace(small, base=tiny.config(seed=1))
     with pytest.raises(UsageError, match=r"(?s)dct-random-fp32-bytes belongs to another configuration.*seed: 0 there"):
@@ -271,7 +271,7 @@ def test_a_failing_cell_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch):
 
 def test_a_budget_too_small_for_a_code_is_skipped_with_its_reason(tmp_path):
     asked = grid([{"name": "identity", "upsample": 3}], base=tiny.config(), ledgers=("bytes",))
-    row = compare(asked, out=tmp_path, in_process=True).data["cells"][0]
+    row = compare(asked, out=tmp_path, in_process=True).to_json()["cells"][0]
     assert row["status"] == "skipped"
     assert row["reason"].startswith("budget too small: ipc=1 is 256 bytes a class")
 
@@ -279,14 +279,14 @@ def test_a_budget_too_small_for_a_code_is_skipped_with_its_reason(tmp_path):
 def test_a_cell_that_would_take_too_long_is_refused_until_it_may(tmp_path, monkeypatch):
     asked = grid(algos=({"name": "slow", "iterations": 40},), base=tiny.config(), ledgers=("bytes",))
     done = compare(asked, out=tmp_path, in_process=True, limit_s=1.0)
-    (row,) = done.data["cells"]
+    (row,) = done.to_json()["cells"]
     assert row["status"] == "not run"
     assert 1.5 < row["estimate_s"] < 10
     assert row["reason"] == f"estimated {row['estimate_s']:.1f} s"
     assert f"not run: {row['reason']}" in done.table()
     assert not done.failed
     monkeypatch.setattr(Slow, "distill", lambda _self, _task: pytest.fail("estimated already"))
-    assert compare(asked, out=tmp_path, in_process=True, limit_s=1.4).data["cells"] == [row]
+    assert compare(asked, out=tmp_path, in_process=True, limit_s=1.4).to_json()["cells"] == [row]
 
 
 def test_a_refused_cell_runs_under_a_higher_limit(tmp_path):
@@ -334,12 +334,17 @@ def stats(mean, half=0.01):
     return {"mean": mean, "std": half / 2, "n": 3, "ci95": [mean - half, mean + half]}
 
 
+FIXTURE = json.loads((Path(__file__).parents[1] / "fixtures" / "result.v1.json").read_text())
+
+
 def shown(**more):
     """A comparison as TAESD on Imagenette would leave it."""
 
     def cell(codec, algo, precision, ledger, mean, gain=None, **rest):
         total = 1_966_080 if ledger == "bytes" else 40_960
-        spent = {"codes": total, "labels": 0, "total": total, "decoder": 4_915_200, "total_with_decoder": 6_881_280}
+        spent = {"codes": total, "labels": 0, "side": 0, "decoder": 4_915_200, "file": 0}
+        spent |= {"total": total, "total_with_decoder": total + 4_915_200}
+        budget = {"ipc": 1, "codes_per_class": 192, "codes": 1920, "precision": precision, "bytes": spent}
         row = {
             "name": f"{codec}-{algo}-{precision}-{ledger}-{rest.get('match', 'code')}",
             "ledger": ledger,
@@ -353,7 +358,7 @@ def shown(**more):
             "reason": None,
             "estimate_s": None,
             "folder": "cells/x",
-            "budget": {"codes_per_class": 192, "bytes_per_class": total // 10, "bytes": spent},
+            "budget": {**budget, "bytes_per_class": total // 10},
             "summary": {"convnet": stats(mean)},
             "scores": [],
             "skipped": [],
@@ -386,25 +391,26 @@ def shown(**more):
         "evaluators": ["convnet"],
         "memory_per_cell": True,
         "dataset": {
+            **FIXTURE["dataset"],
             "name": "imagenette",
             "image_shape": [3, 128, 128],
             "classes": list("abcdefghij"),
             "test_size": 3925,
         },
-        "protocol": {"name": "fast.v1", "seeds": 3},
+        "protocol": {**FIXTURE["protocol"], "name": "fast.v1", "seeds": 3},
         "scored_on": "test",
-        "environment": {},
+        "environment": FIXTURE["environment"],
         "cells": rows,
         **more,
     }
 
 
 def test_the_table_fits_120_columns_and_shows_both_ledgers(tmp_path):
-    text = Comparison(shown(), tmp_path).table()
+    text = Comparison.from_json(shown()).table()
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
-    assert "EQUAL BYTES: 196,608 bytes a class" in lines[1]
-    assert "EQUAL COUNT: 1 image a class" in lines[1]
+    assert "EQUAL BYTES: 196,608 bytes per class" in lines[1]
+    assert "EQUAL COUNT: 1 image per class" in lines[1]
     (line,) = [one for one in lines if re.match(r"taesd +dm \(pixel\) +int8 +192 ", one)]
     assert line.split(maxsplit=4)[4] == (
         "192  65.1 ± 0.5  +12.2 [+10.2, +14.2]   4,096  65.1 ± 0.5  +12.2 [+10.2, +14.2]"
@@ -417,7 +423,7 @@ def test_the_table_fits_120_columns_and_shows_both_ledgers(tmp_path):
 def test_one_ledger_and_one_space_alone(tmp_path):
     data = shown(ledgers=["count"])
     data["cells"] = [row for row in data["cells"] if row["ledger"] == "count" and row["match"] == "code"]
-    text = Comparison(data, tmp_path).table()
+    text = Comparison.from_json(data).table()
     assert "EQUAL BYTES" not in text
     assert "dm (code)" not in text
     assert "Equal bytes" not in text
@@ -430,14 +436,14 @@ def test_nothing_scored_is_told(tmp_path):
         {**{k: v for k, v in row.items() if k not in bare}, "status": "failed", "reason": "no <luck>", "folder": None}
         for row in data["cells"]
     ]
-    text = Comparison(data, tmp_path).table()
+    text = Comparison.from_json(data).table()
     assert text.startswith("nothing has been scored")
     assert "[1] no <luck>" in text
     from latentdd_plugin.results.comparison.page import write_page
     from latentdd_plugin.results.comparison.plot import draw
 
-    write_page(tmp_path / "report.html", data)
-    draw(tmp_path / "pareto.png", data)
+    write_page(tmp_path / "report.html", Comparison.from_json(data))
+    draw(tmp_path / "pareto.png", Comparison.from_json(data))
     assert not (tmp_path / "pareto.png").exists()
     assert "no &lt;luck&gt;" in (tmp_path / "report.html").read_text()
 
@@ -446,7 +452,7 @@ def test_an_evaluator_that_could_not_take_the_job(tmp_path):
     data = shown(evaluators=["convnet", "vgg11"])
     for row in data["cells"]:
         row["skipped"] = [{"evaluator": "vgg11", "reason": "too small"}]
-    text = Comparison(data, tmp_path).table()
+    text = Comparison.from_json(data).table()
     assert "unsuitable [1]" in text
     assert "[1] vgg11: too small" in text
 
@@ -467,7 +473,7 @@ class Page(HTMLParser):
 def page_of(folder, data):
     from latentdd_plugin.results.comparison.page import write_page
 
-    write_page(folder / "report.html", data)
+    write_page(folder / "report.html", Comparison.from_json(data))
     raw = (folder / "report.html").read_text()
     page = Page()
     page.feed(raw)
@@ -478,15 +484,15 @@ def page_of(folder, data):
 def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
     raw, page = page_of(tmp_path, shown())
     for said in (
-        "imagenette · 1 image a class",
-        "At equal bytes (196,608 bytes a class) identity + dm leads: convnet reaches 65.1 ± 0.5% with 192 codes",
+        "imagenette · 1 image per class",
+        "At equal bytes (196,608 bytes per class) identity + dm leads: convnet reaches 65.1% ± 0.5 with 192 codes",
         "12.2 points above the same number of random codes",
         "31 of 32 cells scored",
-        "+12.2+10.2 to +14.2",
+        "+12.2[+10.2, +14.2]",
         "not run: estimated 3.4 h",
         "1,966,080",
         "1,843",
-        "Every line may store as much",
+        "Every line may store the same number of bytes",
     ):
         assert said in page.text, said
     assert raw.count("gain up") > 0
@@ -501,18 +507,19 @@ def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
 
 def test_sets_of_one_size_stand_side_by_side_and_one_panel_does_without_decoders(tmp_path):
     data = shown()
-    assert panels(data, "convnet") == ["total", "total_with_decoder"]
+    assert panels(Comparison.from_json(data), "convnet") == ["total", "total_with_decoder"]
     for row in data["cells"]:
         if row["status"] == "done":
             row["budget"] = {
                 **row["budget"],
-                "bytes": {**row["budget"]["bytes"], "total": 100, "total_with_decoder": 100},
+                "bytes": {"codes": 100, "labels": 0, "side": 0, "decoder": 0, "file": 0}
+                | {"total": 100, "total_with_decoder": 100},
             }
-    assert panels(data, "convnet") == ["total"]
+    assert panels(Comparison.from_json(data), "convnet") == ["total"]
     drawn = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot, "_on_bytes", lambda *_: drawn.append("bytes"))
-        draw(tmp_path / "pareto.png", data)
+        draw(tmp_path / "pareto.png", Comparison.from_json(data))
     assert drawn == []
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
 

@@ -49,7 +49,7 @@ def accuracy(measured, name, seed):
 
 
 def test_the_values_are_those_of_the_measured_accuracies(folder):
-    data = evaluate_artifact(folder, asked("lrs", "ars")).data
+    data = evaluate_artifact(folder, asked("lrs", "ars")).to_json()
     found = data["metrics"]
     measured, values = found["measured"], found["values"]["convnet_d1"]
     assert sorted(measured) == ["random", "random-plain", "synthetic", "synthetic-plain", "whole"]
@@ -88,7 +88,7 @@ def test_soft_labels_are_hardened_for_hlr_alone(tmp_path, trained):
     )
     (tmp_path / "soft").mkdir()
     save_artifact(made, tmp_path / "soft" / FILE)
-    found = evaluate_artifact(tmp_path / "soft", asked("lrs")).data["metrics"]
+    found = evaluate_artifact(tmp_path / "soft", asked("lrs")).to_json()["metrics"]
     assert sorted(found["measured"]) == ["random", "synthetic", "synthetic-hard", "whole"]
     assert found["measured"]["synthetic"]["labels"] == "stored"
     assert found["measured"]["synthetic-hard"]["labels"] == "hard"

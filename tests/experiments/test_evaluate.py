@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -17,9 +18,10 @@ from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.scoring import ScoreFile
 from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.evaluate import EvaluationConfig
-from latentdd_plugin.experiments.full_dataset import recovery, whole_set
+from latentdd_plugin.experiments.full_dataset import whole_set
 from latentdd_plugin.experiments.run import run
 from latentdd_plugin.results.evaluation import Evaluation
+from latentdd_plugin.results.statistics import recoveries
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 
@@ -70,14 +72,14 @@ def asked(**more):
 def test_the_scores_are_those_of_the_run(tmp_path, codec):
     done = run(tiny.config(codec=codec, precision="int8", seed=3), out=tmp_path / "run")
     again = evaluate_artifact(tmp_path / "run", asked(seed=3), command="the command")
-    assert again.data["scores"] == done.data["scores"]
-    assert again.data["summary"] == done.data["summary"]
-    assert again.data["protocol"] == done.data["protocol"]
-    assert again.data["budget"]["bytes"] == done.data["budget"]["bytes"]
-    assert again.data["codec"] == done.data["codec"]
-    assert again.data["artifact"]["sha256"] == done.data["artifact"]["sha256"]
-    assert again.data["dataset"]["same"] is True
-    assert again.data["command"] == "the command"
+    assert again.to_json()["scores"] == done.to_json()["scores"]
+    assert again.to_json()["summary"] == done.to_json()["summary"]
+    assert again.to_json()["protocol"] == done.to_json()["protocol"]
+    assert again.to_json()["budget"]["bytes"] == done.to_json()["budget"]["bytes"]
+    assert again.to_json()["codec"] == done.to_json()["codec"]
+    assert again.to_json()["artifact"]["sha256"] == done.to_json()["artifact"]["sha256"]
+    assert again.to_json()["dataset"]["same"] is True
+    assert again.to_json()["command"] == "the command"
     assert again.folder.parent == tmp_path / "run" / "evaluations"
     assert again.folder.name.startswith("tiny.test-")
     assert Evaluation.load(again.folder) == again
@@ -88,11 +90,11 @@ def test_a_finished_evaluation_is_returned_as_it_is(tmp_path, trained):
     run(tiny.config(), out=tmp_path / "run")
     first = evaluate_artifact(tmp_path / "run", asked())
     before = len(trained)
-    assert evaluate_artifact(tmp_path / "run" / "distilled.safetensors", asked()).data == first.data
+    assert evaluate_artifact(tmp_path / "run" / "distilled.safetensors", asked()).to_json() == first.to_json()
     assert len(trained) == before
     other = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d2",)))
     assert other.folder != first.folder
-    assert [row["arch"] for row in other.data["scores"]] == ["convnet_d2"] * 2
+    assert [row["arch"] for row in other.to_json()["scores"]] == ["convnet_d2"] * 2
     with pytest.raises(UsageError, match=r"(?s)belongs to another configuration.*seed: 0 there, 1 asked for"):
         evaluate_artifact(tmp_path / "run", asked(seed=1), out=first.folder)
 
@@ -114,7 +116,7 @@ def test_it_goes_on_network_by_network(tmp_path, monkeypatch, trained):
     del trained[:]
     resumed = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "cut")
     assert [(arch, seed) for arch, seed, _ in trained] == [("convnet_d2", 1)]
-    assert resumed.data["scores"] == whole.data["scores"]
+    assert resumed.to_json()["scores"] == whole.to_json()["scores"]
 
 
 def test_the_whole_set_is_trained_once_for_all_artifacts(tmp_path, trained):
@@ -122,16 +124,16 @@ def test_the_whole_set_is_trained_once_for_all_artifacts(tmp_path, trained):
     run(tiny.config(codec="identity"), out=tmp_path / "b")
     del trained[:]
     first = evaluate_artifact(tmp_path / "a", asked(reference="full"))
-    assert [samples for _, _, samples in trained] == [first.data["budget"]["codes"]] * 2 + [
+    assert [samples for _, _, samples in trained] == [first.to_json()["budget"]["codes"]] * 2 + [
         len(tiny.digits().train)
     ] * 2
-    whole = first.data["reference"]
+    whole = first.to_json()["reference"]
     assert whole["train_size"] == len(tiny.digits().train)
     assert whole["recovery"]["convnet_d1"]["n"] == 2
     del trained[:]
     second = evaluate_artifact(tmp_path / "b", asked(reference="full"))
     assert len(trained) == 2
-    assert second.data["reference"]["scores"] == whole["scores"]
+    assert second.to_json()["reference"]["scores"] == whole["scores"]
     evaluate_artifact(tmp_path / "b", asked(reference="full", evaluators=("convnet_d1", "convnet_d2")))
     assert [row for row in trained[-4:] if row[2] > 100] == [
         ("convnet_d2", seed, whole["train_size"]) for seed in (0, 1)
@@ -159,9 +161,9 @@ def test_recovery_is_paired_by_seed():
 
     ours = [row(0, 0.4), row(1, 0.3), row(2, 0.5), row(0, 0.9, "b")]
     theirs = [row(2, 1.0), row(1, 0.6), row(0, 0.8), row(0, 0.0, "b")]
-    found = recovery(ours, theirs)
-    assert found["a"]["mean"] == pytest.approx(0.5)
-    assert found["a"]["std"] == 0.0
+    found = recoveries(ours, theirs)
+    assert found["a"].mean == pytest.approx(0.5)
+    assert found["a"].std == 0.0
     assert "b" not in found
 
 
@@ -173,18 +175,18 @@ def test_options_of_the_data_set_come_from_the_run(tmp_path):
     config = type(config)(**{**vars(config), "split": "validation"})
     done = run(config, out=tmp_path / "run")
     again = evaluate_artifact(tmp_path / "run", asked())
-    assert again.data["scored_on"] == "validation"
-    assert again.data["scores"] == done.data["scores"]
+    assert again.to_json()["scored_on"] == "validation"
+    assert again.to_json()["scores"] == done.to_json()["scores"]
     on_test = evaluate_artifact(tmp_path / "run", asked(split="test"))
-    assert on_test.data["scored_on"] == "test"
-    assert on_test.data["dataset"]["test_size"] != again.data["dataset"]["test_size"]
+    assert on_test.to_json()["scored_on"] == "test"
+    assert on_test.to_json()["dataset"]["test_size"] != again.to_json()["dataset"]["test_size"]
     shutil.copy(tmp_path / "run" / "distilled.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(UsageError, match=r"of images \(1, 8, 8\) in 2 classes, data set digits has .* in 10"):
         evaluate_artifact(tmp_path / "alone.safetensors", asked())
     said = {"classes": ("3", "8"), "per_class": 50, "validation": 0.2}
     alone = evaluate_artifact(tmp_path / "alone.safetensors", asked(dataset=said))
-    assert alone.data["scored_on"] == "validation"
-    assert alone.data["scores"] == done.data["scores"]
+    assert alone.to_json()["scored_on"] == "validation"
+    assert alone.to_json()["scores"] == done.to_json()["scores"]
 
 
 def test_other_images_are_refused_unless_allowed(tmp_path):
@@ -194,19 +196,19 @@ def test_other_images_are_refused_unless_allowed(tmp_path):
     with pytest.raises(UsageError, match=r"dataset\.image_size=8\?"):
         evaluate_artifact(tmp_path / "run", asked(dataset={"image_size": 16}), allow_other_data=True)
     found = evaluate_artifact(tmp_path / "run", asked(dataset={"per_class": 20}), allow_other_data=True)
-    assert found.data["dataset"]["same"] is False
+    assert found.to_json()["dataset"]["same"] is False
     assert "other data than it was made from" in found.table()
 
 
 def test_a_name_out_of_the_file_is_never_a_path(tmp_path):
     run(tiny.config(), out=tmp_path / "run")
     stored = load_artifact(tmp_path / "run" / "distilled.safetensors")
-    header = {**stored.header, "dataset": {**stored.header["dataset"], "name": "/etc"}}
+    header = replace(stored.header, dataset=replace(stored.header.dataset, name="/etc"))
     save_artifact(Artifact(stored.packed, stored.labels, None, {}, header), tmp_path / "x.safetensors")
     with pytest.raises(UsageError, match="the artifact is of data set '/etc', which is not built in: give --dataset"):
         evaluate_artifact(tmp_path / "x.safetensors", asked())
     named = evaluate_artifact(tmp_path / "x.safetensors", asked(dataset="digits"))
-    assert named.data["dataset"]["same"] is True
+    assert named.to_json()["dataset"]["same"] is True
 
 
 # --- codec ------------------------------------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ def test_a_codec_of_the_callers_own_must_be_the_one_it_was_made_with(tmp_path):
     with pytest.raises(PluginError, match="unknown codec"):
         evaluate_artifact(tmp_path / "run", asked())
     found = evaluate_artifact(tmp_path / "run", asked(), codec={"name": name, "path": "elsewhere"})
-    assert found.data["scores"] == done.data["scores"]
+    assert found.to_json()["scores"] == done.to_json()["scores"]
     with pytest.raises(ArtifactError, match="other weights; name the right ones"):
         evaluate_artifact(tmp_path / "run", asked(), codec={"name": name, "gain": 2.0}, out=tmp_path / "other")
 
@@ -252,7 +254,7 @@ def test_the_record_is_whole(tmp_path):
     run(tiny.config(), out=tmp_path / "run")
     found = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d1", "vgg11")), out=tmp_path / "out")
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert kept == found.data
+    assert kept == found.to_json()
     assert kept["schema"] == "dd-bench/evaluation.v1"
     assert set(kept) == {
         "schema", "created", "command", "config", "artifact", "budget", "dataset", "codec", "protocol", "scored_on",

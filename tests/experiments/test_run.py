@@ -1,4 +1,4 @@
-"""The road from Python, on the real digits: what a run leaves, continues, refuses, and reads when."""
+"""Runs from Python, on the real digits: what they leave, continue, refuse, and when they read test images."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import Score, SyntheticSet
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.distillers.random import Random
-from latentdd_plugin.experiments import run as road
+from latentdd_plugin.experiments import stages
 from latentdd_plugin.experiments.run_folder import RunFolder
-from latentdd_plugin.results.statistics import gain
+from latentdd_plugin.results.statistics import gains
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 
@@ -48,7 +48,7 @@ def test_a_run_leaves_its_files_and_a_whole_record(tmp_path):
         "result.json",
     ]
     found = json.loads((record.folder / "result.json").read_text())
-    assert found == record.data
+    assert found == record.to_json()
     assert found["schema"] == "dd-bench/result.v1"
     assert found["command"] == "as typed"
     assert {"name", "fingerprint", "revision", "classes", "image_shape", "train_size", "test_size"} <= set(
@@ -97,7 +97,7 @@ def test_a_run_leaves_its_files_and_a_whole_record(tmp_path):
 
 def test_controls_have_the_same_bytes_and_precision(tmp_path):
     record = run(tiny.config(controls=True, ipc=1, precision="int8"), out=tmp_path / "run")
-    ours, beside = record.data["budget"], record.data["controls"]
+    ours, beside = record.to_json()["budget"], record.to_json()["controls"]
     for name, precision, codes in (
         ("random-codes", "int8", 16),
         ("random-pixels", "int8", 4),
@@ -108,62 +108,62 @@ def test_controls_have_the_same_bytes_and_precision(tmp_path):
         assert theirs["codes_per_class"] == codes
         assert theirs["bytes"]["total"] == ours["bytes"]["total"]
         assert len(beside[name]["scores"]) == 2
-        scores = [[Score(**s) for s in part["scores"]] for part in (record.data, beside[name])]
-        assert beside[name]["gain"] == gain(*scores)
+        scores = [[Score(**s) for s in part["scores"]] for part in (record.to_json(), beside[name])]
+        assert beside[name]["gain"] == {key: one.to_json() for key, one in gains(*scores).items()}
     start = load_artifact(tmp_path / "run" / "distilled.safetensors")
-    assert beside["random-codes"]["artifact"]["sha256"] != record.data["artifact"]["sha256"]
+    assert beside["random-codes"]["artifact"]["sha256"] != record.to_json()["artifact"]["sha256"]
     drawn = run(tiny.config(algo={"name": "random"}, ipc=1, precision="int8"), out=tmp_path / "random")
-    assert drawn.data["artifact"]["sha256"] == beside["random-codes"]["artifact"]["sha256"]
+    assert drawn.to_json()["artifact"]["sha256"] == beside["random-codes"]["artifact"]["sha256"]
     assert torch.equal(load_artifact(tmp_path / "random" / "distilled.safetensors").labels, start.labels)
 
 
 def test_controls_are_made_once(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         first = run(tiny.config(controls=True), out=tmp_path / "a")
-        made = [m for m in caplog.messages if m.startswith("control ")]
+        made = [m for m in caplog.messages if m.startswith("baseline ")]
         caplog.clear()
         again = run(tiny.config(controls=True, algo={**tiny.DM, "iterations": 3}), out=tmp_path / "b")
-        assert made == ["control random-codes", "control random-pixels"]
-        assert [m for m in caplog.messages if m.startswith("control ")] == []
-    assert {k: v["scores"] for k, v in first.data["controls"].items()} == {
-        k: v["scores"] for k, v in again.data["controls"].items()
+        assert made == ["baseline random-codes", "baseline random-pixels"]
+        assert [m for m in caplog.messages if m.startswith("baseline ")] == []
+    assert {k: v["scores"] for k, v in first.to_json()["controls"].items()} == {
+        k: v["scores"] for k, v in again.to_json()["controls"].items()
     }
 
 
 def test_a_control_that_does_not_fit_says_so(tmp_path):
     record = run(tiny.config(controls=True, lpc=1), out=tmp_path / "run")
-    assert record.data["controls"]["random-pixels"] == {"skipped": "64 bytes a class hold not one fp32 image"}
+    assert record.to_json()["controls"]["random-pixels"] == {"skipped": "64 bytes per class do not hold one fp32 image"}
     assert "random-pixels" in record.table()
 
 
 def test_random_needs_no_control_of_itself(tmp_path):
     codes = run(tiny.config(algo={"name": "random"}, controls=True), out=tmp_path / "a")
-    assert list(codes.data["controls"]) == ["random-pixels"]
+    assert list(codes.to_json()["controls"]) == ["random-pixels"]
     pixels = run(tiny.config(algo={"name": "random"}, codec="identity", controls=True), out=tmp_path / "b")
-    assert pixels.data["controls"] == {}
+    assert pixels.to_json()["controls"] == {}
 
 
 @pytest.mark.parametrize("codec", ["dct", "pca", "identity"])
 @pytest.mark.parametrize("match", ["code", "pixel"])
-def test_every_codec_walks_the_road(tmp_path, codec, match):
+def test_every_codec_can_be_run(tmp_path, codec, match):
     record = run(tiny.config(codec=codec, match=match, lpc=2), out=tmp_path / "run")
     stored = load_artifact(tmp_path / "run" / "distilled.safetensors")
     assert stored.decode().shape == (20, 1, 8, 8)
-    assert record.data["codec"]["fitted"] == (codec == "pca") == bool(stored.codec_state)
-    decoder = record.data["budget"]["bytes"]["decoder"]
-    assert record.data["budget"]["bytes"]["total_with_decoder"] == record.data["budget"]["bytes"]["total"] + decoder
-    assert (decoder > 0) == (codec == "pca")
+    assert record.codec.fitted == (codec == "pca") == bool(stored.codec_state)
+    spent = record.budget.bytes
+    assert spent.total_with_decoder == spent.total + spent.decoder
+    assert (spent.decoder > 0) == (codec == "pca")
 
 
 def test_an_enlarged_identity_is_a_codec_like_any_other(tmp_path):
     for match in ("code", "pixel"):
         record = run(tiny.config(codec={"name": "identity", "upsample": 2}, match=match, lpc=1), out=tmp_path / match)
-        assert record.data["codec"]["code_shape"] == [1, 16, 16]
+        assert record.to_json()["codec"]["code_shape"] == [1, 16, 16]
 
 
 def test_equal_configurations_give_equal_artifacts(tmp_path):
     hashes = [
-        run(tiny.config(seed=s), out=tmp_path / n).data["artifact"]["sha256"]
+        run(tiny.config(seed=s), out=tmp_path / n).to_json()["artifact"]["sha256"]
         for n, s in zip("abc", (0, 0, 1), strict=True)
     ]
     assert hashes[0] == hashes[1] != hashes[2]
@@ -172,9 +172,9 @@ def test_equal_configurations_give_equal_artifacts(tmp_path):
 def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch):
     first = run(tiny.config(), out=tmp_path / "run")
     before = {path: path.read_bytes() for path in first.folder.iterdir()}
-    monkeypatch.setattr(road, "load_dataset", lambda *_, **__: pytest.fail("nothing needs to be loaded"))
+    monkeypatch.setattr(stages, "load_dataset", lambda *_, **__: pytest.fail("nothing needs to be loaded"))
     again = run(tiny.config(), out=tmp_path / "run")
-    assert again.data == first.data
+    assert again.to_json() == first.to_json()
     assert {path: path.read_bytes() for path in first.folder.iterdir()} == before
 
 
@@ -194,12 +194,12 @@ def test_a_folder_of_another_configuration_is_refused_with_the_keys(tmp_path):
 
 def test_several_precisions_come_from_one_distillation(tmp_path, monkeypatch):
     calls = []
-    distil = road.distil
-    monkeypatch.setattr(road, "distil", lambda *a: calls.append(1) or distil(*a))
+    distil = stages.checked_synthetic
+    monkeypatch.setattr(stages, "checked_synthetic", lambda *a: calls.append(1) or distil(*a))
     records = run_precisions(tiny.config(lpc=2), ["fp32", "int8", "int2"], out=tmp_path / "run")
     assert len(calls) == 1
     assert [r.folder for r in records] == [tmp_path / "run" / p for p in ("fp32", "int8", "int2")]
-    assert [r.data["budget"]["bytes"]["codes"] for r in records] == [1280, 320, 80]
+    assert [r.to_json()["budget"]["bytes"]["codes"] for r in records] == [1280, 320, 80]
     fp32, int8, _ = (load_artifact(r.folder / "distilled.safetensors").codes for r in records)
     assert float((fp32 - int8).abs().max()) <= float(fp32.max() - fp32.min()) / 255 / 2 * 1.01
     with pytest.raises(UsageError, match="give lpc, not ipc"):
@@ -207,8 +207,8 @@ def test_several_precisions_come_from_one_distillation(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_precision_goes_on_from_the_one_distillation(tmp_path, monkeypatch):
-    calls, distil, save = [], road.distil, save_artifact
-    monkeypatch.setattr(road, "distil", lambda *a: calls.append(1) or distil(*a))
+    calls, distil, save = [], stages.checked_synthetic, save_artifact
+    monkeypatch.setattr(stages, "checked_synthetic", lambda *a: calls.append(1) or distil(*a))
 
     def full_disk(stored, path):
         if path.parent.name == "int4" and len(calls) == 1 and not (tmp_path / "full").exists():
@@ -216,13 +216,13 @@ def test_an_interrupted_precision_goes_on_from_the_one_distillation(tmp_path, mo
             raise RunFailed("cannot write: No space left on device")
         return save(stored, path)
 
-    monkeypatch.setattr(road, "save_artifact", full_disk)
+    monkeypatch.setattr(stages, "save_artifact", full_disk)
     with pytest.raises(RunFailed, match="No space left"):
         run_precisions(tiny.config(lpc=2), ["fp32", "int4"], out=tmp_path / "run")
     assert (tmp_path / "run" / "fp32" / "result.json").exists(), "what was finished is kept"
     records = run_precisions(tiny.config(lpc=2), ["fp32", "int4"], out=tmp_path / "run")
     assert len(calls) == 1
-    assert [r.data["budget"]["precision"] for r in records] == ["fp32", "int4"]
+    assert [r.to_json()["budget"]["precision"] for r in records] == ["fp32", "int4"]
     assert not list((tmp_path / "run").glob("*/checkpoint"))
 
 
@@ -240,15 +240,15 @@ def test_a_control_made_by_another_process_meanwhile_is_taken_as_it_is(tmp_path,
     monkeypatch.setattr(RunFolder, "finished", not_yet)
     monkeypatch.setattr(Random, "distill", lambda *_: pytest.fail("it was made already"))
     record = run(tiny.config(controls=True, algo={**tiny.DM, "iterations": 3}), out=tmp_path / "b")
-    assert list(record.data["controls"]) == ["random-codes", "random-pixels"]
+    assert list(record.to_json()["controls"]) == ["random-codes", "random-pixels"]
 
 
 def test_validation_images_take_the_place_of_the_test(tmp_path):
     config = tiny.config(dataset=DatasetConfig("digits", validation=0.25), split="validation")
     record = run(config, out=tmp_path / "run")
-    assert record.data["scored_on"] == "validation"
-    assert record.data["dataset"]["train_size"] + record.data["dataset"]["test_size"] == 1438
-    assert record.data["dataset"]["test_size"] == pytest.approx(0.25 * 1438, abs=10)
+    assert record.to_json()["scored_on"] == "validation"
+    assert record.to_json()["dataset"]["train_size"] + record.to_json()["dataset"]["test_size"] == 1438
+    assert record.to_json()["dataset"]["test_size"] == pytest.approx(0.25 * 1438, abs=10)
     with pytest.raises(UsageError, match=r"split=validation: set dataset\.validation to the fraction"):
         run(tiny.config(split="validation"), out=tmp_path / "other")
 
@@ -261,21 +261,21 @@ def test_no_test_image_is_read_before_the_artifact_is_final(tmp_path, monkeypatc
         found = load(*args, **options)
 
         def held_out(split):
-            read.append((split, load_artifact(tmp_path / "run" / "distilled.safetensors").header["content_sha256"]))
+            read.append((split, load_artifact(tmp_path / "run" / "distilled.safetensors").header.content_sha256))
             return found.held_out(split)
 
         return replace(found, held_out=held_out)
 
-    monkeypatch.setattr(road, "load_dataset", watched)
+    monkeypatch.setattr(stages, "load_dataset", watched)
     run(tiny.config(), out=tmp_path / "run")
-    final = load_artifact(tmp_path / "run" / "distilled.safetensors").header["content_sha256"]
+    final = load_artifact(tmp_path / "run" / "distilled.safetensors").header.content_sha256
     assert read == [("test", final)], "once, and the artifact stayed as it was"
 
 
 def test_a_class_with_too_few_images_is_told(tmp_path):
     config = tiny.config(dataset=DatasetConfig("digits", per_class=3), algo={"name": "random"}, lpc=5)
     record = run(config, out=tmp_path / "run")
-    budget = record.data["budget"]
+    budget = record.to_json()["budget"]
     assert (budget["codes"], budget["codes_per_class"]) == (30, 5)
     assert budget["shortfall"] == "30 codes instead of 50: a class has no more images"
     assert "shortfall: 30 codes instead of 50" in record.table()
@@ -299,7 +299,7 @@ def test_two_runs_never_share_a_folder(tmp_path):
 
 
 def test_all_faults_are_told_at_once_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(road, "load_dataset", lambda *_, **__: pytest.fail("no work with a faulty configuration"))
+    monkeypatch.setattr(stages, "load_dataset", lambda *_, **__: pytest.fail("no work with a faulty configuration"))
     with pytest.raises(UsageError) as raised:
         run(
             tiny.config(codec="dtc", algo="dmm", precision="int3", protocol="fast", evaluators=("resnet",), ipc=0),
@@ -316,4 +316,4 @@ def test_the_default_folder_names_the_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = run(tiny.config(algo={"name": "random"}))
     assert record.folder.parent.name == "runs"
-    assert record.folder.name == f"digits-dct-random-{RunConfig.from_json(record.data['config']).hash8}"
+    assert record.folder.name == f"digits-dct-random-{RunConfig.from_json(record.to_json()['config']).hash8}"

@@ -1,5 +1,6 @@
 """Suites: what comes with the package, what a file may say, and which runs meet the conditions."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import suite as tiny_suite
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.experiments import suites
+from latentdd_plugin.results.record import Record
 
 TREE = tiny_suite.TREE
 ROOT = Path(__file__).parents[2]
@@ -20,23 +22,13 @@ FROZEN = {  # a published suite never changes: a change is a new version
 
 
 def record(**more):
-    """As much of a record as a suite looks at."""
-    kept = {
-        "config": {
-            "protocol": "demo.v1",
-            "evaluators": ["convnet", "convnext_atto"],
-            "seed": 0,
-            "controls": True,
-            "algo": {"name": "dm"},
-            "ipc": 1,
-        },
-        "dataset": {"options": {"validation": 0.0}, "train_size": 1438, "test_size": 359},
-        "scored_on": "test",
-    }
+    """A record that meets the conditions of cpu-digits.v1, with some values changed: `part__key=value`."""
+    data = json.loads((ROOT / "tests" / "fixtures" / "result.v1.json").read_text())
+    data["config"] |= {"evaluators": ["convnet", "convnext_atto"], "ipc": 1, "lpc": None}
     for key, value in more.items():
         part, _, name = key.partition("__")
-        kept[part] = {**kept[part], name: value} if name else value
-    return kept
+        data[part] = {**data[part], name: value} if name else value
+    return Record.from_json(data)
 
 
 @pytest.mark.parametrize("name", suites.names())
@@ -140,7 +132,7 @@ def test_random_codes_are_the_control_themselves():
         ({"config__protocol": "fast.v1"}, "protocol is 'fast.v1', not 'demo.v1'"),
         ({"config__evaluators": ["convnet"]}, "evaluators is"),
         ({"config__seed": 3}, "seed is 3, not 0"),
-        ({"config__controls": False}, "made without controls"),
+        ({"config__controls": False}, "made without baselines"),
         ({"config__ipc": 10}, "ipc is 10, not 1"),
         ({"scored_on": "validation"}, "split is 'validation', not 'test'"),
         ({"dataset__train_size": 1000}, "dataset.train_size is 1000, not 1438, as in digits"),

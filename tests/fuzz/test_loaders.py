@@ -132,7 +132,7 @@ def load_suite(folder, out):
 OWN = ("ddranking", "imagefolder", "huggingface")
 LOADERS = {
     "record": (make_record, load_record),
-    "artifact": (make_artifact, load_artifact),
+    "artifact": (make_artifact, load_stored),
     "registry": (make_registry, load_registry),
     "suite": (make_suite, load_suite),
     "dc": (make_dc, load_as("dc")),
@@ -222,7 +222,7 @@ def forging(tmp_path, how):
     @how
     @given(PLACE, JSON | st.just("remove"))
     def check(place, value):
-        forged(tmp_path / FILE, stored, replaced(dict(stored.header), place, value))
+        forged(tmp_path / FILE, stored, replaced(stored.header.to_json(), place, value))
         try:
             found = load_artifact(tmp_path / FILE)
             assert found.codes.shape == found.packed.shape

@@ -135,9 +135,9 @@ def judge(name: str, folder: Path, coloured: str, protocol: str) -> dict:
 
 def scores(record) -> dict:
     """Accuracies by evaluator and seed, and the networks' parameters."""
-    assert not record.data["skipped"], record.data["skipped"]
+    assert not record.to_json()["skipped"], record.to_json()["skipped"]
     found: dict = {}
-    for row in record.data["scores"]:
+    for row in record.to_json()["scores"]:
         one = found.setdefault(row["evaluator"], {"params": row["params"], "accuracy": {}})
         one["accuracy"][str(row["seed"])] = row["accuracy"]
     return found

@@ -1,90 +1,103 @@
-"""docs/schema.md names every field of the files that are really written, and none that a form does not know."""
+"""docs/schema.md and docs/schema/*.json are what the record types say, and real files are valid by them."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from latentdd_plugin.artifacts.file import load_artifact
-from latentdd_plugin.leaderboard import schemas
+from latentdd_plugin.core.json_record import RecordOf
+from latentdd_plugin.core.json_schema import ListOf, MapOf
+from latentdd_plugin.leaderboard import schema
 from latentdd_plugin.leaderboard.registry import read
 
-DOC = Path(__file__).parents[2] / "docs" / "schema.md"
-KINDS = ("record", "claim", "verification", "card", "artifact")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def documented():
-    """Patterns of each kind's table, in the order of the page."""
-    sections = DOC.read_text().split("\n## ")[1:]
-    found = {}
-    for kind, section in zip(KINDS, sections, strict=True):
-        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-        found[kind] = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-    return found
+@pytest.mark.parametrize("name", schema.documents())
+def test_what_is_committed_is_what_the_record_types_say(name):
+    assert (DOCS / name).read_text() == schema.documents()[name], "run `make docs`"
 
 
-def pattern(name):
-    parts = {"**": r".*", "*": r"[^.]+"}
-    return re.compile(r"\.".join(parts.get(part, re.escape(part)) for part in name.split(".")))
+def test_nothing_else_lies_beside_the_generated_documents():
+    assert {f"schema/{path.name}" for path in (DOCS / "schema").iterdir()} == set(schema.documents()) - {"schema.md"}
 
 
-def is_known(path, names):
-    """Whether a name says this path, or something below or around it where the path is a whole list or a wildcard."""
-    below = any(name.startswith(f"{path}.") or pattern(path).fullmatch(name) for name in names)
-    return below or any(pattern(name).fullmatch(path) or path == f"{name}.*" for name in names)
+def is_valid(value, rule, root):
+    """A JSON Schema validator of the keywords that the documents use; an unknown one is a KeyError."""
+    if "$ref" in rule:
+        rule = root["$defs"][rule["$ref"].rpartition("/")[2]]
+    types = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    numbers = {"integer": int, "number": (int, float)}
 
+    def of_type(name):
+        if name in numbers:
+            return isinstance(value, numbers[name]) and not isinstance(value, bool)
+        return isinstance(value, types[name])
 
-def leaves(tree, path=""):
-    """The path of every value; members of a list of objects are *."""
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from leaves(value, f"{path}.{key.replace('.', '_')}" if path else key)
-    elif isinstance(tree, list) and tree and isinstance(tree[0], dict):
-        for value in tree:
-            yield from leaves(value, f"{path}.*")
-    else:
-        yield path
+    checks = {
+        "type": of_type,
+        "enum": lambda allowed: value in allowed,
+        "anyOf": lambda rules: any(is_valid(value, one, root) for one in rules),
+        "required": lambda names: all(name in value for name in names),
+        "properties": lambda rules: all(is_valid(value[k], r, root) for k, r in rules.items() if k in value),
+        "additionalProperties": lambda one: all(
+            is_valid(v, one, root) for k, v in value.items() if k not in rule.get("properties", {})
+        ),
+        "items": lambda one: all(is_valid(v, one, root) for v in value),
+        "minItems": lambda n: len(value) >= n,
+        "maxItems": lambda n: len(value) <= n,
+        "uniqueItems": lambda _: len(set(value)) == len(value),
+        "minLength": lambda n: len(value) >= n,
+        "maxLength": lambda n: len(value) <= n,
+        "minimum": lambda n: value >= n,
+        "maximum": lambda n: value <= n,
+        "exclusiveMinimum": lambda n: value > n,
+        "pattern": lambda text: __import__("re").search(text, value) is not None,
+    }
+    words = {"$schema", "title", "description", "$defs"}
+    return all(checks[key](arg) for key, arg in rule.items() if key not in words)
 
 
 @pytest.fixture(scope="module")
 def written(kept):
-    """A real file of each kind, as JSON."""
+    """Real files: a submission with its checks, a codec's card."""
     claim = next(s for s in read(kept).submissions if s.status == "verified")
-    path = kept / "submissions" / claim.suite / f"{claim.slug}"
-    return {
-        "record": claim.record,
-        "claim": claim.claim,
-        "verification": json.loads(path.with_name(f"{path.name}.verification.json").read_text()),
-        "card": read(kept).cards[0].data,
-        "artifact": load_artifact(claim.artifact).header,
-    }
+    path = kept / "submissions" / claim.suite / f"{claim.slug}.verification.json"
+    return [json.loads(claim.raw), json.loads(claim.raw)["record"], json.loads(path.read_text())] + [
+        json.loads(card.raw) for card in read(kept).cards
+    ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_field_that_is_written_is_documented(written, kind):
-    strays = {path for path in leaves(written[kind]) if not is_known(path, documented()[kind])}
-    assert not strays
+def test_real_files_are_valid_by_the_documents(written):
+    for data in written:
+        document = json.loads((DOCS / "schema" / f"{data['schema'].rpartition('/')[2]}.json").read_text())
+        assert is_valid(data, document, document), data["schema"]
+        assert not is_valid({**data, "created": 3, "submitted": 3, "claim_sha256": 3}, document, document)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_documented_field_is_written_or_asked_for(written, kind):
-    forms = {
-        "record": schemas.RECORD,
-        "claim": {**schemas.CLAIM, **schemas.GRID},
-        "verification": schemas.CHECKS,
-        "card": schemas.CARD,
-        "artifact": {"origin.format": None, "origin.values": None, "origin.selection": None},
-    }[kind]
-    there = {*leaves(written[kind]), *forms, *(["controls.x.skipped"] if kind == "record" else [])}
-    unknown = [name for name in documented()[kind] if not any(pattern(name).fullmatch(path) for path in there)]
-    assert not unknown
+def leaves(cls, value, path=""):
+    """Paths of every value that a record type does not declare."""
+    keys = {one.key: one.kind for one in cls.json_keys()}
+    for key, member in value.items():
+        if key not in keys:
+            yield f"{path}{key}"
+            continue
+        kinds = [(keys[key], member)]
+        while kinds:
+            kind, there = kinds.pop()
+            if there is None:
+                continue
+            if isinstance(kind, RecordOf):
+                yield from leaves(kind.cls, there, f"{path}{key}.")
+            elif isinstance(kind, ListOf | MapOf):
+                kinds += [(kind.member, one) for one in (there.values() if isinstance(there, dict) else there)]
 
 
-@pytest.mark.parametrize(
-    ("kind", "form"),
-    [("record", schemas.RECORD), ("claim", schemas.CLAIM), ("verification", schemas.CHECKS), ("card", schemas.CARD)],
-)
-def test_what_a_form_asks_for_is_documented(kind, form):
-    missing = [path for path in form if not is_known(path, documented()[kind])]
-    assert not missing
+OPEN = ("config.", "protocol.", "algo.", "codec.")  # settings and recipes have options of their own
+
+
+def test_what_a_run_writes_is_declared(written):
+    classes = {one.schema: one.cls for one in schema.DOCUMENTS}
+    for data in written:
+        strays = [path for path in leaves(classes[data["schema"]], data) if not any(part in path for part in OPEN)]
+        assert strays == []

@@ -157,7 +157,7 @@ def test_a_submissions_page_has_its_grid_its_record_and_the_command(kept, site):
     text = (site / "submissions" / one.suite / f"{one.slug}.html").read_text()
     assert f"dd-bench verify registry/submissions/{one.suite}/{one.slug}.json" in text
     assert f'src="{one.slug}.png"' in text
-    assert one.record["command"].split()[-1] in text
+    assert one.record.command.split()[-1] in text
     assert (site / "submissions" / one.suite / f"{one.slug}.json").read_bytes() == one.raw
     for row in one.record["scores"]:
         assert f"{100 * row['accuracy']:.2f}%" in text

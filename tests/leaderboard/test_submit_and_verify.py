@@ -18,7 +18,8 @@ from latentdd_plugin.core.types import Score, canonical_json
 from latentdd_plugin.experiments import suites
 from latentdd_plugin.leaderboard import registry, table
 from latentdd_plugin.leaderboard import submit as submission
-from latentdd_plugin.results.statistics import gain, summary
+from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.statistics import gains, summarise
 
 ME = ["--name", "A. Person", "--contact", "a@example.org"]
 SLUG = "a-person-digits-ipc1-dct-dm-int8"
@@ -107,16 +108,12 @@ def test_a_run_becomes_a_submission_and_is_verified_to_the_bit(run, tmp_path, ca
     ],
 )
 def test_of_a_place_on_this_machine_the_last_part_stays(said, left):
-    record = {
-        "command": said,
-        "config": {"codec": {"path": said}},
-        "distiller": {},
-        "controls": {"random-codes": {"config": {"x": [said]}}},
-    }
-    made = submission.placeless(record)
-    assert (
-        made["command"] == made["config"]["codec"]["path"] == made["controls"]["random-codes"]["config"]["x"][0] == left
-    )
+    data = json.loads((Path(__file__).parents[1] / "fixtures" / "result.v1.json").read_text())
+    data["command"] = data["config"]["codec"]["path"] = said
+    data["controls"]["random-codes"]["config"]["x"] = [said]
+    made = submission.placeless(Record.from_json(data)).to_json()
+    config, beside = made["config"], made["controls"]["random-codes"]["config"]
+    assert made["command"] == config["codec"]["path"] == beside["x"][0] == left
 
 
 def test_a_runs_folder_can_be_verified_without_any_suite(run, capsys):
@@ -154,7 +151,7 @@ def test_every_reason_is_told_at_once_and_nothing_is_written(run, tmp_path, caps
 
 def test_a_claim_is_never_overwritten(run, claim, tmp_path, capsys):
     assert called("submit", run, *ME, "--registry", tmp_path / "registry") == 2
-    assert "a claim is never overwritten" in capsys.readouterr().err
+    assert "a submission is never overwritten" in capsys.readouterr().err
 
 
 def test_a_run_that_meets_no_suite_is_told_what_each_asks_for(run, tmp_path, capsys):
@@ -203,15 +200,13 @@ def test_an_accuracy_raised_by_two_points(claim, capsys):
 
 
 def test_an_accuracy_raised_with_everything_that_follows_from_it(claim, capsys):
-    from latentdd_plugin.leaderboard.schemas import _rows
-    from latentdd_plugin.results.statistics import gain, summary
 
     images = json.loads(claim.read_text())["record"]["dataset"]["test_size"]
     tree = change(claim, "record", "scores", 0, "accuracy", to=lambda a: round(a * images + 0.02 * images) / images)
     record = tree["record"]
-    change(claim, "record", "summary", to=summary(_rows(record)))
+    change(claim, "record", "summary", to=as_json(summarise(rows_of(record))))
     for name, entry in record["controls"].items():
-        change(claim, "record", "controls", name, "gain", to=gain(_rows(record), _rows(entry)))
+        change(claim, "record", "controls", name, "gain", to=as_json(gains(rows_of(record), rows_of(entry))))
     assert called("verify", claim, "--level", "static") == 0, "nothing static contradicts it"
     capsys.readouterr()
     told = refused(capsys, claim, "convnet_d1, seed 0: ", "claimed", "found", level="full")
@@ -223,8 +218,8 @@ def test_controls_made_weaker_with_everything_that_follows_from_it(claim, capsys
     tree = json.loads(claim.read_text())
     record, control = tree["record"], tree["record"]["controls"]["random-codes"]
     lower = [Score(**{**row, "accuracy": max(0.0, row["accuracy"] - 7 / 359)}) for row in control["scores"]]
-    control["scores"], control["summary"] = [vars(row) for row in lower], summary(lower)
-    control["gain"] = gain([Score(**row) for row in record["scores"]], lower)
+    control["scores"], control["summary"] = [row.to_json() for row in lower], as_json(summarise(lower))
+    control["gain"] = as_json(gains([Score(**row) for row in record["scores"]], lower))
     claim.write_text(json.dumps(tree))
     assert called("verify", claim, "--level", "static", "--quiet") == 0
     told = refused(capsys, claim, "failed (6 of 8 accuracies to the bit", level="full")
@@ -237,17 +232,25 @@ def test_a_control_that_no_such_run_has(claim, capsys):
     tree["record"]["controls"]["random-noise"] = tree["record"]["controls"]["random-codes"]
     claim.write_text(json.dumps(tree))
     assert called("verify", claim, "--quiet") == 2
-    assert "controls.random-noise: such a run has no control of that name" in capsys.readouterr().err
+    assert "controls.random-noise: such a run does not have a baseline of that name" in capsys.readouterr().err
+
+
+def rows_of(entry):
+    return [Score.from_json(row) for row in entry["scores"]]
+
+
+def as_json(found):
+    return {name: one.to_json() for name, one in found.items()}
 
 
 def consistent(tree):
     """Summaries and gains as the changed rows give them."""
     record = tree["record"]
     own = [Score(**row) for row in record["scores"]]
-    record["summary"] = summary(own)
+    record["summary"] = as_json(summarise(own))
     for control in record["controls"].values():
         rows = [Score(**row) for row in control.get("scores", [])]
-        control |= {"summary": summary(rows), "gain": gain(own, rows)} if rows else {}
+        control |= {"summary": as_json(summarise(rows)), "gain": as_json(gains(own, rows))} if rows else {}
     return tree
 
 
@@ -305,7 +308,7 @@ def test_a_fitted_decoder_comes_out_again(made, tmp_path, capsys):
     record["budget"]["bytes"]["file"] = path.stat().st_size
     (tmp_path / "pca" / "result.json").write_text(json.dumps(record))
     assert called("verify", tmp_path / "pca", "--quiet") == 1
-    assert "codec: its decoder is not what fitting on the training images gives" in capsys.readouterr().out
+    assert "the decoder in the artifact does not belong to its fingerprint" in capsys.readouterr().out
 
 
 def test_an_evaluator_in_a_file_is_not_run(run, tmp_path, capsys):
@@ -414,7 +417,7 @@ def test_all_goes_on_after_a_failure(claim, tmp_path, capsys):
         ("verify nothing", "nothing: there is no such file or folder"),
         ("verify --all --registry nowhere", "nowhere is no folder"),
         ("verify --all --registry . x colour=red", "give no path beside it"),
-        ("submit nothing --name a --contact b", "nothing is no folder of a finished run"),
+        ("submit nothing --name a --contact b", "nothing is not the folder of a finished run"),
     ],
 )
 def test_faults_of_the_command_line(words, says, tmp_path, monkeypatch, capsys):

@@ -1,8 +1,10 @@
 """The grid and the page: what is drawn, what is said, and that names cannot become markup."""
 
+import json
 import re
 import struct
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from latentdd_plugin.core.errors import RunFailed
-from latentdd_plugin.results.report import curve, write_grid, write_report
+from latentdd_plugin.results.grid import write_grid
+from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.report import curve, write_report
 
 PIXELS, LABELS = load_digits(return_X_y=True)
 DIGITS = torch.tensor(PIXELS, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
@@ -33,6 +37,7 @@ def budget(codes, precision="int4"):
         "ipc": 1,
         "bytes_per_class": 256,
         "codes_per_class": codes,
+        "codes": 10 * codes,
         "precision": precision,
         "bytes": {**spent, "total_with_decoder": 3784},
     }
@@ -47,24 +52,23 @@ def part(mean, n=3):
 
 
 def record(**more):
+    """The content of a result.json."""
+    fixture = json.loads((Path(__file__).parents[1] / "fixtures" / "result.v1.json").read_text())
+    settings, file = fixture["config"], {"path": "distilled.safetensors", "sha256": "ab" * 32, "bytes": 3456}
+    beside = {"config": settings, "codec": fixture["codec"], "artifact": file}
     return {
-        "schema": "dd-bench/result.v1",
+        **fixture,
         "created": "2026-11-23T07:40:11+00:00",
         "command": "dd-bench run --codec dct --algo dm",
-        "dataset": {"name": "digits", "classes": list("0123456789"), "image_shape": [1, 8, 8], "train_size": 1438},
-        "codec": {"name": "dct", "config": {"size": 4}, "code_shape": [1, 4, 4], "trained_on": []},
-        "distiller": {"name": "dm", "config": {"iterations": 100}, "match": "code"},
+        "codec": {**fixture["codec"], "name": "dct", "config": {"size": 4}, "code_shape": [1, 4, 4]},
         "budget": budget(31),
-        "protocol": {"name": "fast.v1", "steps": 400},
-        "scored_on": "test",
         **part(0.9),
         "skipped": [{"evaluator": "vgg11", "reason": "needs at least 32 pixels a side"}],
         "controls": {
-            "random-codes": {**part(0.87), "budget": budget(31), "gain": {"convnet": stats(0.03)}},
-            "random-pixels": {**part(0.95), "budget": budget(8), "gain": {"convnet": stats(-0.05)}},
-            "random-pixels-fp32": {"skipped": "256 bytes a class hold no image"},
+            "random-codes": {**beside, **part(0.87), "budget": budget(31), "gain": {"convnet": stats(0.03)}},
+            "random-pixels": {**beside, **part(0.95), "budget": budget(8), "gain": {"convnet": stats(-0.05)}},
+            "random-pixels-fp32": {"skipped": "256 bytes per class hold no image"},
         },
-        "selection": "last-iterate",
         "cost": {
             "encode_s": 0.1,
             "distill_s": 300.0,
@@ -72,8 +76,8 @@ def record(**more):
             "peak_rss_mb": 700,
             "peak_device_mb": None,
         },
-        "artifact": {"path": "distilled.safetensors", "sha256": "ab" * 32, "bytes": 3456},
-        "environment": {"python": "3.11", "gpu": None, "packages": {"torch": "2.15.0"}},
+        "artifact": file,
+        "environment": {**fixture["environment"], "packages": {"torch": "2.15.0"}},
         "seeds": {"run": 0, "evaluation": [0, 1, 2]},
         **more,
     }
@@ -112,7 +116,7 @@ def grid(tmp_path):
 
 
 def page_of(tmp_path, grid, data, losses=((0, 3.0), (50, 2.0), (100, 1.5))):
-    write_report(tmp_path / "report.html", data, losses, grid)
+    write_report(tmp_path / "report.html", Record.from_json(data), losses, grid)
     raw = (tmp_path / "report.html").read_text(encoding="utf-8")
     return raw, Page(raw)
 
@@ -160,15 +164,15 @@ def test_page_tells_everything(tmp_path, grid):
     raw, page = page_of(tmp_path, grid, record())
     for said in (
         "digits · dct + dm",
-        "convnet reaches 90.0 ± 0.5% on digits with 31 codes a class, 256 bytes a class at int4: 3.0 points above",
-        "89.0 – 91.0",
-        "+3.0 +2.0 to +4.0",
-        "−5.0 −6.0 to −4.0",
-        "not run: 256 bytes a class hold no image",
+        "convnet reaches 90.0% ± 0.5 on digits with 31 codes per class, 256 bytes per class at int4: 3.0 points above",
+        "[89.0, 91.0]",
+        "+3.0 [+2.0, +4.0]",
+        "-5.0 [-6.0, -4.0]",
+        "not run: 256 bytes per class hold no image",
         "vgg11 needs at least 32 pixels a side",
         "charged to the budget 2,550",
         "charged, with decoder 3,784",
-        "budget 256 a class, 2,560 in all",
+        "budget 256 per class, 2,560 in all",
         "distil 5.0 min",
         "one step 12 ms",
         "3 at the start, 1.5 at the end",
@@ -194,7 +198,9 @@ def test_page_needs_nothing_else(tmp_path, grid):
 
 def test_names_cannot_become_markup(tmp_path, grid):
     bad = '<script>alert("x")</script>&amp;'
-    data = record(command=bad, skipped=[{"evaluator": bad, "reason": bad}], seeds={bad: bad})
+    data = record(
+        command=bad, skipped=[{"evaluator": bad, "reason": bad}], seeds={"run": 0, "evaluation": [0], bad: bad}
+    )
     data["dataset"]["name"] = data["codec"]["name"] = data["protocol"]["name"] = bad
     data["controls"][bad] = {"skipped": bad}
     data["summary"] = {bad: stats(0.5)}
@@ -205,9 +211,8 @@ def test_names_cannot_become_markup(tmp_path, grid):
 
 
 def test_page_of_a_bare_run(tmp_path, grid):
-    """One seed, no control, no loss, only what a record must hold."""
-    optional = ("cost", "skipped", "controls", "command", "environment", "artifact", "seeds", "selection", "created")
-    data = {k: v for k, v in record(**part(0.5, n=1)).items() if k not in optional}
+    """One seed, no baseline, no loss, only what a record must hold."""
+    data = record(**part(0.5, n=1), cost={}, skipped=[], controls={})
     _, page = page_of(tmp_path, grid, data, losses=[(0, float("nan"))])
     assert "50.0% 1 seed, no interval" in page.text
     assert "Loss" not in page.text
@@ -233,4 +238,4 @@ def test_curve():
 def test_unwritable(tmp_path, grid):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunFailed, match=r"cannot write .*report\.html: "):
-        write_report(tmp_path / "file" / "report.html", record(), [], grid)
+        write_report(tmp_path / "file" / "report.html", Record.from_json(record()), [], grid)

@@ -10,9 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts.artifact import LARGEST, Artifact, make_artifact
+from latentdd_plugin.artifacts.artifact import Artifact, make_artifact
 from latentdd_plugin.artifacts.formats import values
 from latentdd_plugin.artifacts.formats.values import ValueSpace, Whitening
+from latentdd_plugin.artifacts.header import LARGEST_TENSOR, Origin
 from latentdd_plugin.codecs.identity import Identity
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import ImageData, Images, SyntheticSet
@@ -113,8 +114,8 @@ def to_artifact(foreign: Foreign, told: Told, source: Path, format_name: str) ->
     codes = CodeSpace(SizedCodec(Identity(), data.image_shape), mean, std)
     synthetic = SyntheticSet(images.contiguous(), foreign.labels.contiguous(), foreign.label_kind, foreign.lr)
     made = make_artifact(synthetic, codes, "fp32", data, "identity")
-    origin = {"format": format_name, "values": space.name, "selection": "unknown"}
-    return replace(made, header={**made.header, "origin": origin})
+    origin = Origin(format_name, space.name, "unknown")
+    return replace(made, header=replace(made.header, origin=origin))
 
 
 def _agreed(foreign: Foreign, told: Told, source: Path) -> ValueSpace:
@@ -127,8 +128,8 @@ def _check_numbers(foreign: Foreign, source: Path) -> None:
     images, labels = foreign.images, foreign.labels
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
         raise UsageError(f"{source}: images of shape {tuple(images.shape)}; (N, 1 or 3, H, W) is needed")
-    if images.numel() > LARGEST:
-        raise UsageError(f"{source}: {images.numel()} pixel values; at most {LARGEST} are taken")
+    if images.numel() > LARGEST_TENSOR:
+        raise UsageError(f"{source}: {images.numel()} pixel values; at most {LARGEST_TENSOR} are taken")
     if len(labels) != len(images):
         raise UsageError(f"{source}: {len(images)} images, but {len(labels)} labels")
     for what, numbers in (("image", images), ("label", labels)):
@@ -224,7 +225,7 @@ def from_artifact(stored: Artifact, images: Tensor, space: ValueSpace, dataset: 
     else:
         mean, std = space.sides(images.shape[1])
         written = ((images.double() - mean.double()) / std.double()).float()
-    kind = str(stored.header["label_kind"])
+    kind = stored.header.label_kind
     return Foreign(written, stored.labels, kind, stored.lr, stored.classes, _ipc(stored), space.name)
 
 

@@ -56,7 +56,7 @@ class DDRanking(Format):
 
     def space_of(self, stored: Artifact) -> str | None:
         """The space of the data set the artifact names, where DD-Ranking knows it."""
-        known = _known(str(stored.header["dataset"]["name"]))
+        known = _known(stored.header.dataset.name)
         return SPACES[known] if known else None
 
     def write(self, foreign: Foreign, folder: Path) -> None:

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentdd_plugin.artifacts.artifact import LARGEST
 from latentdd_plugin.artifacts.formats import values
 from latentdd_plugin.artifacts.formats.base import Foreign, Format
 from latentdd_plugin.artifacts.formats.unpickle import said, small_text
+from latentdd_plugin.artifacts.header import LARGEST_TENSOR
 from latentdd_plugin.core.errors import UsageError
 
 SOFT = ("logits", "probabilities")
@@ -174,7 +174,7 @@ def _pictures(files: list[bytes | None]) -> Tensor:
     if len({image.size for image in opened}) != 1:
         raise UsageError("pictures of several sizes")
     width, height = opened[0].size
-    if len(opened) * width * height * 3 > LARGEST:
+    if len(opened) * width * height * 3 > LARGEST_TENSOR:
         raise UsageError(f"{len(opened)} pictures of {width}x{height} are too many")
     mode = "L" if all(image.mode in ("1", "L") for image in opened) else "RGB"
     levels = torch.from_numpy(np.stack([np.asarray(image.convert(mode)) for image in opened]))

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentdd_plugin.artifacts.artifact import LARGEST
 from latentdd_plugin.artifacts.formats import values
 from latentdd_plugin.artifacts.formats.base import Foreign, Format
 from latentdd_plugin.artifacts.formats.unpickle import said
+from latentdd_plugin.artifacts.header import LARGEST_TENSOR
 from latentdd_plugin.core.errors import UsageError
 
 READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -77,7 +77,7 @@ def decoded(files: list[Path]) -> Tensor:
     grey = all(mode in GREY for _, mode in opened)
     width, height = opened[0][0]
     shape = (len(files), height, width) if grey else (len(files), height, width, 3)
-    if math.prod(shape) > LARGEST:
+    if math.prod(shape) > LARGEST_TENSOR:
         raise UsageError(f"{files[0].parent.parent}: {len(files)} pictures of {width}x{height} are too many")
     levels = np.empty(shape, dtype=np.uint8)
     for row, file in enumerate(files):

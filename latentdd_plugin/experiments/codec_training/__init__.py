@@ -4,7 +4,8 @@ from latentdd_plugin.codec_training import TrainingConfig, train_codec
 train_codec(TrainingConfig((DatasetConfig("digits", validation=0.1),), f=2), out="my-vae")  # then codec.path=my-vae
 """
 
-from latentdd_plugin.experiments.codec_training.config import Training, TrainingConfig
+from latentdd_plugin.experiments.codec_training.config import TrainingConfig
 from latentdd_plugin.experiments.codec_training.trainer import train_codec
+from latentdd_plugin.results.training import Training
 
 __all__ = ["Training", "TrainingConfig", "train_codec"]

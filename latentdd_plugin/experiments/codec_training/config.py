@@ -1,17 +1,14 @@
-"""What a training is asked for, and `training.json`, what it leaves."""
+"""The configuration of a codec's training."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import ClassVar
 
 from latentdd_plugin.codecs.untrained import KINDS
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
-from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.types import Json
-from latentdd_plugin.results.record import Record
 
 PRECISIONS = ("fp16", "fp32")
 FACTORS = (2, 4, 8, 16)
@@ -106,20 +103,3 @@ class TrainingConfig:
             if dataset["max_pixels"] is None:
                 del dataset["max_pixels"]
         return value
-
-
-class Training(Record):
-    """A finished training: the content of its `training.json`, beside the weights."""
-
-    schema: ClassVar[str] = "dd-bench/codec-training.v1"
-    file: ClassVar[str] = "training.json"
-
-    def table(self) -> str:
-        """The outcome as text for a person."""
-        model = self.data["model"]
-        psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in self.data["psnr"].items())
-        return (
-            f"{model['class']}, f={model['f']}, {model['channels']} channels, {model['parameters']:,} parameters, "
-            f"{model['bytes']:,} bytes\nPSNR on held-out training images: {psnr}\n"
-            f"{self.data['config']['steps']:,} steps in {duration(self.data['seconds'])}"
-        )

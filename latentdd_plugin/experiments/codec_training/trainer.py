@@ -29,7 +29,7 @@ from latentdd_plugin.core.random import generator, seeded
 from latentdd_plugin.core.storage import atomic_write, write_fault
 from latentdd_plugin.core.types import ImageData, Json, hash_json
 from latentdd_plugin.data.load import load_dataset
-from latentdd_plugin.experiments.codec_training.config import Training, TrainingConfig
+from latentdd_plugin.experiments.codec_training.config import TrainingConfig
 from latentdd_plugin.experiments.codec_training.crops import Crops
 from latentdd_plugin.experiments.codec_training.reconstruction import (
     mean_psnr,
@@ -39,6 +39,7 @@ from latentdd_plugin.experiments.codec_training.reconstruction import (
 )
 from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
 from latentdd_plugin.results.environment import command_line, environment
+from latentdd_plugin.results.training import CurvePoint, ModelEntry, TrainedOn, Training
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def train_codec(
     default = Path("runs") / f"codec-{names}-f{config.f}-{hash_json(config.to_json())[:8]}"
     folder = RunFolder(Path(out) if out is not None else default, Training)
     done = folder.finished(config)
-    if isinstance(done, Training):
+    if done is not None:
         log.info("%s is finished", folder.path)
         return done
     folder.refuse_unwritable()
@@ -80,7 +81,7 @@ def train_codec(
     trainer = Trainer(config, sets, how, folder)
     with folder.open(config):
         trainer.train(progress=progress)
-        training = Training(trainer.finish(command or command_line()), folder.path)
+        training = trainer.finish(command or command_line())
         training.save()
         folder.seal()
         folder.close()
@@ -97,7 +98,9 @@ class Trainer:
         folder: where progress and results go.
     """
 
-    def __init__(self, config: TrainingConfig, sets: Sequence[ImageData], how: Numerics, folder: RunFolder) -> None:
+    def __init__(
+        self, config: TrainingConfig, sets: Sequence[ImageData], how: Numerics, folder: RunFolder[Training]
+    ) -> None:
         self.config, self.sets, self.how, self.folder = config, sets, how, folder
         self.crops = Crops(sets, config)
         with seeded(config.seed, "codec/model"):
@@ -202,8 +205,8 @@ class Trainer:
         self.model.load_state_dict(kept["model"])
         self.optimizer.load_state_dict(kept["optimizer"])
 
-    def finish(self, command: str) -> dict[str, Json]:
-        """Write the model as it will be loaded, measure it so, and give the record's content."""
+    def finish(self, command: str) -> Training:
+        """Write the model as it will be loaded, measure it in that form, and return the record."""
         for tensor in self.model.parameters():
             tensor.data = tensor.data.to(DTYPES[self.config.precision])
         written = self.folder.checkpoints / "model"
@@ -215,25 +218,25 @@ class Trainer:
             with atomic_write(self.folder.path / name) as temporary:
                 shutil.copyfile(written / name, temporary)
         self.model.float()
-        return {
-            "schema": Training.schema,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": command,
-            "config": self.config.to_json(),
-            "trained_on": list(dict.fromkeys(images.name for images in self.sets)),
-            "datasets": [_described(images) for images in self.sets],
-            "model": {
-                "class": type(self.model).__name__,
-                "f": self.config.f,
-                "channels": self.config.channels,
-                "parameters": sum(p.numel() for p in self.model.parameters()),
-                "bytes": (self.folder.path / WEIGHTS).stat().st_size,
-            },
-            "psnr": self._measured(),
-            "curve": self.curve,
-            "seconds": round(self.seconds, 1),
-            "environment": environment(self.how.to_json()),
-        }
+        return Training(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            command=command,
+            config=self.config.to_json(),
+            trained_on=tuple(dict.fromkeys(images.name for images in self.sets)),
+            datasets=tuple(_described(images) for images in self.sets),
+            model=ModelEntry(
+                class_name=type(self.model).__name__,
+                f=self.config.f,
+                channels=self.config.channels,
+                parameters=sum(p.numel() for p in self.model.parameters()),
+                bytes=(self.folder.path / WEIGHTS).stat().st_size,
+            ),
+            psnr=self._measured(),
+            curve=tuple(map(CurvePoint.from_json, self.curve)),
+            seconds=round(self.seconds, 1),
+            environment=environment(self.how.to_json()),
+            folder_or_none=self.folder.path,
+        )
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -244,10 +247,12 @@ def _schedule(step: int, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
 
 
-def _described(images: ImageData) -> dict[str, Json]:
-    return {
-        "name": images.name,
-        "fingerprint": images.fingerprint,
-        "image_shape": list(images.image_shape),
-        **images.source,
-    }
+def _described(images: ImageData) -> TrainedOn:
+    return TrainedOn.from_json(
+        {
+            "name": images.name,
+            "fingerprint": images.fingerprint,
+            "image_shape": list(images.image_shape),
+            **images.source,
+        }
+    )

@@ -4,7 +4,8 @@ from latentdd_plugin.compare import Grid, compare
 compare(Grid(RunConfig(), codecs=({"name": "dct"},), algos=({"name": "dm", "preset": "quick"},))).table()
 """
 
-from latentdd_plugin.experiments.compare.comparison import Comparison, compare
+from latentdd_plugin.experiments.compare.comparison import compare
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
+from latentdd_plugin.results.comparison.comparison import Comparison
 
 __all__ = ["Cell", "Comparison", "Grid", "cells", "compare"]

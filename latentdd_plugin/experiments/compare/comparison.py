@@ -6,44 +6,24 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import ClassVar
 
 from latentdd_plugin.core.compute import resolve_device
 from latentdd_plugin.core.errors import DataError, UsageError
 from latentdd_plugin.core.storage import atomic_write, locked
-from latentdd_plugin.core.types import Json, hash_json
+from latentdd_plugin.core.types import hash_json
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
 from latentdd_plugin.experiments.compare.outcomes import Order, Outcome, outcome_of, run_apart, run_here
 from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.results.comparison.comparison import Comparison
 from latentdd_plugin.results.comparison.page import write_page
 from latentdd_plugin.results.comparison.plot import draw
-from latentdd_plugin.results.comparison.table import NOT_ASKED, text
+from latentdd_plugin.results.comparison.record import NOT_ASKED, ComparedCell
 from latentdd_plugin.results.environment import command_line
 from latentdd_plugin.results.record import Record
 
 log = logging.getLogger(__name__)
-
-COPIED = ("budget", "summary", "scores", "skipped", "cost")  # from a cell's record
-SHARED = ("dataset", "protocol", "scored_on", "environment")  # equal in all cells
-
-
-class Comparison(Record):
-    """A comparison: the content of its `compare.json`, and where it lies."""
-
-    schema: ClassVar[str] = "dd-bench/compare.v1"
-    file: ClassVar[str] = "compare.json"
-
-    def table(self) -> str:
-        """Both ledgers side by side, what each cell costs, what was not run and why, and how to read it."""
-        return text(self.data)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a cell that should have run did not end well."""
-        return any(row["status"] in ("failed", "unfinished") for row in self.data["cells"])
 
 
 def compare(
@@ -153,7 +133,7 @@ def _orders(found: Sequence[Cell], folder: Path, limit_s: float | None, command:
 def _comparison(
     grid: Grid, found: Sequence[Cell], chosen: Sequence[Cell], folder: Path, command: str, *, apart: bool
 ) -> Comparison:
-    outcomes, records = {}, {}
+    outcomes, records = dict[str, Outcome](), dict[str, Record]()
     for cell in found:
         path = folder / "cells" / cell.name
         if cell.config is not None:
@@ -161,82 +141,56 @@ def _comparison(
             if cell not in chosen and outcomes[cell.name].status == "unfinished":
                 outcomes[cell.name] = Outcome("not run", NOT_ASKED)
             if outcomes[cell.name].status == "done":
-                records[cell.name] = Record.load(path).data
-    rows = [_row(cell, outcomes, records) for cell in found]
-    first: Mapping[str, Json] = next(iter(records.values()), {})
-    content = {
-        "schema": Comparison.schema,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
-        "ipc": grid.base.ipc or 1,
-        "ledgers": list(grid.ledgers),
-        "evaluators": list(grid.base.evaluators),
-        "memory_per_cell": apart,
-        **{key: first.get(key) for key in SHARED},
-        "cells": rows,
-    }
-    return Comparison(content, folder)
+                records[cell.name] = Record.load(path)
+    first = next(iter(records.values()), None)
+    return Comparison(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=command,
+        ipc=grid.base.ipc or 1,
+        ledgers=tuple(grid.ledgers),
+        evaluators=tuple(grid.base.evaluators),
+        memory_per_cell=apart,
+        dataset=first.dataset if first else None,
+        protocol=first.protocol if first else None,
+        scored_on=first.scored_on if first else None,
+        environment=first.environment if first else None,
+        cells=tuple(_compared(cell, outcomes, records) for cell in found),
+        folder_or_none=folder,
+    )
 
 
-def _row(cell: Cell, outcomes: Mapping[str, Outcome], records: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+def _compared(cell: Cell, outcomes: Mapping[str, Outcome], records: Mapping[str, Record]) -> ComparedCell:
     run = cell.same_as or cell.name
     outcome = Outcome("skipped", cell.reason) if cell.reason else outcomes[run]
-    row: dict[str, Json] = {key: value for key, value in asdict(cell).items() if key not in ("config", "cost")}
-    row |= {"status": outcome.status, "reason": outcome.reason, "estimate_s": outcome.estimate_s}
     record = records.get(run)
-    if record is None:
-        return {**row, "folder": None}
-    control = record["controls"].get("random-codes", {})
-    return {
-        **row,
-        "folder": f"cells/{run}",
-        "parts": {"codec": record["codec"], "distiller": record["distiller"]},
-        **{key: record[key] for key in COPIED},
-        "control": control.get("summary"),
-        "gain": control.get("gain", {}),
-    }
+    result = {"folder": None} if record is None else ComparedCell.result_of(record, f"cells/{run}")
+    return ComparedCell(
+        name=cell.name,
+        ledger=cell.ledger,
+        codec=cell.codec,
+        algo=cell.algo,
+        match=cell.match,
+        precision=cell.precision,
+        reason=outcome.reason,
+        same_as=cell.same_as,
+        added=cell.added,
+        status=outcome.status,
+        estimate_s=outcome.estimate_s,
+        **result,
+    )
 
 
 def _write(comparison: Comparison) -> None:
     comparison.save()
     with atomic_write(comparison.folder / "compare.csv") as temporary:
-        temporary.write_text(_csv(comparison.data))
-    draw(comparison.folder / "pareto.png", comparison.data)
-    write_page(comparison.folder / "report.html", comparison.data)
+        temporary.write_text(_csv(comparison))
+    draw(comparison.folder / "pareto.png", comparison)
+    write_page(comparison.folder / "report.html", comparison)
 
 
-def _csv(data: Mapping[str, Json]) -> str:
-    """One line for each cell and evaluator; fractions and bytes as plain numbers."""
-    lines = []
-    for row in data["cells"]:
-        known = {key: row[key] for key in ("ledger", "codec", "algo", "match", "precision", "status", "reason")}
-        spent, cost = row.get("budget", {}), row.get("cost", {})
-        for evaluator in data["evaluators"]:
-            stats = row.get("summary", {}).get(evaluator) or {}
-            gain, interval = row.get("gain", {}).get(evaluator) or {}, stats.get("ci95") or (None, None)
-            sure = gain.get("ci95") or (None, None)
-            lines.append(
-                {
-                    **known,
-                    "evaluator": evaluator,
-                    "accuracy": stats.get("mean"),
-                    "std": stats.get("std"),
-                    "seeds": stats.get("n"),
-                    "ci95_low": interval[0],
-                    "ci95_high": interval[1],
-                    "gain_over_random": gain.get("mean"),
-                    "gain_ci95_low": sure[0],
-                    "gain_ci95_high": sure[1],
-                    "codes_per_class": spent.get("codes_per_class"),
-                    "bytes": spent.get("bytes", {}).get("total"),
-                    "bytes_with_decoder": spent.get("bytes", {}).get("total_with_decoder"),
-                    "distill_s": cost.get("distill_s"),
-                    "step_ms": cost.get("step_ms_median"),
-                    "evaluate_s": cost.get("evaluate_s"),
-                    "peak_mb": cost.get("distill_peak_rss_mb") if data["memory_per_cell"] else None,
-                    "same_as": row["same_as"],
-                }
-            )
+def _csv(comparison: Comparison) -> str:
+    """Return one line per cell and evaluator; fractions and bytes as plain numbers."""
+    lines = list(comparison.rows())
     file = io.StringIO()
     writer = csv.DictWriter(file, list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()

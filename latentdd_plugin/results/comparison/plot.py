@@ -1,6 +1,6 @@
 """`pareto.png`: accuracy against bytes, on a logarithmic axis, with and without the decoder.
 
-Where all sets have the same bytes, which is what a comparison at equal bytes is for, codecs stand side by side instead.
+If all sets have the same bytes, as in a comparison at equal bytes, codecs stand side by side instead.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentdd_plugin.core.types import Json
+from latentdd_plugin.results.comparison.record import ComparisonRecord
 from latentdd_plugin.results.comparison.table import lines
+from latentdd_plugin.results.formatting import amount
 from latentdd_plugin.results.grid import write_file
-from latentdd_plugin.results.pages import amount
 
 INK = "#7c8189"  # read on white and on black alike: the background is transparent
 COLOURS = ("#0b8f77", "#d9822b", "#4c7be0", "#c2488d", "#8a63d2", "#9a8b1f", "#2fa3c7", "#c9503c")
@@ -36,32 +36,37 @@ class Dot:
 
     @property
     def group(self) -> str:
-        """What it is called on an axis of codecs."""
+        """Its label on an axis of codecs."""
         return f"{self.codec}\n{self.precision}"
 
 
-def dots(data: Mapping[str, Json], evaluator: str, counted: str) -> list[Dot]:
-    """The cells that have an accuracy; `counted` is a key of `bytes` in the record. Equal runs are one dot."""
+def dots(comparison: ComparisonRecord, evaluator: str, counted: str) -> list[Dot]:
+    """Return the cells that have an accuracy; equal runs are one dot.
+
+    Args:
+        comparison: the comparison.
+        evaluator: whose accuracy.
+        counted: `total` or `total_with_decoder`, a sum of the byte ledger.
+    """
     found: dict[Dot, None] = {}
-    for line in lines(data):
-        for row in line.cells.values():
-            stats = row.get("summary", {}).get(evaluator)
-            if stats is not None:
-                interval = tuple(stats["ci95"]) if stats["ci95"] else None
-                size = int(row["budget"]["bytes"][counted])
-                method = row["algo"] if row["match"] == "code" else line.method
-                found[Dot(line.codec, method, size, float(stats["mean"]), interval, line.precision)] = None
+    for line in lines(comparison):
+        for cell in line.cells.values():
+            accuracy = cell.accuracy(evaluator)
+            if accuracy is not None and cell.budget is not None:
+                size = int(getattr(cell.budget.bytes, counted))
+                method = cell.algo if cell.match == "code" else line.method
+                found[Dot(line.codec, method, size, accuracy.mean, accuracy.ci95, line.precision)] = None
     return list(found)
 
 
-def panels(data: Mapping[str, Json], evaluator: str) -> list[str]:
-    """The ways of counting that differ: one where no codec has a decoder to store."""
-    first, second = (dots(data, evaluator, key) for key in COUNTED)
+def panels(comparison: ComparisonRecord, evaluator: str) -> list[str]:
+    """Return the ways of counting that differ: one if no codec has a decoder to store."""
+    first, second = (dots(comparison, evaluator, key) for key in COUNTED)
     return list(COUNTED)[: 1 if first == second else 2]
 
 
 def front(found: Sequence[Dot]) -> list[Dot]:
-    """Those that no other beats in both: fewer bytes or as many, and a higher accuracy."""
+    """Return the dots that no other beats with as many or fewer bytes and a higher accuracy."""
     best: list[Dot] = []
     for dot in sorted(found, key=lambda d: (d.bytes, -d.accuracy)):
         if not best or dot.accuracy > best[-1].accuracy:
@@ -69,25 +74,26 @@ def front(found: Sequence[Dot]) -> list[Dot]:
     return best
 
 
-def draw(path: Path, data: Mapping[str, Json]) -> None:
-    """Write the plot of the first evaluator, both ways of counting side by side; nothing where no cell has a score."""
-    if dots(data, data["evaluators"][0], "total"):
-        write_file(path, picture(data, data["evaluators"][0], panels(data, data["evaluators"][0])))
+def draw(path: Path, comparison: ComparisonRecord) -> None:
+    """Write the plot of the first evaluator, both ways of counting side by side; nothing if no cell has a score."""
+    first = comparison.evaluators[0]
+    if dots(comparison, first, "total"):
+        write_file(path, picture(comparison, first, panels(comparison, first)))
 
 
-def picture(data: Mapping[str, Json], evaluator: str, counted: Sequence[str]) -> bytes:
-    """A PNG with a panel for each way of counting, on one accuracy axis."""
+def picture(comparison: ComparisonRecord, evaluator: str, counted: Sequence[str]) -> bytes:
+    """Return a PNG with a panel for each way of counting, on one accuracy axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.6 * len(counted), 4.6), dpi=170, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(counted), sharey=True, squeeze=False)[0]
-    everything = dots(data, evaluator, "total")
+    everything = dots(comparison, evaluator, "total")
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(d.codec for d in everything))}
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(d.method for d in everything))}
     for axis, key in zip(axes, counted, strict=True):
-        _panel(axis, dots(data, evaluator, key), colours, markers)
+        _panel(axis, dots(comparison, evaluator, key), colours, markers)
         axis.set_title(COUNTED[key], color=INK, fontsize=10)
     axes[0].set_ylabel(f"accuracy of {evaluator}, %", color=INK)
     _legend(figure, colours, markers)

@@ -1,1 +1,1 @@
-"""Cards: what a codec or an algorithm measures, beside everyone else's, as JSON and as a page."""
+"""Measure cards of codecs and distillers: figures to compare, as JSON and as a page."""

@@ -1,9 +1,9 @@
-"""Is classification in a latent space equivalent? Networks trained on pixels, on reconstructions and on codes."""
+"""Train networks on pixels, on reconstructions and on codes, to compare classification in a latent space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.storage import locked
-from latentdd_plugin.core.types import ImageData, Images, Json, Score, hash_json
+from latentdd_plugin.core.types import ImageData, Images, Json, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.evaluators.protocols import Protocol
@@ -24,7 +24,8 @@ from latentdd_plugin.experiments.full_dataset import reference
 from latentdd_plugin.latent.space import CodeSpace, Real
 from latentdd_plugin.nn.augment import operations_for
 from latentdd_plugin.nn.convnet import MLP
-from latentdd_plugin.results.statistics import gain, summary
+from latentdd_plugin.results.cards import ComparedSpace, SpaceAccuracies, TrainedOnSpace
+from latentdd_plugin.results.statistics import gains, summarise
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class CodeTrial(Trial):
 
     @cached_property
     def test_inputs(self) -> Tensor:
-        """The held-out images' codes, treated as the training codes are."""
+        """Codes of the held-out images, treated as the training codes are."""
         return shrink(self.test_codes, self.shape)
 
 
 class OnCodes(TrainScratch):
-    """As for images; codes without a layout get the MLP that distillers match in."""
+    """Training from scratch on codes; codes without a layout get the MLP that distillers match in."""
 
     def network(self, trial: Trial) -> tuple[nn.Module, str, dict[str, Json]]:
-        """A fresh network for the codes."""
+        """Return a fresh network for the codes."""
         if min(trial.shape[1:]) < 2:
             return MLP(trial.shape, trial.num_classes), "mlp", {"width": 128}
         return super().network(trial)
@@ -51,8 +52,8 @@ class OnCodes(TrainScratch):
 
 def accuracies(
     config: RunConfig, images: ImageData, held_out: Images, space: CodeSpace, codes: Real, trial: Trial, progress: bool
-) -> dict[str, Json]:
-    """The card's `accuracy`: scores on pixels, reconstructions and codes, and the differences from pixels by seed.
+) -> SpaceAccuracies:
+    """Return scores on pixels, reconstructions and codes, and the differences from pixels, paired by seed.
 
     Args:
         config: evaluators, seed and split.
@@ -63,42 +64,48 @@ def accuracies(
         trial: without images to train on: pixels, their statistics, the protocol.
         progress: show bars on stderr.
     """
-    found = {"pixels": reference(evaluators_for(config), images, trial, config.split, config.seed, progress=progress)}
+    whole = reference(evaluators_for(config), images, trial, config.split, config.seed, progress=progress)
+    pixels = TrainedOnSpace(
+        train_size=whole.train_size, scores=whole.scores, skipped=whole.skipped, summary=whole.summary
+    )
     key = [images.fingerprint, dict(images.source), space.codec.identity, space.codec.upsample, config.split]
     key += [trial.protocol.to_json(), config.evaluators, config.seed, trial.numerics.to_json(), __version__]
     folder = cache_dir() / "cards" / hash_json(key)[:32]
-    made = {"reconstructions": reconstructions, "codes": in_codes}
+
+    def trained(name: str, of: Trial) -> ComparedSpace:
+        kept = ScoreFile(folder / f"{name}.json")
+        evaluators = evaluators_for(config, on_codes=name == "codes")
+        scores, skipped = score(evaluators, of, config.seed, kept, progress=progress)
+        return ComparedSpace(
+            scores=tuple(scores),
+            skipped=tuple(skipped),
+            summary=summarise(scores),
+            difference=gains(scores, pixels.scores),
+        )
+
     with locked(folder):
-        for name, trial_of in made.items():
-            kept = ScoreFile(folder / f"{name}.json")
-            evaluators = evaluators_for(config, on_codes=name == "codes")
-            scores, skipped = score(evaluators, trial_of(space, codes, trial), config.seed, kept, progress=progress)
-            found[name] = {
-                "scores": [asdict(row) for row in scores],
-                "skipped": [asdict(row) for row in skipped],
-                "summary": summary(scores),
-            }
-    pixels = [Score(**row) for row in found["pixels"]["scores"]]
-    for name in made:
-        found[name]["difference"] = gain([Score(**row) for row in found[name]["scores"]], pixels)
-    return {
-        "protocol": trial.protocol.name,
-        "scored_on": config.split,
-        "scored_images": len(held_out),
-        "steps": trial.protocol.steps_for(trial.side),
-        "augment_codes": list(code_protocol(space, trial).augment),
-        **found,
-    }
+        back = trained("reconstructions", reconstructions(space, codes, trial))
+        in_space = trained("codes", in_codes(space, codes, trial))
+    return SpaceAccuracies(
+        protocol=trial.protocol.name,
+        scored_on=config.split,
+        scored_images=len(held_out),
+        steps=trial.protocol.steps_for(trial.side),
+        augment_codes=tuple(code_protocol(space, trial).augment),
+        pixels=pixels,
+        reconstructions=back,
+        codes=in_space,
+    )
 
 
 def evaluators_for(config: RunConfig, *, on_codes: bool = False) -> Mapping[str, Evaluator]:
-    """Fresh evaluators by name, for codes if asked for."""
+    """Return fresh evaluators by name, for codes if asked for."""
     found = {name: build_evaluator(name) for name in config.evaluators}
     return {n: OnCodes(e.arch) if on_codes and isinstance(e, TrainScratch) else e for n, e in found.items()}
 
 
 def reconstructions(space: CodeSpace, codes: Real, trial: Trial) -> Trial:
-    """Decoded training images to train on, at the protocol's size; the real held-out images judge."""
+    """Return a trial on decoded training images at the protocol's size; the real held-out images judge."""
     with torch.no_grad():
         every = torch.arange(len(codes.labels))
         parts = [shrink(space.decode(codes.take(rows)), trial.shape) for rows in every.split(1024)]
@@ -106,7 +113,7 @@ def reconstructions(space: CodeSpace, codes: Real, trial: Trial) -> Trial:
 
 
 def in_codes(space: CodeSpace, codes: Real, trial: Trial) -> CodeTrial:
-    """Standardised training codes to train on; the held-out images' codes judge."""
+    """Return a trial on standardised training codes; codes of the held-out images judge."""
     with torch.no_grad():
         device = trial.numerics.device
         parts = [space.codec.encode(part.to(device).float() / 255) for part in trial.held_out.pixels.split(256)]
@@ -122,7 +129,7 @@ def in_codes(space: CodeSpace, codes: Real, trial: Trial) -> CodeTrial:
 
 
 def code_protocol(space: CodeSpace, trial: Trial) -> Protocol:
-    """The pixels' recipe, with as many steps, less the augmentations that mean nothing on these codes."""
+    """Return the recipe for pixels with as many steps, without augmentations that these codes do not support."""
     colour = space.codec.pixels and trial.shape[0] == 3
     usable = operations_for(colour=colour, spatial=space.codec.spatial, flip=trial.flip)
     steps = trial.protocol.steps_for(trial.side)

@@ -1,0 +1,272 @@
+"""The stages of a run up to its scores: load, fit and encode, distil, store, decode, evaluate.
+
+Each stage takes what the stage before it returned. Up to `to_artifact` none of them needs a folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from latentdd_plugin.artifacts.artifact import Artifact, make_artifact
+from latentdd_plugin.artifacts.budget import Budget, ByteLedger, budget_for
+from latentdd_plugin.artifacts.file import save_artifact
+from latentdd_plugin.codecs.base import decoder_bytes
+from latentdd_plugin.core.compute import Numerics, resolve_numerics
+from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
+from latentdd_plugin.core.monitor import Clock
+from latentdd_plugin.core.storage import is_disk_fault, write_fault
+from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.distillers.services import Checkpoint, Services
+from latentdd_plugin.distillers.task import Task, validate_result
+from latentdd_plugin.evaluators.scoring import score, trial_of
+from latentdd_plugin.experiments.build import Parts, weight_faults
+from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
+from latentdd_plugin.latent.encode import code_set
+from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
+from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
+from latentdd_plugin.nn.augment import Augment, operations_for
+from latentdd_plugin.results.entries import ArtifactEntry, BudgetEntry
+from latentdd_plugin.results.record import Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a resolved configuration, its parts, and how to carry it out."""
+
+    config: RunConfig
+    parts: Parts
+    clock: Clock = field(default_factory=Clock)
+    progress: bool = False
+    limit_s: float | None = None  # refuse a distillation that would take longer
+    folder: RunFolder[Record] | None = None  # None keeps no checkpoints and ends with the artifact
+    command: str = ""
+    shared: bool = False  # a baseline: if another process is making it, wait for it
+
+    @property
+    def home(self) -> RunFolder[Record]:
+        """The run's folder; UsageError for a job in memory."""
+        if self.folder is None:
+            raise UsageError("this run has no folder to store its artifact in")
+        return self.folder
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data set and the arithmetic."""
+
+    data: ImageData
+    numerics: Numerics
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The fitted codec and the training set's codes; a method, its precisions and its baselines share them."""
+
+    data: ImageData
+    numerics: Numerics
+    pixels: Real
+    codec: SizedCodec
+    space: CodeSpace
+    codes: Real
+
+    def owner(self, config: RunConfig) -> dict[str, Json]:
+        """Return what a checkpoint of this configuration belongs to."""
+        inputs = {"data": self.data.fingerprint, "codec": self.codec.identity}
+        return checkpoint_owner(config, self.numerics.to_json(), **inputs)
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The distilled set before it is packed at a precision."""
+
+    encoded: Encoded
+    synthetic: SyntheticSet
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The artifact in its file."""
+
+    distilled: Distilled
+    artifact: Artifact
+    file: ArtifactEntry
+    budget: BudgetEntry
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The images that networks train on."""
+
+    stored: Stored
+    images: Tensor  # float32 (M, C, H, W) in [0, 1] units, not clamped
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Every network, trained on the decoded images and tested once."""
+
+    decoded: Decoded
+    held_out: Images
+    scores: tuple[Score, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def load(job: Job) -> Loaded:
+    """Load the data set and choose device and arithmetic.
+
+    Raises:
+        UsageError: the codec's weights are missing, or the data set cannot be read.
+    """
+    numerics = resolve_numerics(job.config.compute)
+    if faults := weight_faults(job.config.codec):
+        raise UsageError(faults)
+    data = load_dataset(job.config.dataset, progress=job.progress)
+    job.clock.lap("load_s")
+    return Loaded(data, numerics)
+
+
+def encode(job: Job, loaded: Loaded) -> Encoded:
+    """Build and fit the codec and encode the training set.
+
+    Raises:
+        UsageError: the codec does not take these images, or not even one code per class fits the budget.
+    """
+    data, numerics = loaded.data, loaded.numerics
+    codec = build_codec(job.config.codec, data.image_shape)
+    codec.fit(data.train, numerics.device)
+    job.clock.lap("fit_s")
+    wanted = budget_of(job, data, codec).codes_per_class
+    smallest = int(data.train.labels.bincount(minlength=len(data.classes)).min())
+    if wanted > smallest:
+        log.warning("%d codes per class, but a class has only %d images to draw them from", wanted, smallest)
+    log.info("%s: %d images %s, %d classes", data.name, len(data.train), data.image_shape, len(data.classes))
+    pixels = pixel_set(data, numerics.device)
+    space, codes = code_set(data, codec, numerics, progress=job.progress)
+    job.clock.lap("encode_s")
+    return Encoded(data, numerics, pixels, codec, space, codes)
+
+
+def distil(job: Job, encoded: Encoded, finished: SyntheticSet | None = None) -> Distilled:
+    """Distil, unless the folder holds this run's finished distillation or the caller brings one."""
+    owner = encoded.owner(job.config)
+    kept = job.folder.synthetic(owner) if job.folder and finished is None else None
+    synthetic = finished or kept or checked_synthetic(job, encoded)
+    if job.folder:
+        job.folder.keep_synthetic(synthetic, owner)
+    job.clock.lap("distill_s")
+    return Distilled(encoded, synthetic)
+
+
+def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
+    """Run the method on a task in its match space and check what it returns."""
+    config, data = job.config, encoded.data
+    in_pixels = config.match == "pixel" or encoded.codec.pixels
+    operations = operations_for(
+        colour=in_pixels and data.image_shape[0] == 3,
+        spatial=in_pixels or encoded.codec.spatial,
+        flip=data.flip,
+    )
+    checkpoint = DiskCheckpoint(job.folder, encoded.owner(config)) if job.folder else Checkpoint()
+    with job.clock.watch_steps(job.progress, job.limit_s) as progress:
+        task = Task(
+            real=encoded.pixels if in_pixels else encoded.codes,
+            codes=encoded.codes,
+            space=encoded.space,
+            match=config.match,
+            codes_per_class=budget_of(job, data, encoded.codec).codes_per_class,
+            num_classes=len(data.classes),
+            seed=config.seed,
+            services=Services(encoded.numerics, Augment(operations), checkpoint, progress),
+            real_id=hash_json([data.fingerprint, "pixels" if in_pixels else encoded.codec.identity]),
+        )
+        return validate_result(_call_distiller(job, task), task)
+
+
+def _call_distiller(job: Job, task: Task) -> SyntheticSet:
+    """Call the method; wrap what a plug-in raises in RunFailed, with a hint."""
+    try:
+        return job.parts.distiller.distill(task)
+    except DDBenchError:
+        raise
+    except Exception as error:
+        if is_disk_fault(error):
+            place = getattr(error, "filename", None) or (job.folder.path if job.folder else ".")
+            raise write_fault(place, error) from error
+        log.error("%s", traceback.format_exc())
+        name = str(job.config.algo["name"])
+        raise RunFailed(
+            f"algo {name}: {type(error).__name__}: {error}; dd-bench check algo {name} --contracts-only may say why"
+        ) from error
+
+
+def to_artifact(job: Job, distilled: Distilled) -> Artifact:
+    """Pack the distilled set at the configured precision, with everything that decoding it needs."""
+    encoded = distilled.encoded
+    return make_artifact(
+        distilled.synthetic, encoded.space, job.config.precision, encoded.data, str(job.config.codec["name"])
+    )
+
+
+def store(job: Job, distilled: Distilled) -> Stored:
+    """Write the artifact and count its bytes.
+
+    Raises:
+        RunFailed: the method returned more than the budget holds.
+    """
+    artifact, path, encoded = to_artifact(job, distilled), job.home.artifact, distilled.encoded
+    sha256 = save_artifact(artifact, path)
+    size = path.stat().st_size
+    spent = artifact.bytes(size, decoder_bytes(encoded.codec.codec))
+    budget = _budget_entry(budget_of(job, encoded.data, encoded.codec), artifact, spent)
+    return Stored(distilled, artifact, ArtifactEntry(path=path.name, sha256=sha256, bytes=size), budget)
+
+
+def decode(stored: Stored) -> Decoded:
+    """Decode the artifact as the file holds it."""
+    encoded = stored.distilled.encoded
+    with torch.no_grad():
+        return Decoded(stored, encoded.space.decode(stored.artifact.codes.to(encoded.numerics.device)))
+
+
+def evaluate(job: Job, decoded: Decoded) -> Evaluated:
+    """Train every evaluator on the decoded images and test it once."""
+    encoded = decoded.stored.distilled.encoded
+    held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
+    judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
+    trial = trial_of(decoded.stored.artifact, decoded.images, *judged_on)
+    scores, skipped = score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
+    job.clock.lap("evaluate_s")
+    return Evaluated(decoded, held_out, tuple(scores), tuple(skipped))
+
+
+def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
+    """Return the budget of a job on a data set: bytes and codes per class."""
+    label_bits = job.parts.distiller.label_bits(len(data.classes))
+    shapes = data.image_shape, codec.code_shape
+    return budget_for(*shapes, job.config.precision, ipc=job.config.ipc, lpc=job.config.lpc, label_bits=label_bits)
+
+
+def _budget_entry(budget: Budget, artifact: Artifact, spent: ByteLedger) -> BudgetEntry:
+    """Return the record's entry; RunFailed if the file spends more than the budget."""
+    classes, codes = len(artifact.classes), artifact.packed.shape[0]
+    allowed, wanted = budget.bytes_per_class * classes, budget.codes_per_class * classes
+    if spent.total > allowed:
+        raise RunFailed(f"the method spends {spent.total} bytes on codes and labels, the budget is {allowed}")
+    return BudgetEntry(
+        ipc=budget.ipc,
+        bytes_per_class=budget.bytes_per_class,
+        codes_per_class=budget.codes_per_class,
+        codes=codes,
+        shortfall=None if codes == wanted else f"{codes} codes instead of {wanted}: a class has no more images",
+        precision=budget.precision,
+        bytes=spent,
+    )

@@ -1,0 +1,173 @@
+"""`compare.json`: a grid of runs at one budget, in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
+from latentdd_plugin.core.json_schema import AMOUNT, COUNT, FLAG, LINE, NAMES, TEXT, TIME, ListOf, word
+from latentdd_plugin.core.types import Score, Skipped
+from latentdd_plugin.results.entries import (
+    BudgetEntry,
+    CodecEntry,
+    Cost,
+    DatasetEntry,
+    DistillerEntry,
+    Environment,
+    ProtocolEntry,
+)
+from latentdd_plugin.results.record import GAINS, SCORES, SKIPPED, SUMMARY, Record
+from latentdd_plugin.results.record_file import RecordFile
+from latentdd_plugin.results.statistics import Accuracy, Gain
+
+SCHEMA = "dd-bench/compare.v1"
+STATUSES = ("done", "not run", "skipped", "failed", "unfinished")
+NOT_ASKED = "not asked for"  # the reason of a cell that was left out this time
+
+
+@dataclass(frozen=True)
+class CellParts(JsonRecord):
+    """The codec and the distiller of a finished cell."""
+
+    codec: CodecEntry = json_field(RecordOf(CodecEntry), "the codec")
+    distiller: DistillerEntry = json_field(RecordOf(DistillerEntry), "the method")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedCell(JsonRecord):
+    """One cell of a comparison: its place, its status and, if it is done, its result."""
+
+    name: str = json_field(LINE, "folder of the cell")
+    ledger: str = json_field(word("bytes", "count"), "what is equal: bytes, or the number of codes")
+    codec: str = json_field(LINE, "codec")
+    algo: str = json_field(LINE, "distiller")
+    match: str = json_field(LINE, "match space")
+    precision: str = json_field(LINE, "how codes are stored")
+    reason: str | None = json_field(TEXT.or_null(), "why there is no result")
+    same_as: str | None = json_field(LINE.or_null(), "cell that is the same run")
+    added: bool = json_field(FLAG, "whether it is a baseline that was not asked for by name")
+    status: str = json_field(word(*STATUSES), "what became of it")
+    estimate_s: float | None = json_field(AMOUNT.or_null(), "estimated seconds of a distillation that was refused")
+    folder: str | None = json_field(LINE.or_null(), "folder of its run, inside the comparison's")
+    parts: CellParts | None = json_field(RecordOf(CellParts).or_missing(omit=True), "its parts, if done", default=None)
+    budget: BudgetEntry | None = json_field(
+        RecordOf(BudgetEntry).or_missing(omit=True), "its bytes, if done", default=None
+    )
+    summary: Mapping[str, Accuracy] | None = json_field(
+        SUMMARY.or_missing(omit=True), "accuracy over seeds, by evaluator, if done", default=None
+    )
+    scores: tuple[Score, ...] | None = json_field(
+        SCORES.or_missing(omit=True), "every trained network, if done", default=None
+    )
+    skipped: tuple[Skipped, ...] | None = json_field(
+        SKIPPED.or_missing(omit=True), "evaluators that could not judge it, if done", default=None
+    )
+    cost: Cost | None = json_field(RecordOf(Cost).or_missing(omit=True), "time and memory, if done", default=None)
+    control: Mapping[str, Accuracy] | None = json_field(
+        SUMMARY.or_missing(omit=True), "accuracy of random codes, if done and compared with them", default=None
+    )
+    gain: Mapping[str, Gain] | None = json_field(
+        GAINS.or_missing(omit=True), "gain over random codes, by evaluator, if done", default=None
+    )
+
+    @property
+    def is_random(self) -> bool:
+        """True for random codes, what other cells must beat."""
+        return self.algo == "random"
+
+    @property
+    def left_out(self) -> bool:
+        """True if the cell has no result because it was not asked for this time."""
+        return self.status == "not run" and self.reason == NOT_ASKED
+
+    def accuracy(self, evaluator: str) -> Accuracy | None:
+        """Return the accuracy under an evaluator, if there is one."""
+        return (self.summary or {}).get(evaluator)
+
+    def gain_over_random(self, evaluator: str) -> Gain | None:
+        """Return the gain over random codes under an evaluator, if there is one."""
+        return (self.gain or {}).get(evaluator)
+
+    @staticmethod
+    def result_of(record: Record, folder: str) -> dict[str, Any]:
+        """Return the fields of a finished cell."""
+        random = record.random_codes
+        return {
+            "folder": folder,
+            "parts": CellParts(record.codec, record.distiller),
+            "budget": record.budget,
+            "summary": record.summary,
+            "scores": record.scores,
+            "skipped": record.skipped,
+            "cost": record.cost,
+            "control": None if random is None else random.summary,
+            "gain": {} if random is None else random.gain,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRecord(RecordFile):
+    """The content of a comparison; `Comparison` adds its table."""
+
+    schema_name: ClassVar[str] = SCHEMA
+    file: ClassVar[str] = "compare.json"
+
+    schema: str = json_field(word(SCHEMA), "name of this schema", default=SCHEMA)
+    created: str = json_field(TIME, "time of completion, UTC")
+    command: str = json_field(TEXT, "command line")
+    ipc: int = json_field(COUNT, "budget in images per class")
+    ledgers: tuple[str, ...] = json_field(NAMES, "what is held equal, ledger by ledger")
+    evaluators: tuple[str, ...] = json_field(NAMES, "evaluators")
+    memory_per_cell: bool = json_field(FLAG, "whether each cell ran in a process of its own")
+    dataset: DatasetEntry | None = json_field(
+        RecordOf(DatasetEntry).or_null(), "the data; null before the first result"
+    )
+    protocol: ProtocolEntry | None = json_field(RecordOf(ProtocolEntry).or_null(), "the recipe; null before a result")
+    scored_on: str | None = json_field(LINE.or_null(), "held-out images that scored; null before a result")
+    environment: Environment | None = json_field(RecordOf(Environment).or_null(), "machine of the first result")
+    cells: tuple[ComparedCell, ...] = json_field(ListOf(RecordOf(ComparedCell)), "every cell, in the table's order")
+
+    @property
+    def failed(self) -> bool:
+        """True if a cell that should have run did not end well."""
+        return any(cell.status in ("failed", "unfinished") for cell in self.cells)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row per cell and evaluator, with or without a result; fractions and bytes as plain numbers."""
+        for cell in self.cells:
+            for evaluator in self.evaluators:
+                yield self._row(cell, evaluator)
+
+    def _row(self, cell: ComparedCell, evaluator: str) -> dict[str, Any]:
+        accuracy, gain = cell.accuracy(evaluator), cell.gain_over_random(evaluator)
+        spent, cost = cell.budget, cell.cost
+        interval = (accuracy and accuracy.ci95) or (None, None)
+        sure = (gain and gain.ci95) or (None, None)
+        return {
+            "ledger": cell.ledger,
+            "codec": cell.codec,
+            "algo": cell.algo,
+            "match": cell.match,
+            "precision": cell.precision,
+            "status": cell.status,
+            "reason": cell.reason,
+            "evaluator": evaluator,
+            "accuracy": accuracy and accuracy.mean,
+            "std": accuracy and accuracy.std,
+            "seeds": accuracy and accuracy.n,
+            "ci95_low": interval[0],
+            "ci95_high": interval[1],
+            "gain_over_random": gain and gain.mean,
+            "gain_ci95_low": sure[0],
+            "gain_ci95_high": sure[1],
+            "codes_per_class": spent and spent.codes_per_class,
+            "bytes": spent and spent.bytes.total,
+            "bytes_with_decoder": spent and spent.bytes.total_with_decoder,
+            "distill_s": cost and cost.distill_s,
+            "step_ms": cost and cost.step_ms_median,
+            "evaluate_s": cost and cost.evaluate_s,
+            "peak_mb": cost and cost.distill_peak_rss_mb if self.memory_per_cell else None,
+            "same_as": cell.same_as,
+        }
