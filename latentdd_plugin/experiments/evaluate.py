@@ -25,9 +25,10 @@ from latentdd_plugin.evaluators.scoring import score, trial_of
 from latentdd_plugin.experiments.build import build_evaluators, code_of
 from latentdd_plugin.experiments.dd_ranking import metric_faults, robustness
 from latentdd_plugin.experiments.full_dataset import reference
+from latentdd_plugin.experiments.nearest import nearest_images
 from latentdd_plugin.experiments.run_folder import RunFolder
 from latentdd_plugin.latent.space import CodeSpace, pixel_set
-from latentdd_plugin.results.entries import CodecEntry, Cost, ProtocolEntry, StoredSize
+from latentdd_plugin.results.entries import CodecEntry, Cost, NearestImages, ProtocolEntry, StoredSize
 from latentdd_plugin.results.environment import command_line, environment
 from latentdd_plugin.results.evaluation import EvaluatedArtifact, EvaluatedDataset, Evaluation, Metrics, WholeSet
 from latentdd_plugin.results.statistics import recoveries, summarise
@@ -42,6 +43,7 @@ def evaluate_artifact(
     codec: Mapping[str, Json] | None = None,
     allow_plugins: Sequence[str] = (),
     allow_other_data: bool = False,
+    alone: bool = False,
     out: Path | str | None = None,
     progress: bool = False,
     command: str | None = None,
@@ -54,6 +56,7 @@ def evaluate_artifact(
         codec: options of the codec that the caller sets: `path` of local weights, even another `name`. The weights
             must be those that the artifact was made with.
         allow_plugins: distributions, beside this package, whose entries the artifact may name.
+        alone: read no file but the artifact: not the configuration of a run that may lie beside it.
         allow_other_data: score it on a data set whose training images are not those it was made from.
         out: the folder; None makes `evaluations/<protocol>-<hash>` beside the artifact. An unfinished evaluation there
             is continued network by network, a finished one is returned as it is.
@@ -65,6 +68,7 @@ def evaluate_artifact(
         RunFailed: it began and could not be finished; finished scores are kept.
     """
     path, beside = located(Path(source))
+    beside = {} if alone else beside
     stored, distributions = load_artifact(path), allowed(allow_plugins)
     wanted = _resolve(stored, beside, config or EvaluationConfig(), distributions)
     code = code_of({"codec": _codec_class(stored, codec or {}, distributions)})
@@ -113,6 +117,7 @@ class Scored:
 
     scores: tuple[Score, ...]
     skipped: tuple[Skipped, ...]
+    nearest: NearestImages
     reference: WholeSet | None
     metrics: Metrics | None
 
@@ -143,6 +148,7 @@ def _record(work: Work, space: CodeSpace, images: ImageData, trial: Trial, score
         scores=scored.scores,
         skipped=scored.skipped,
         summary=summarise(scored.scores),
+        nearest=scored.nearest,
         reference=scored.reference,
         metrics=scored.metrics,
         cost=Cost.from_json(
@@ -158,6 +164,7 @@ def _score(work: Work, images: ImageData, trial: Trial) -> Scored:
     scoring, seed, progress = work.wanted.scoring, work.wanted.seed, work.progress
     evaluators = build_evaluators(scoring).evaluators
     scores, skipped = score(evaluators, trial, seed, work.folder.scores, progress=progress)
+    nearest = nearest_images(trial.images, images.train.pixels, trial.held_out.pixels)
     work.clock.lap("evaluate_s")
     whole, metrics = None, None
     if work.wanted.reference == "full":
@@ -168,7 +175,7 @@ def _score(work: Work, images: ImageData, trial: Trial) -> Scored:
     if work.wanted.metrics:
         metrics = robustness(work.wanted, images, trial, scores, work.folder.checkpoints, progress=progress)
         work.clock.lap("metrics_s")
-    return Scored(tuple(scores), tuple(skipped), whole, metrics)
+    return Scored(tuple(scores), tuple(skipped), nearest, whole, metrics)
 
 
 # --- the configuration ------------------------------------------------------------------------------------------------

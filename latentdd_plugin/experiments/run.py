@@ -186,6 +186,7 @@ def record(job: Job, evaluated: Evaluated) -> Record:
         scores=evaluated.scores,
         skipped=evaluated.skipped,
         summary=summarise(evaluated.scores),
+        nearest=evaluated.nearest,
         baselines=baselines,
         selection=job.parts.distiller.selection,
         cost=Cost.of_run(job.clock),

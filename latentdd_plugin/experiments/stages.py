@@ -27,12 +27,13 @@ from latentdd_plugin.distillers.services import Checkpoint, Services
 from latentdd_plugin.distillers.task import Task, validate_result
 from latentdd_plugin.evaluators.scoring import score, trial_of
 from latentdd_plugin.experiments.build import Parts, weight_faults
+from latentdd_plugin.experiments.nearest import nearest_images
 from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
-from latentdd_plugin.results.entries import ArtifactEntry, BudgetEntry
+from latentdd_plugin.results.entries import ArtifactEntry, BudgetEntry, NearestImages
 from latentdd_plugin.results.record import Record
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class Evaluated:
     held_out: Images
     scores: tuple[Score, ...]
     skipped: tuple[Skipped, ...]
+    nearest: NearestImages
 
 
 def load(job: Job) -> Loaded:
@@ -244,8 +246,9 @@ def evaluate(job: Job, decoded: Decoded) -> Evaluated:
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
     trial = trial_of(decoded.stored.artifact, decoded.images, *judged_on)
     scores, skipped = score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
+    nearest = nearest_images(decoded.images, encoded.data.train.pixels, held_out.pixels)
     job.clock.lap("evaluate_s")
-    return Evaluated(decoded, held_out, tuple(scores), tuple(skipped))
+    return Evaluated(decoded, held_out, tuple(scores), tuple(skipped), nearest)
 
 
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:

@@ -31,6 +31,7 @@ SCHEMA = "dd-bench/suite.v1"
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*\.v[1-9][0-9]*"
 NEEDED = ("name", "title", "description", "protocol", "evaluators", "datasets", "codecs", "algos")
 OPTIONS = ("image_size", "classes", "per_class", "flip", "validation")  # of the data set, that change what is measured
+PINS = ("fingerprint", "image_shape", "classes")
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,15 @@ class SuiteData:
         test_size: images in the split that scores.
         train_size: images in the training split used; None does not say.
         options: of DatasetConfig, among `OPTIONS`.
+        pins: of a record's dataset, among `PINS`: equal values mean equal images, labels and classes. The suite's hash
+            leaves them out, so that a published suite can be pinned later.
     """
 
     name: str
     test_size: int
     train_size: int | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
+    pins: Mapping[str, Json] = field(default_factory=dict)
 
     def config(self, place: str | None = None) -> DatasetConfig:
         """The data set as a run takes it; `place` is a folder, an entry or a hub id."""
@@ -139,10 +143,15 @@ class Given:
 def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
     """How a record's data set differs from a suite's."""
     options = json.loads(json.dumps(dataclasses.asdict(wanted.config())))
-    pairs = {key: (data.options.get(key), options[key]) for key in OPTIONS}
+    missing = [f"dataset.options.{key} is missing" for key in OPTIONS if key not in data.options]
+    missing += [f"dataset.options.{key} is unknown" for key in data.options if key not in options]
+    pairs = {f"options.{key}": (data.options.get(key), options[key]) for key in OPTIONS}
+    stated = data.to_json()
+    pairs |= {key: (stated[key], value) for key, value in wanted.pins.items()}
     sizes = {"train_size": wanted.train_size, "test_size": wanted.test_size}
     pairs |= {key: (getattr(data, key), size) for key, size in sizes.items() if size is not None}
-    return [f"dataset.{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in pairs.items() if is_ != wants]
+    unlike = [f"dataset.{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in pairs.items() if is_ != wants]
+    return missing + unlike
 
 
 def cell_name(place: str, cell: Cell) -> str:
@@ -206,7 +215,7 @@ def read(tree: Json) -> Suite:
         "a list of names": (("evaluators", "precisions", "matches"), lambda v: _all(v, lambda x: isinstance(x, str))),
         "a list of whole numbers": (("ipc",), lambda v: _all(v, lambda x: type(x) is int and x > 0)),
         "a list of names, or of mappings with a name": (("codecs", "algos"), lambda v: _all(v, _spec)),
-        "a list of data sets with name, test_size and perhaps train_size, options": (
+        "a list of data sets with name, test_size and perhaps train_size, options, pins": (
             ("datasets",),
             lambda v: _all(v, _data),
         ),
@@ -222,7 +231,13 @@ def read(tree: Json) -> Suite:
     values["datasets"] = tuple(SuiteData(**data) for data in values["datasets"])
     for key in {"evaluators", "precisions", "matches", "ipc"} & values.keys():
         values[key] = tuple(values[key])
-    return Suite(**values, sha256=hash_json(tree))
+    return Suite(**values, sha256=hash_json(_without_pins(tree)))
+
+
+def _without_pins(tree: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a suite's hash is taken over."""
+    datasets = [{key: value for key, value in data.items() if key != "pins"} for data in tree["datasets"]]
+    return {**tree, "datasets": datasets}
 
 
 def _all(value: Json, right: Callable[[Json], bool]) -> bool:
@@ -244,6 +259,8 @@ def _data(value: Json) -> bool:
         and "test_size" in value
         and set(value) <= keys
         and isinstance(value.get("options", {}), Mapping)
+        and isinstance(value.get("pins", {}), Mapping)
+        and set(value.get("pins", {})) <= set(PINS)
     )
 
 

@@ -1,4 +1,4 @@
-"""Accuracy against bytes: positions and texts of an SVG drawing whose points are links."""
+"""Accuracy against bytes as an SVG drawing whose points are links: positions and words; the template draws."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentdd_plugin.leaderboard.table import Entry, Field
-from latentdd_plugin.results.formatting import amount, percent
+from latentdd_plugin.results.formatting import amount
 from latentdd_plugin.results.pages import ticks
 
 WIDTH, HEIGHT = 640, 380  # of the drawing
 LEFT, RIGHT, TOP, BOTTOM = 62, 22, 14, 46  # margins
 COLOURS = 8  # of site.css
-SHAPES = (  # paths about (0, 0), one per distiller
+SHAPES = (  # paths about (0, 0), one for an algorithm
     "M-6,0a6,6 0 1,0 12,0a6,6 0 1,0 -12,0z",
     "M-5.5,-5.5h11v11h-11z",
     "M0,-7.5 7,0 0,7.5 -7,0z",
@@ -34,7 +34,7 @@ class Point:
     colour: int
     shape: str
     hollow: bool  # random codes
-    text: str
+    said: str
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Panel:
 
     counted: bool  # the decoder
     points: tuple[Point, ...]
-    front: str  # of a polyline: the best accuracy for so many bytes
+    front: str  # of a polyline: the best that so many bytes buy
     x: tuple[tuple[float, str], ...]
     y: tuple[tuple[float, str], ...]
 
@@ -55,11 +55,11 @@ class Plot:
     field: Field
     panels: tuple[Panel, Panel]
     colours: tuple[tuple[str, int], ...]  # codec, number of the colour
-    shapes: tuple[tuple[str, str, bool], ...]  # distiller, path, whether hollow
+    shapes: tuple[tuple[str, str, bool], ...]  # algorithm, path, whether hollow
 
 
 def plots(found: Sequence[Entry]) -> list[Plot]:
-    """Return a plot for each field, with the same colours and shapes in all."""
+    """A plot for each field; colours and shapes are the same in all."""
     codecs, algos = sorted({e.codec for e in found}), sorted({e.algo for e in found})
     colour = {name: i % COLOURS for i, name in enumerate(codecs)}
     shape = {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(algos)}
@@ -104,19 +104,18 @@ def _panel(members: Sequence[Entry], counted: bool, colour: dict[str, int], shap
                 colour=colour[e.codec],
                 shape=shape[e.algo],
                 hollow=e.algo == "random",
-                text=f"{e.name}, {e.precision}, by {e.submitter}: {e.accuracy_text}, "
-                f"{sizes[e.key]:,.0f} bytes per class",
+                said=f"{e.name}, {e.precision}, by {e.submitter}: {e.accuracy_text}, {sizes[e.key]:,.0f} bytes a class",
             )
             for e in sorted(members, key=lambda e: (e.accuracy, e.key))
         ),
         front=" ".join(f"{x(sizes[e.key])},{y(e.accuracy)}" for e in front),
         x=tuple((x(v), amount(v)) for v in x_ticks),
-        y=tuple((y(v), percent(round(v, 6))) for v in y_ticks),
+        y=tuple((y(v), f"{100 * round(v, 6):.3g}%") for v in y_ticks),
     )
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """Return round sizes around a range on a logarithmic axis: powers of ten, with 2 and 5 between if it is short."""
+    """Round sizes around a range on a logarithmic axis: powers of ten, with 2 and 5 between where it is short."""
     steps = (1, 2, 5) if high / low < 200 else (1,)
     around = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
     every = [step * 10.0**power for power in around for step in steps]

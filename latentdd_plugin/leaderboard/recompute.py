@@ -1,7 +1,9 @@
-"""Recompute a claim's numbers from its artifact and the recorded protocol, under the recorded seeds.
+"""Recompute a claim: train every network again, and its baselines' too, from the artifact and the recorded protocol.
 
-The baselines are recomputed too: the claim's own configuration names them, and they are drawn and trained again, for a
-gain is only as true as what it is taken over.
+Nothing that a claim says of itself decides what is checked. Baselines follow from its configuration and are drawn and
+trained again; a decoder is fitted again if its codec learns from data. On the same platform every accuracy must be
+equal to the bit. Elsewhere the means of at least five networks, and the gains, must lie within `TOLERANCE` or three
+standard errors, and never further apart than `CAP`; the recomputed mean is what the leaderboard then shows and ranks.
 """
 
 from __future__ import annotations
@@ -9,311 +11,355 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, variance
-from typing import Any
 
 import torch
 
-from latentdd_plugin.artifacts.budget import ByteLedger
+from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.decode import allowed
 from latentdd_plugin.artifacts.file import load_artifact
+from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import resolve_numerics
-from latentdd_plugin.core.config import DatasetConfig, EvaluationConfig, RunConfig
+from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, EvaluationConfig, RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, Score, hash_json
 from latentdd_plugin.experiments.baselines import baseline_configs
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
 from latentdd_plugin.experiments.run import cached_run
 from latentdd_plugin.experiments.run_folder import CHECKSUMS
-from latentdd_plugin.leaderboard.claim import Claim
-from latentdd_plugin.leaderboard.records import FAILED, VERIFIED, WITHIN, CheckedScore
+from latentdd_plugin.leaderboard.claim import Claim, codec_differences
+from latentdd_plugin.leaderboard.records import FULL, REPEAT, Check, CheckedRow
 from latentdd_plugin.results.environment import environment
 from latentdd_plugin.results.evaluation import Evaluation
-from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.record import Baseline, Record
+from latentdd_plugin.results.statistics import gains
 
 NETWORKS = 5  # at least so many per evaluator on another platform
-TOLERANCE, ERRORS = 0.01, 3.0  # an accuracy may differ by the larger of this fraction and so many standard errors
+TOLERANCE, ERRORS = 0.01, 3.0  # a mean may differ by the larger of this fraction and so many standard errors
+CAP = 0.05  # and never by more than this fraction, however far networks spread; a gain, of two means, by twice as much
 PACKAGES = ("latentdd-plugin", "timm")  # beside the numerics, what a network's bits depend on
-ARITHMETIC = ("device", "amp", "compile", "threads")  # of the recorded numerics, what a configuration can ask for
-
-Accuracies = Mapping[tuple[str, int], float]  # by evaluator and seed
+DRAWN = {"name": "random"}
 
 
 @dataclass(frozen=True)
 class VerifyInputs:
-    """What the caller brings: where data and weights lie, and whose plug-ins may be used."""
+    """The caller's data, weights and plug-ins."""
 
-    datasets: Mapping[str, str] = field(default_factory=dict)  # a data set's name, or "" for any -> folder or hub id
+    datasets: Mapping[str, str] = field(default_factory=dict)  # a dataset's name, or "" for any -> folder or hub id
     codecs: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)  # a codec's name, or "" -> its locations
     plugins: tuple[str, ...] = ()
     artifact: Path | None = None  # of a submission whose artifact lies elsewhere
-
-    def dataset(self, name: str) -> str | None:
-        """Return where a data set lies, if the caller said so."""
-        return self.datasets.get(name, self.datasets.get(""))
-
-    def codec(self, name: str) -> dict[str, Json]:
-        """Return where a codec's weights lie, if the caller said so."""
-        return {**self.codecs.get("", {}), **self.codecs.get(name, {})}
+    extra_seeds: int = 0  # networks under seeds that the claim does not know
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The result of one verification."""
+class _Recomputation:
+    """A claim, the caller's inputs, and how to compute."""
 
-    result: str  # verified | reproduced within tolerance | failed
-    why: tuple[str, ...] = ()
-    rows: tuple[CheckedScore, ...] = ()
-    same_platform: bool | None = None
-
-
-@dataclass(frozen=True)
-class Recomputed:
-    """The scores and bytes of an artifact, trained here."""
-
-    scores: tuple[Score, ...]
-    bytes: ByteLedger
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to recompute a claim on this machine."""
-
-    record: Record
-    given: VerifyInputs
-    config: RunConfig  # evaluators, seed and arithmetic
-    asked: EvaluationConfig
-    same: bool  # platform as recorded: every accuracy must come out to the bit
+    claim: Claim
+    inputs: VerifyInputs
+    compute: ComputeConfig
+    same: bool  # this platform computes the claim's bits
     progress: bool
 
     @property
-    def locations(self) -> dict[str, Json]:
-        """Where the caller says that the codec's weights lie."""
-        return self.given.codec(self.record.codec.name)
+    def record(self) -> Record:
+        """The claim's record."""
+        return self.claim.record
+
+    @property
+    def places(self) -> dict[str, Json]:
+        """The caller's locations of the codec's weights."""
+        codecs = self.inputs.codecs
+        return {**codecs.get("", {}), **codecs.get(self.record.codec.name, {})}
+
+    @property
+    def dataset(self) -> dict[str, Json]:
+        """The dataset with the record's options, at the caller's place; an installed one needs none."""
+        data, places = self.record.dataset, self.inputs.datasets
+        place = places.get(data.name, places.get(""))
+        known = {f.name for f in fields(DatasetConfig)} - {"name"}
+        options = {key: value for key, value in data.options.items() if key in known}
+        options["classes"] = tuple(map(str, options["classes"])) if options.get("classes") else None
+        return {**options, **({"name": place} if place else {})}
+
+    @property
+    def run(self) -> RunConfig:
+        """The configuration of the run, as far as baselines and a repetition depend on it."""
+        record = self.record
+        codec, budget = record.codec, record.budget
+        return RunConfig(
+            dataset=DatasetConfig(**{"name": record.dataset.name, **self.dataset}),
+            codec={**codec.config, **self.places, "name": codec.name, "upsample": codec.upsample},
+            algo={**record.config.algo.extra, "name": record.distiller.name},
+            match=record.distiller.match,
+            ipc=budget.ipc,
+            lpc=record.config.lpc,
+            precision=budget.precision,
+            evaluators=record.config.evaluators,
+            protocol=record.protocol.name,
+            split=record.scored_on,
+            controls=record.config.controls,
+            seed=record.config.seed,
+            compute=self.compute,
+        )
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """The evaluation to repeat."""
+        seeds = self.record.protocol.seeds or 1
+        least = 0 if self.same else NETWORKS
+        return EvaluationConfig(
+            dataset=self.dataset,
+            evaluators=self.record.config.evaluators,
+            protocol=self.record.protocol.name,
+            split=self.record.scored_on,
+            seed=self.record.config.seed,
+            networks=max(seeds + self.inputs.extra_seeds, least) if self.inputs.extra_seeds or least else None,
+            compute=self.compute,
+        )
 
 
-def recompute(claim: Claim, given: VerifyInputs, *, progress: bool = False) -> tuple[Finding, Mapping[str, Json]]:
-    """Train and test every network again, those of the baselines too.
-
-    Returns:
-        The finding, and the numerics that it was computed with.
+def recompute(claim: Claim, inputs: VerifyInputs, *, repeat: bool = False, progress: bool = False) -> Check:
+    """Train and test every network again, the baselines' too; with `repeat`, distil again first.
 
     Raises:
-        UsageError: data or weights are not given, or differ from the artifact's.
+        UsageError: data or weights are not given, or are others than the artifact's.
     """
-    record, artifact = claim.record, _artifact_of(claim)
-    _refuse_unnamed(record, given)
-    plan = _plan(record, given, progress=progress)
-    folder = cache_dir() / "verify" / hash_json([claim.sha256, asdict(plan.asked)])[:32]
+    _refuse_unnamed(claim.record, inputs)
+    compute, same = _platform(claim.record)
+    work = _Recomputation(claim, inputs, compute, same, progress)
+    if repeat:
+        _refuse_unrepeatable(claim.record)
+    record = claim.record
+    folder = cache_dir() / "verify" / hash_json([claim.sha256, str(work.evaluation)])[:32]
     for name in (Evaluation.file, CHECKSUMS):  # a verification trains: it takes no finished result from a cache
         (folder / name).unlink(missing_ok=True)
     evaluation = evaluate_artifact(
-        artifact,
-        plan.asked,
-        codec=plan.locations,
-        allow_plugins=given.plugins,
+        claim.stored,
+        work.evaluation,
+        codec=work.places,
+        allow_plugins=inputs.plugins,
+        alone=True,
         out=folder,
         progress=progress,
         command="verify",
     )
     shutil.rmtree(folder, ignore_errors=True)  # a second verification trains again
-    rows, why = _compare(record.scores, evaluation.scores, same=plan.same)
-    why += _bytes(record.budget.bytes, evaluation.budget.bytes)
-    for name, config in _baselines(plan).items():
-        more, reasons = _recompute_baseline(name, config, plan)
-        rows += more
-        why += reasons
-    why += _decoder(artifact, plan) if plan.same and record.codec.fitted else []
-    result = FAILED if why else VERIFIED if plan.same else WITHIN
-    return Finding(result, tuple(why), tuple(rows), plan.same), evaluation.environment.numerics
+    rows, why = _compare(record.scores, evaluation.scores, same=same)
+    why += codec_differences(record.codec, evaluation.codec)
+    why += [
+        f"budget.bytes.{part}: {is_:,} claimed, {has:,} found"
+        for part, is_, has in record.budget.bytes.differences(evaluation.budget.bytes)
+    ]
+    why += _dataset(record, evaluation.dataset)
+    found, reasons = _baselines(work, evaluation.scores)
+    rows, why = [*rows, *found], [*why, *reasons]
+    if _is_fitted(record):
+        why += _decoder(work)
+    if repeat:
+        why += _repetition(work)
+    notes = [evaluation.nearest.sentence] if evaluation.nearest else []
+    numerics = evaluation.environment.numerics
+    return Check.of(REPEAT if repeat else FULL, why, rows, same_platform=same, numerics=numerics, notes=notes)
 
 
-def _plan(record: Record, given: VerifyInputs, *, progress: bool) -> Plan:
-    config, same = _platform(record)
-    asked = EvaluationConfig(
-        dataset=_dataset(record, given),
-        evaluators=config.evaluators,
-        protocol=record.protocol.name,
-        split=record.scored_on,
-        seed=config.seed,
-        networks=None if same else NETWORKS,
-        compute=config.compute,
-    )
-    return Plan(record, given, config, asked, same, progress)
-
-
-def _artifact_of(claim: Claim) -> Path:
-    if claim.artifact is None:
-        raise UsageError(f"{claim.name}: its artifact lies elsewhere; give --artifact FILE")
-    return claim.artifact
-
-
-def _refuse_unnamed(record: Record, given: VerifyInputs) -> None:
+def _refuse_unnamed(record: Record, inputs: VerifyInputs) -> None:
     """Raise UsageError if the record names code that is neither this package's nor allowed: it is never run."""
-    among, known, named = allowed(given.plugins), plugins.entries("evaluators"), record.config.evaluators
-    wrong = [f"evaluator {name!r}: code that a record names is not run" for name in named if ":" in name]
+    among, known = allowed(inputs.plugins), plugins.entries("evaluators")
+    wrong = [
+        f"evaluator {name!r}: code that a record names is not run" for name in record.config.evaluators if ":" in name
+    ]
     wrong += [
         f"evaluator {name!r} is of {known[name].distribution}: allow it with --allow-plugin {known[name].distribution}"
-        for name in named
+        for name in record.config.evaluators
         if name in known and known[name].distribution not in among
     ]
     if wrong:
         raise UsageError(wrong)
 
 
-# --- baselines --------------------------------------------------------------------------------------------------------
+def _refuse_unrepeatable(record: Record) -> None:
+    """Raise UsageError if the distillation cannot be repeated from the record."""
+    name = record.distiller.name
+    entry = plugins.entries("algos").get(name)
+    if entry is None or entry.distribution != plugins.OURS or name == "imported":
+        raise UsageError(f"--level repeat: {name!r} is not a distiller of this package; --level full checks the rest")
 
 
-def _recompute_baseline(name: str, config: RunConfig, plan: Plan) -> tuple[list[CheckedScore], list[str]]:
-    """Return a baseline's rows, and why it does not come out as claimed."""
-    theirs = plan.record.scored_baselines.get(name)
-    try:
-        found = _train(config, plan)
-    except UsageError as error:  # the budget is too small for it, for example
-        return [], [f"{name}: it has scores, but cannot be made ({error})"] if theirs else []
-    if theirs is None:
-        return [], [f"{name}: left out, though it can be made"]
-    rows, why = _compare(theirs.scores, found.scores, same=plan.same)
-    why += _bytes(theirs.budget.bytes, found.bytes, but=("file",))  # the header in the file names the data
-    return [replace(row, control=name) for row in rows], [f"{name}: {reason}" for reason in why]
-
-
-def _train(config: RunConfig, plan: Plan) -> Recomputed:
-    """Draw and train a baseline here, once for all claims that are compared with it."""
-    made = cached_run(config, kept="verified", progress=plan.progress)
-    if plan.same:
-        return Recomputed(made.scores, made.budget.bytes)
-    locations = {} if config.codec["name"] == "identity" else plan.locations
-    more = evaluate_artifact(  # more networks on the same draw
-        made.folder,
-        plan.asked,
-        codec=locations,
-        allow_plugins=plan.given.plugins,
-        progress=plan.progress,
-        command="verify",
-    )
-    return Recomputed(more.scores, more.budget.bytes)
-
-
-def _run_config(plan: Plan) -> RunConfig:
-    """Return the run's configuration as the record states it, as far as its baselines depend on it.
-
-    The artifact was decoded before, so the codec's name, options and weights are known to be right.
-    """
-    record, codec, budget = plan.record, plan.record.codec, plan.record.budget
-    return plan.config.replace(
-        dataset=DatasetConfig(**{"name": record.dataset.name, **_dataset(record, plan.given)}),
-        codec={**codec.config, **plan.locations, "name": codec.name, "upsample": codec.upsample},
-        algo={"name": record.distiller.name},
-        ipc=budget.ipc,
-        lpc=None if budget.ipc else budget.codes_per_class,
-        precision=budget.precision,
-        protocol=record.protocol.name,
-        split=record.scored_on,
-    )
-
-
-def _baselines(plan: Plan) -> dict[str, RunConfig]:
-    """Return the configuration of each baseline of such a run; none if it was made without any."""
-    record = plan.record
-    found = baseline_configs(_run_config(plan), record.budget.bytes_per_class, record.dataset.image_shape)
-    scored = list(record.scored_baselines)
-    stray = [name for name in scored if not isinstance(found.get(name), RunConfig)]
-    if stray:
-        raise UsageError([f"controls.{name}: such a run does not have a baseline of that name" for name in stray])
-    wanted = record.config.controls or scored
-    return {name: one for name, one in found.items() if wanted and isinstance(one, RunConfig)}
-
-
-def _decoder(artifact: Path, plan: Plan) -> list[str]:
-    """Fit the codec again; a fitted decoder travels in the artifact and must come out the same."""
-    run = _run_config(plan).replace(algo={"name": "random"}, controls=False)
-    ours = load_artifact(cached_run(run, kept="verified").folder / "distilled.safetensors").codec_state
-    theirs = load_artifact(artifact).codec_state
-    equal = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    return [] if equal else ["codec: its decoder is not what fitting on the training images gives"]
-
-
-# --- platform and data ------------------------------------------------------------------------------------------------
-
-
-def _platform(record: Record) -> tuple[RunConfig, bool]:
-    """Return how to compute, as near to the record as this machine allows, and whether that is the same."""
+def _platform(record: Record) -> tuple[ComputeConfig, bool]:
+    """Return how to compute, as near to the record as this machine allows, and whether that gives the same bits."""
     used = record.environment.numerics
-    fixed: dict[str, Any] = {"evaluators": record.config.evaluators, "seed": record.config.seed}
+    config = ComputeConfig(device=used["device"], amp=used["amp"], compile=used["compile"], threads=used["threads"])
     try:
-        config = RunConfig(**fixed, **{key: used[key] for key in ARITHMETIC}).check()
-        ours = resolve_numerics(config.compute).to_json()
-    except (UsageError, KeyError, TypeError):  # no such device here, or numerics of another form
-        return RunConfig(**fixed), False
+        ours = resolve_numerics(config).to_json()
+    except UsageError:  # there is no such device here
+        return ComputeConfig(), False
     packages = environment(ours).packages
     same = ours == dict(used) and all(packages[name] == record.environment.packages.get(name) for name in PACKAGES)
     return config, same
 
 
-def _dataset(record: Record, given: VerifyInputs) -> dict[str, Json]:
-    """Return the data set with the record's options, at the caller's place; an installed one needs none."""
-    place = given.dataset(record.dataset.name)
-    known = {f.name for f in fields(DatasetConfig)} - {"name"}  # only the caller, or an installed entry, gives the name
-    options = {key: value for key, value in record.dataset.options.items() if key in known}
-    classes = options.get("classes")
-    options["classes"] = tuple(map(str, classes)) if classes else None
-    return {**options, **({"name": place} if place else {})}
+# --- what came out ----------------------------------------------------------------------------------------------------
 
 
-# --- comparison -------------------------------------------------------------------------------------------------------
-
-
-def _compare(claimed: Sequence[Score], found: Sequence[Score], *, same: bool) -> tuple[list[CheckedScore], list[str]]:
-    """Return claimed rows beside those that came out, and why they are not the same."""
-    values = {(row.evaluator, row.seed): row.accuracy for row in found}
+def _compare(
+    claimed: Sequence[Score], found: Sequence[Score], *, same: bool, baseline: str | None = None
+) -> tuple[list[CheckedRow], list[str]]:
+    """Return every network with its claimed and its found accuracy, and why the claim does not hold."""
+    stated = {(row.evaluator, row.seed): row for row in claimed}
+    came = {(row.evaluator, row.seed): row for row in found}
     rows = [
-        CheckedScore(row.evaluator, row.seed, row.accuracy, values[row.evaluator, row.seed])
-        for row in claimed
-        if (row.evaluator, row.seed) in values
+        CheckedRow(
+            evaluator=row.evaluator,
+            seed=row.seed,
+            claimed=stated[key].accuracy if key in stated else None,
+            found=row.accuracy,
+            control=baseline,
+        )
+        for key, row in came.items()
     ]
-    stated = {(row.evaluator, row.seed) for row in claimed}
-    evaluators = {name for name, _ in stated}
-    left_out = [key for key in values if key not in stated and (same or key[0] not in evaluators)]
-    why = [f"{name}, seed {seed}: left out; {values[name, seed]:.4f} found" for name, seed in left_out]
-    return rows, why + (_unequal(claimed, rows, values) if same else _too_far(claimed, values))
-
-
-def _bytes(claimed: ByteLedger, found: ByteLedger, *, but: tuple[str, ...] = ()) -> list[str]:
-    """Compare the ledgers, now that the codec is here and its decoder can be counted."""
-    return [f"budget.bytes.{key}: {a} claimed, {b} found" for key, a, b in claimed.differences(found, but=but)]
-
-
-def _unequal(claimed: Sequence[Score], rows: Sequence[CheckedScore], found: Accuracies) -> list[str]:
-    """Return every row that does not come out to the bit."""
     why = [
-        f"{row.evaluator}, seed {row.seed}: {row.claimed:.4f} claimed, {row.found:.4f} found"
-        for row in rows
-        if row.claimed != row.found
+        f"{name}, seed {seed}: claimed, but it cannot be trained here"
+        for name, seed in stated
+        if (name, seed) not in came
     ]
-    missing = [row for row in claimed if (row.evaluator, row.seed) not in found]
-    return why + [f"{row.evaluator}, seed {row.seed}: claimed, but it cannot be trained here" for row in missing]
+    for key, row in came.items():
+        claim = stated.get(key)
+        if claim is None:
+            continue
+        if same and claim.accuracy != row.accuracy:
+            why.append(f"{row.evaluator}, seed {row.seed}: {claim.accuracy:.4f} claimed, {row.accuracy:.4f} found")
+        built = {name: (getattr(claim, name), getattr(row, name)) for name in ("arch", "kwargs", "params")}
+        why += [
+            f"{row.evaluator}, seed {row.seed}: {name} {is_!r} claimed, {has!r} found"
+            for name, (is_, has) in built.items()
+            if is_ != has
+        ]
+    return rows, why + ([] if same else _far(claimed, found))
 
 
-def _too_far(claimed: Sequence[Score], found: Accuracies) -> list[str]:
-    """Return evaluators whose mean over at least five networks is off by more than 0.01 and three standard errors."""
+def _far(claimed: Sequence[Score], found: Sequence[Score]) -> list[str]:
+    """Compare means over networks on another platform."""
     why = []
     for evaluator in dict.fromkeys(row.evaluator for row in claimed):
         theirs = [row.accuracy for row in claimed if row.evaluator == evaluator]
-        ours = [accuracy for (name, _), accuracy in found.items() if name == evaluator]
-        if len(ours) < 2:
-            why.append(f"{evaluator}: claimed, but it cannot be trained here")
-            continue
-        error = math.sqrt(variance(ours) * (1 / len(theirs) + 1 / len(ours)))  # ours: theirs may be made up
-        limit = max(TOLERANCE, ERRORS * error)
-        apart = abs(fmean(theirs) - fmean(ours))
-        if apart > limit:
-            why.append(
-                f"{evaluator}: {fmean(theirs):.4f} claimed, {fmean(ours):.4f} found over {len(ours)} networks: "
-                f"{apart:.4f} apart, {limit:.4f} allowed"
-            )
+        ours = [row.accuracy for row in found if row.evaluator == evaluator]
+        if len(ours) >= 2:
+            spread = math.sqrt(variance(ours) * (1 / len(theirs) + 1 / len(ours)))  # ours: theirs may say anything
+            why += _apart(evaluator, fmean(theirs), fmean(ours), spread, len(ours))
     return why
+
+
+def _apart(what: str, claimed: float, found: float, spread: float, n: int, cap: float = CAP) -> list[str]:
+    most = min(max(TOLERANCE, ERRORS * spread), cap)
+    apart = abs(claimed - found)
+    if apart <= most:
+        return []
+    return [
+        f"{what}: {claimed:.4f} claimed, {found:.4f} found over {n} networks: {apart:.4f} apart, {most:.4f} allowed"
+    ]
+
+
+def _dataset(record: Record, found: object) -> list[str]:
+    """Compare the dataset's sizes with those that were read."""
+    return [
+        f"dataset.{name}: {getattr(record.dataset, name)} claimed, {getattr(found, name)} found"
+        for name in ("train_size", "test_size")
+        if getattr(record.dataset, name) != getattr(found, name, None)
+    ]
+
+
+def _baselines(work: _Recomputation, scores: Sequence[Score]) -> tuple[list[CheckedRow], list[str]]:
+    """Draw and train every baseline that a run of the claim's configuration has."""
+    record, rows, why = work.record, list[CheckedRow](), list[str]()
+    for name, config in _baseline_configs(work).items():
+        theirs = record.baselines.get(name)
+        try:
+            made = cached_run(config, kept="verified", progress=work.progress)
+        except UsageError as error:  # a budget too small for one code, say: then there is none
+            why += [f"{name}: it has scores, but cannot be made ({error})"] if isinstance(theirs, Baseline) else []
+            continue
+        if not isinstance(theirs, Baseline):
+            why.append(f"{name}: left out, though it can be made")
+            continue
+        found = made.scores if work.same else _more_networks(work, made)
+        more, reasons = _compare(theirs.scores, found, same=work.same, baseline=name)
+        differences = theirs.budget.bytes.differences(made.budget.bytes, but=("file",))  # its header names the dataset
+        reasons += [f"budget.bytes.{part}: {is_:,} claimed, {has:,} found" for part, is_, has in differences]
+        reasons += [] if work.same else _far_gains(theirs, scores, found)
+        reasons += codec_differences(theirs.codec, made.codec)
+        rows += more
+        why += [f"{name}: {reason}" for reason in reasons]
+    return rows, why
+
+
+def _baseline_configs(work: _Recomputation) -> dict[str, RunConfig]:
+    record = work.record
+    if not record.config.controls and record.distiller.name == "random":  # it is the baseline itself
+        return {}
+    configs = baseline_configs(work.run, record.budget.bytes_per_class, record.dataset.image_shape)
+    return {name: one for name, one in configs.items() if isinstance(one, RunConfig)}
+
+
+def _more_networks(work: _Recomputation, made: Record) -> tuple[Score, ...]:
+    """Score a baseline's artifact with as many networks as the claim's."""
+    return evaluate_artifact(
+        made.folder,
+        work.evaluation,
+        codec={} if made.codec.name == "identity" else work.places,
+        allow_plugins=work.inputs.plugins,
+        progress=work.progress,
+        command="verify",
+    ).scores
+
+
+def _far_gains(theirs: Baseline, scores: Sequence[Score], found: Sequence[Score]) -> list[str]:
+    """Compare the gain over a baseline on another platform."""
+    why = []
+    for evaluator, gain in gains(scores, found).items():
+        claimed = theirs.gain.get(evaluator)
+        if claimed is not None and gain.std is not None:
+            spread = gain.std * math.sqrt(1 / claimed.n + 1 / gain.n)
+            why += _apart(f"gain of {evaluator}", claimed.mean, gain.mean, spread, gain.n, 2 * CAP)
+    return why
+
+
+# --- the decoder and the distillation ---------------------------------------------------------------------------------
+
+
+def _is_fitted(record: Record) -> bool:
+    """Return whether the codec learns from data: its class says so, never the record."""
+    cls: type[Codec] = plugins.resolve("codecs", record.codec.name, base=Codec, installed_only=True).cls
+    return cls.fit is not Codec.fit
+
+
+def _decoder(work: _Recomputation) -> list[str]:
+    """Fit a codec that learns from data again: its decoder, which travels in the artifact, must come out."""
+    drawn = cached_run(work.run.replace(algo=DRAWN, match="code", controls=False), kept="verified")
+    ours, theirs = _stored(drawn).codec_state, load_artifact(work.claim.stored).codec_state
+    if ours.keys() != theirs.keys():
+        return ["codec: its decoder has other tensors than fitting on the training images gives"]
+    if work.same:
+        equal = all(torch.equal(ours[name], theirs[name]) for name in ours)
+    else:
+        equal = all(torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4) for name in ours)
+    return [] if equal else ["codec: its decoder is not what fitting on the training images gives"]
+
+
+def _repetition(work: _Recomputation) -> list[str]:
+    """Distil again from the record and compare the artifacts: to the bit here, by accuracy on another platform."""
+    made = cached_run(work.run.replace(controls=False), kept="repeated", progress=work.progress)
+    if not work.same:
+        return [f"distilled again: {reason}" for reason in _far(work.record.scores, made.scores)]
+    ours, theirs = _stored(made), load_artifact(work.claim.stored)
+    equal = torch.equal(ours.packed.data, theirs.packed.data) and torch.equal(ours.labels, theirs.labels)
+    return [] if equal else ["distilled again: the codes or labels are not those of the artifact"]
+
+
+def _stored(record: Record) -> Artifact:
+    return load_artifact(record.folder / "distilled.safetensors")

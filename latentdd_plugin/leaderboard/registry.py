@@ -1,6 +1,6 @@
-"""The registry: submissions, their verifications, and codec cards. Its files are untrusted and only read here.
+"""The registry: folders of claims, what checked them, and codec cards. Its files are strangers' and are only read here.
 
-`submissions/<suite>/<slug>.json` is a submission; beside it may lie `<slug>.safetensors`, `<slug>.png` and
+`submissions/<suite>/<slug>.json` is a claim; beside it may lie `<slug>.safetensors`, `<slug>.png` and
 `<slug>.verification.json`. `codecs/<codec>/<dataset>.json` is a card, with a picture of the same name beside it.
 """
 
@@ -9,27 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.types import Json
-from latentdd_plugin.leaderboard.consistency import contradictions_of_submission
+from latentdd_plugin.leaderboard.consistency import contradictions
 from latentdd_plugin.leaderboard.records import (
     FAILED,
+    STATIC,
     SUBMISSION,
     VERIFICATION,
-    VERIFIED,
     WITHIN,
     Check,
     SubmissionRecord,
     VerificationRecord,
 )
-from latentdd_plugin.results.cards import CODEC_CARD, CodecCard
+from latentdd_plugin.results import cards
+from latentdd_plugin.results.cards import CODEC_CARD
 from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.statistics import Accuracy
 
 LONGEST = 4_000_000  # bytes of a JSON file or a picture
 LARGEST = 8192  # px, of a picture's side
@@ -39,7 +41,7 @@ SUITE = re.compile(r"[a-z0-9][a-z0-9-]{0,98}(\.[a-z0-9]+)*")
 CARD_NAME = re.compile(r"[A-Za-z0-9_+=-][\w.+=-]{0,198}", re.ASCII)
 CHECKED = ".verification"
 STALE, PASSED, UNVERIFIED = "stale", "static checks passed", "unverified"
-STATUSES = (VERIFIED, WITHIN, PASSED, UNVERIFIED, STALE, FAILED)
+STATUSES = ("verified", WITHIN, PASSED, UNVERIFIED, STALE, FAILED)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=JsonRecord)
@@ -60,7 +62,7 @@ def default(*, reading: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Submission:
-    """A submission whose form was checked, and its verifications; `verify` says whether it is true."""
+    """A claim whose form was checked, and what others found; `verify` says whether it is true."""
 
     suite: str
     slug: str
@@ -68,41 +70,74 @@ class Submission:
     sha256: str  # of the file's bytes
     raw: bytes  # the file
     checks: tuple[Check, ...]  # oldest first
-    checked: str | None  # sha256 of the file that was checked; None if there was no check
+    checked: str | None  # sha256 of the claim that the checks were made of; None if there are none
     grid: bytes | None  # a PNG
-    artifact: Path | None  # its path in the registry; None if it lies elsewhere
+    artifact: Path | None  # in the registry
 
     @property
     def record(self) -> Record:
-        """The record of the run."""
+        """The run's `result.json`."""
         return self.claim.record
 
     @property
+    def deciding(self) -> Check | None:
+        """The check that decides the status: any later failure wins over a check that passed."""
+        if self.checked != self.sha256:
+            return None
+        counted = [check for check in self.checks if check.covers(self.record)]
+        trained = [check for check in counted if check.level != STATIC]
+        if not counted:
+            return None
+        last = (trained or counted)[-1]
+        after = counted[counted.index(last) :]
+        return next((check for check in reversed(after) if check.result == FAILED), last)
+
+    @property
     def status(self) -> str:
-        """One of `STATUSES`: the result of the newest full check, else of the newest static one."""
+        """One of `STATUSES`."""
         if not self.checks:
             return UNVERIFIED
         if self.checked != self.sha256:
             return STALE
-        full = [check for check in self.checks if check.level == "full"]
-        newest = (full or self.checks)[-1]
-        return newest.result if full or newest.result == FAILED else PASSED
+        check = self.deciding
+        if check is None:
+            return UNVERIFIED
+        return PASSED if check.level == STATIC and check.result != FAILED else check.result
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels that the claim has passed and no later check refutes, the weakest first."""
+        check = self.deciding
+        if check is None or check.result == FAILED:
+            return ()
+        passed = {one.level for one in self.checks if one.covers(self.record) and one.result != FAILED}
+        return tuple(level for level in (STATIC, "full", "repeat") if level in passed)
+
+    def accuracy(self, evaluator: str) -> Accuracy:
+        """Return the accuracy to rank and to show: the recomputed one if the bits did not have to agree."""
+        check = self.deciding
+        found = (
+            [row.found for row in check.rows if row.control is None and row.evaluator == evaluator]
+            if check is not None and check.result == WITHIN
+            else []
+        )
+        return Accuracy.of(found) if found else self.record.summary[evaluator]
 
 
 @dataclass(frozen=True)
-class CardFile:
-    """A codec's card and its picture."""
+class CodecCard:
+    """The card of a codec on a data set."""
 
     codec: str  # its folder
     dataset: str  # its file, without the ending
-    card: CodecCard
+    card: cards.CodecCard
     raw: bytes
     picture: tuple[str, bytes] | None  # the file's name and content
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that cannot be used, with every reason."""
+    """A file that cannot be used, and every reason."""
 
     file: str  # inside the registry
     reasons: tuple[str, ...]
@@ -110,21 +145,21 @@ class Fault:
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that can be read, and the files that cannot."""
+    """All that can be read, by name, and what cannot."""
 
     submissions: tuple[Submission, ...]
-    cards: tuple[CardFile, ...]
+    cards: tuple[CodecCard, ...]
     faults: tuple[Fault, ...]
 
 
 def read(folder: Path) -> Registry:
-    """Read a registry; broken files are listed with their faults.
+    """Everything in a registry; what is broken is told apart, file by file.
 
     Raises:
-        UsageError: the folder does not exist.
+        UsageError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; give the registry's with --registry")
+        raise UsageError(f"{folder} is no folder; give the registry's with --registry")
     faults: list[Fault] = []
 
     def tried(load: Callable[[Path], T], path: Path) -> T | None:
@@ -141,7 +176,7 @@ def read(folder: Path) -> Registry:
 
 
 def _claims(folder: Path) -> Iterator[Path]:
-    """Yield every submission, and every file that belongs to none, so that it is listed as a fault."""
+    """Every claim; a file beside them that belongs to none counts as one, so that it is named."""
     for path in sorted(folder.glob("*/*")):
         claim = path.with_name(f"{path.name.partition('.')[0]}.json")
         if path.name.startswith(".") or (path != claim and claim.exists()):
@@ -150,26 +185,33 @@ def _claims(folder: Path) -> Iterator[Path]:
 
 
 def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission:
-    """Read a submission with the files beside it.
+    """A claim with what lies beside it.
 
     Args:
         path: `<registry>/submissions/<suite>/<slug>.json`.
-        faults: list that takes the faults of files beside it, which the submission survives; None raises them too.
+        faults: where to note that what lies beside it is broken, which the claim survives; None raises that too.
 
     Raises:
         ArtifactError: it cannot be read or is not of its schema, with every fault.
     """
     suite, slug = path.parent.name, path.stem
     raw, data = _json(path, SUBMISSION)
-    found = [] if SUITE.fullmatch(suite) else [f"{suite!r} is not the name of a suite: a-z, 0-9, - and a version"]
-    found += [] if SLUG.fullmatch(slug) else [f"{slug!r} is not the name of a submission: only a-z, 0-9 and -"]
-    try:
-        claim = SubmissionRecord.from_json(data)
-    except ArtifactError as error:
-        raise ArtifactError([*found, *error.faults]) from None
-    found += contradictions_of_submission(claim)
-    if not found:
-        found = _misplaced(claim, suite, slug)
+    found = [] if SUITE.fullmatch(suite) else [f"{suite!r} is not a suite's name: it needs a-z, 0-9, - and a version"]
+    found += [] if SLUG.fullmatch(slug) else [f"{slug!r} is not a submission's name: only a-z, 0-9 and -"]
+    claim = SubmissionRecord.parse(data, "", found)
+    if claim is None or found:
+        raise ArtifactError(list(dict.fromkeys(found)))
+    found += contradictions(claim.record, "record.")
+    if claim.artifact.sha256 != claim.record.artifact.sha256:
+        found.append("artifact.sha256: not the record's")
+    if claim.suite != suite:
+        found.append(f"suite: {claim.suite!r}, but it lies in {suite!r}")
+    for key, stated, ending in (
+        ("artifact", claim.artifact.file, ".safetensors"),
+        ("grid", claim.grid.file if claim.grid else None, ".png"),
+    ):
+        if stated not in (None, slug + ending):
+            found.append(f"{key}.file: {stated!r}, but it must be {slug + ending!r}")
     if found:
         raise ArtifactError(found)
 
@@ -183,9 +225,8 @@ def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission
             faults.append(Fault("/".join(other.parts[-3:]), error.faults))
             return None
 
-    there = path.with_name(f"{slug}{CHECKED}.json")
+    there, grid = path.with_name(f"{slug}{CHECKED}.json"), claim.grid
     verification = beside(f"{CHECKED}.json", load_verification) if there.exists() else None
-    grid = claim.grid
     return Submission(
         suite=suite,
         slug=slug,
@@ -199,38 +240,27 @@ def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission
     )
 
 
-def _misplaced(claim: SubmissionRecord, suite: str, slug: str) -> list[str]:
-    """Return every place in which a submission and its path disagree."""
-    found = [] if claim.suite == suite else [f"suite: {claim.suite!r}, but it lies in {suite!r}"]
-    files = {"artifact": (claim.artifact.file, ".safetensors"), "grid": (claim.grid and claim.grid.file, ".png")}
-    return found + [
-        f"{key}.file: {name!r}, but it must be {slug + ending!r}"
-        for key, (name, ending) in files.items()
-        if name not in (None, slug + ending)
-    ]
-
-
 def load_verification(path: Path) -> VerificationRecord:
-    """Read `<slug>.verification.json`; raise ArtifactError with every fault."""
-    return _read(path, VERIFICATION, VerificationRecord)[1]
+    """Return the content of `<slug>.verification.json`; raise ArtifactError with every fault."""
+    return _checked(path, VERIFICATION, VerificationRecord)[1]
 
 
-def load_card(path: Path) -> CardFile:
-    """Read a codec's card and its picture; raise ArtifactError with every fault."""
-    raw, card = _read(path, CODEC_CARD, CodecCard)
+def load_card(path: Path) -> CodecCard:
+    """Return a codec's card and its picture; raise ArtifactError with every fault."""
+    raw, data = _checked(path, CODEC_CARD, cards.CodecCard)
     names = (path.parent.name, path.stem)
-    bad = [f"{name!r} cannot be the name of a card's folder or file" for name in names if not CARD_NAME.fullmatch(name)]
-    if bad:
-        raise ArtifactError(bad)
+    ill = [f"{name!r} is not the name of a card's folder or file" for name in names if not CARD_NAME.fullmatch(name)]
+    if ill:
+        raise ArtifactError(ill)
     pictures = [path.with_suffix(ending) for ending in (".webp", ".png")]
     there = next((picture for picture in pictures if picture.exists()), None)
-    return CardFile(*names, card=card, raw=raw, picture=(there.name, _picture(there)) if there else None)
+    return CodecCard(*names, card=data, raw=raw, picture=(there.name, _picture(there)) if there else None)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, schema: str, cls: type[R]) -> tuple[bytes, R]:
+def _checked(path: Path, schema: str, cls: type[R]) -> tuple[bytes, R]:
     raw, data = _json(path, schema)
     return raw, cls.from_json(data)
 
@@ -263,8 +293,8 @@ def _bytes(path: Path) -> bytes:
         raise ArtifactError(f"cannot be read: {error.strerror}") from None
 
 
-def _json(path: Path, schema: str) -> tuple[bytes, Mapping[str, Json]]:
-    """Return a file and its JSON: plain numbers, well-formed text, no key twice."""
+def _json(path: Path, schema: str) -> tuple[bytes, dict[str, Any]]:
+    """A file and its JSON: plain numbers, well-formed text, no key twice."""
     if path.suffix != ".json" or (path.stem.endswith(CHECKED) and schema != VERIFICATION):
         raise ArtifactError("belongs to no submission")
     raw = _bytes(path)

@@ -1,4 +1,4 @@
-"""Build the leaderboard's site: a pure function of a registry, without clock or machine."""
+"""The site's files: a pure function of a registry, with neither clock nor machine in it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path, PurePosixPath
 
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import canonical_json
+from latentdd_plugin.experiments import suites as suites_of
 from latentdd_plugin.leaderboard import submission, table
 from latentdd_plugin.leaderboard.plot import plots
-from latentdd_plugin.leaderboard.records import VERIFIED
-from latentdd_plugin.leaderboard.registry import CHECKED, CardFile, Fault, Registry, Submission, read
+from latentdd_plugin.leaderboard.registry import CHECKED, CodecCard, Fault, Registry, Submission, read
 from latentdd_plugin.results.card_page import codec_page
 from latentdd_plugin.results.grid import write_file
 from latentdd_plugin.results.pages import TEMPLATES, render
 
-PACKAGE = "latentdd_plugin.leaderboard"  # holds the `templates` of these pages
-SUMS = "SHA256SUMS"  # of every file; marks a folder as a site that may be replaced
+PACKAGE = "latentdd_plugin.leaderboard"  # whose `templates` these pages are
+SUMS = "SHA256SUMS"  # of every file; what marks a folder as ours to replace
 CODECS = ("Codecs", "codecs/index.html")
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that was written."""
+    """What was written."""
 
     folder: Path
     submissions: int
@@ -42,11 +42,11 @@ def build(registry: Path, out: Path) -> Site:
         out: a folder that is missing, empty, or holds an earlier site, whose files are replaced.
 
     Raises:
-        UsageError: the registry does not exist, or `out` holds something else.
+        UsageError: there is no such registry, or `out` holds something else.
         RunFailed: a file cannot be written.
     """
     _check_out(registry, out)
-    found = read(registry)
+    found = _known(read(registry))
     files = dict(_files(found))
     _refuse_outside(out, {*files, *_listed(out)})
     sums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
@@ -57,11 +57,25 @@ def build(registry: Path, out: Path) -> Site:
     return Site(out, len(found.submissions), len(found.cards), found.faults)
 
 
+def _known(found: Registry) -> Registry:
+    """Leave out submissions of suites that do not exist, and say so."""
+    names = suites_of.names()
+    stray = [one for one in found.submissions if one.suite not in names]
+    faults = [
+        Fault(f"submissions/{one.suite}/{one.slug}.json", (f"suite: there is no suite {one.suite!r}",)) for one in stray
+    ]
+    return Registry(
+        tuple(one for one in found.submissions if one.suite in names),
+        found.cards,
+        tuple(sorted((*found.faults, *faults), key=lambda fault: fault.file)),
+    )
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
 def _files(found: Registry) -> Iterator[tuple[str, bytes]]:
-    """Yield (path in the site, content) of every file."""
+    """(path in the site, content) of every file."""
     shared, own = (resources.files(package) / "templates" for package in (TEMPLATES, PACKAGE))
     yield "style.css", (shared / "page.css").read_bytes() + (own / "site.css").read_bytes()
     for name in ("table.js", "icon.svg"):
@@ -86,7 +100,7 @@ def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
         {
             "name": name,
             "submissions": len(members),
-            "verified": sum(s.status == VERIFIED for s in members),
+            "verified": sum(s.status == "verified" for s in members),
             "datasets": _words(s.record.dataset.name for s in members),
             "codecs": _words(s.record.codec.name for s in members),
             "algos": _words(s.record.distiller.name for s in members),
@@ -96,7 +110,7 @@ def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
     return _page("index.html.j2", "", (), title="Leaderboard", suites=rows, cards=found.cards, faults=found.faults)
 
 
-def _suite(name: str, members: list[Submission], cards: Sequence[CardFile]) -> bytes:
+def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> bytes:
     entries = table.entries(members)
     return _page(
         "suite.html.j2",
@@ -104,7 +118,7 @@ def _suite(name: str, members: list[Submission], cards: Sequence[CardFile]) -> b
         (),
         title=name,
         submissions=len(members),
-        verified=sum(s.status == VERIFIED for s in members),
+        verified=sum(s.status == "verified" for s in members),
         ledgers=[(key, table.LEDGERS[key], groups) for key, groups in table.ledgers(entries).items()],
         filters=table.choices(entries),
         plots=plots(entries),
@@ -124,7 +138,7 @@ def _submission(one: Submission) -> Iterator[tuple[str, bytes]]:
         yield f"{place}{CHECKED}.json", canonical_json(content).encode()
 
 
-def _card(card: CardFile) -> Iterator[tuple[str, bytes]]:
+def _card(card: CodecCard) -> Iterator[tuple[str, bytes]]:
     place = f"codecs/{card.codec}/{card.dataset}"
     grid = card.picture[0] if card.picture else None
     yield f"{place}.html", codec_page(card.card, grid, root="../../", trail=[CODECS]).encode()
@@ -165,7 +179,7 @@ def _refuse_outside(out: Path, names: set[str]) -> None:
 
 
 def _listed(out: Path) -> Iterator[str]:
-    """Yield the files of the site in a folder, as far as they lie inside it."""
+    """The files of the site that lies there, as far as they lie inside it."""
     there = out / SUMS
     for line in there.read_text().splitlines() if there.is_file() else ():
         name = PurePosixPath(line.partition("  ")[2])
@@ -174,7 +188,7 @@ def _listed(out: Path) -> Iterator[str]:
 
 
 def _remove(out: Path, names: set[str]) -> None:
-    """Remove pages of submissions that are gone, and folders that are empty then."""
+    """Take away pages of submissions that are gone, and folders that are empty then."""
     for name in sorted(names, reverse=True):
         path = out / name
         try:

@@ -1,34 +1,49 @@
-"""View of a submission's page: the run's own report, the claim, and its verifications."""
+"""The page of a submission: the run's own report, and beside it the claim and what checks found of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from latentdd_plugin.leaderboard.records import Check
+from latentdd_plugin.leaderboard.records import WITHIN, Check
 from latentdd_plugin.leaderboard.registry import CHECKED, STALE, Submission
 from latentdd_plugin.results import report
-from latentdd_plugin.results.entries import Environment
 from latentdd_plugin.results.formatting import percent, points
 from latentdd_plugin.results.record import Record
+
+STATED = (
+    "name",
+    "contact",
+    "code",
+    "paper",
+    "notes",
+    "selection",
+    "codec.source",
+    "distiller.config",
+    "cost",
+    "created",
+)
+PLATFORMS = {True: "same platform", False: "another platform", None: ""}
 
 
 def view(submission: Submission) -> dict[str, Any]:
     """Return everything for `submission.html.j2`."""
-    record = submission.record
+    claim, record = submission.claim, submission.record
     place = f"submissions/{submission.suite}/{submission.slug}"
     return {
         **report.view(record),
-        "name": submission.claim.name,
-        "claim": submission.claim,
+        "name": claim.name,
+        "claim": claim,
         "status": submission.status,
+        "levels": submission.levels,
         "stale": submission.status == STALE,
+        "recomputed": _recomputed(submission),
         "sha256": submission.sha256,
-        "artifact": submission.claim.artifact,
+        "artifact": claim.artifact,
         "artifact_found": submission.artifact is not None,
         "disclosure": _disclosure(record),
+        "stated": STATED,
         "rows": _rows(record),
-        "checks": [_check(check) for check in reversed(submission.checks)],
+        "checks": [_check(check, record) for check in reversed(submission.checks)],
         "verify": f"dd-bench verify registry/{place}.json",
         "files": [f"{submission.slug}.json"] + ([f"{submission.slug}{CHECKED}.json"] if submission.checks else []),
         "curve": None,
@@ -36,53 +51,56 @@ def view(submission: Submission) -> dict[str, Any]:
     }
 
 
+def _recomputed(submission: Submission) -> list[tuple[str, str, str]]:
+    """Return (evaluator, recomputed, claimed) if the recomputed accuracy is the one that counts."""
+    if submission.status != WITHIN:
+        return []
+    return [(name, str(submission.accuracy(name)), str(stats)) for name, stats in submission.record.summary.items()]
+
+
 def _rows(record: Record) -> list[tuple[str, str, str, str, str, str]]:
     """Return (evaluator, architecture, parameters, seed, accuracy, gain over random codes) of every network."""
-    random = record.random_codes.scores if record.random_codes else ()
-    baseline = {(row.evaluator, row.seed): row.accuracy for row in random}
+    baseline = record.random_codes
+    others = {(row.evaluator, row.seed): row.accuracy for row in baseline.scores} if baseline else {}
     found = []
     for row in record.scores:
-        other = baseline.get((row.evaluator, row.seed))
+        other = others.get((row.evaluator, row.seed))
         gained = "" if other is None else points(row.accuracy - other)
-        found.append(
-            (row.evaluator, row.arch, f"{row.params:,}", str(row.seed), percent(row.accuracy, digits=2), gained)
-        )
+        found.append((row.evaluator, row.arch, f"{row.params:,}", str(row.seed), percent(row.accuracy, 2), gained))
     return found
 
 
 def _disclosure(record: Record) -> list[tuple[str, str]]:
-    codec, dataset = record.codec, record.dataset
+    codec, dataset = record.codec, record.dataset.name
     trained = ", ".join(codec.trained_on) or ("this training set, by fitting" if codec.fitted else "nothing")
-    known = "the decoder has seen this data set; read the ledger with the decoder counted"
-    seen = codec.fitted or dataset.name in codec.trained_on
+    known = "the decoder has seen this dataset; read the ledger with the decoder counted"
+    seen = codec.fitted or dataset in codec.trained_on
     return [
         ("the codec was trained on", trained + (f" ({known})" if seen else "")),
         ("codec fingerprint", codec.fingerprint),
-        ("data set fingerprint", dataset.fingerprint),
+        ("dataset fingerprint", record.dataset.fingerprint),
         ("selection", record.selection),
         ("scored on", f"{record.scored_on} images"),
     ]
 
 
-def _check(check: Check) -> dict[str, Any]:
-    differences = [abs(row.found - row.claimed) for row in check.rows]
+def _check(check: Check, record: Record) -> dict[str, Any]:
+    machine = [check.environment.get(key) for key in ("cpu", "gpu", "platform")]
+    packages = check.environment.get("packages")
+    torch = packages.get("torch") if isinstance(packages, dict) else None
+    differences = [abs(row.found - row.claimed) for row in check.rows if row.claimed is not None]
+    foreign = () if check.covers(record) else ("it does not hold the rows of this claim, so it does not count",)
     return {
-        "created": report.minutes(check.created),
+        "created": check.created[:16].replace("T", " "),
         "level": check.level,
         "result": check.result,
-        "why": check.why,
-        "platform": {True: "same platform", False: "another platform", None: ""}[check.same_platform],
-        "machine": _machine(check.environment),
+        "why": [*check.why, *foreign],
+        "notes": check.notes or (),
+        "platform": PLATFORMS[check.same_platform],
+        "machine": ", ".join([*(m for m in machine if isinstance(m, str)), *([f"torch {torch}"] if torch else [])]),
         "largest": f"{100 * max(differences):.2f} points at most" if differences else "",
         "rows": [
             (row.control or "", row.evaluator, str(row.seed), percent(row.claimed), percent(row.found))
             for row in check.rows
         ],
     }
-
-
-def _machine(environment: Environment) -> str:
-    packages: Mapping[str, Any] = environment.packages
-    torch = packages.get("torch")
-    names = [name for name in (environment.cpu, environment.gpu, environment.platform) if isinstance(name, str)]
-    return ", ".join([*names, *([f"torch {torch}"] if torch else [])])

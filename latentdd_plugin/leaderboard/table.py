@@ -1,21 +1,21 @@
-"""The leaderboard's table: comparable submissions, ranked by accuracy, at equal bytes and at equal count."""
+"""The leaderboard's table: submissions that may be compared, ranked by accuracy, at equal bytes and at equal count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from latentdd_plugin.leaderboard.records import FAILED
+from latentdd_plugin.leaderboard.records import WITHIN
 from latentdd_plugin.leaderboard.registry import STALE, STATUSES, Submission
 from latentdd_plugin.results.formatting import count, points
 
-UNRANKED = (FAILED, STALE)
+UNRANKED = ("failed", STALE)
 LEDGERS = {"bytes": "Equal bytes", "count": "Equal count"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """The conditions that two accuracies must share to be compared."""
+    """What has to be the same for two accuracies to be compared."""
 
     dataset: str
     images: str  # shape
@@ -26,14 +26,14 @@ class Field:
 
     @property
     def title(self) -> str:
-        """A title that tells the field from others."""
+        """What a reader needs to tell it from others."""
         split = "" if self.split == "test" else f", {self.split} images"
         return f"{self.dataset} {self.images}, {self.evaluator}{split}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission's accuracy under one evaluator. Accuracies are fractions; bytes are per class."""
+    """One submission's accuracy under one evaluator. Accuracies are fractions, bytes are those of a class."""
 
     field: Field
     key: str  # `<suite>/<slug>`
@@ -46,14 +46,16 @@ class Entry:
     precision: str
     architectures: tuple[str, ...]
     status: str
+    levels: tuple[str, ...]  # of verification that it has passed
     selection: str
-    accuracy: float
+    accuracy: float  # recomputed if the bits did not have to agree
     accuracy_text: str
+    claimed_text: str  # the claim's own, if another one is shown
     interval: tuple[float, float] | None
     gain: float | None
     gain_text: str
     gain_interval: str
-    clear: str  # up or down if the gain's interval excludes zero
+    clear: str  # up or down where the gain's interval leaves out zero
     budget: int  # bytes that were allowed
     bytes: float  # spent on codes and labels
     bytes_all: float  # and on the decoder
@@ -62,13 +64,13 @@ class Entry:
 
     @property
     def ranked(self) -> bool:
-        """True if the entry may hold a rank: not refuted, not changed since its check, scored at the last iterate."""
+        """Whether it may hold a rank: neither refuted, nor changed since it was checked, nor chosen who knows how."""
         return self.status not in UNRANKED and self.selection == "last-iterate"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Entries that compete: one field and one size."""
+    """Entries that compete: one field, one size."""
 
     field: Field
     size: str
@@ -76,14 +78,14 @@ class Group:
 
 
 def entries(submissions: Sequence[Submission]) -> list[Entry]:
-    """Return every accuracy of every submission."""
+    """Every accuracy of every submission."""
     return [_entry(s, evaluator) for s in submissions for evaluator in s.record.summary]
 
 
 def _entry(submission: Submission, evaluator: str) -> Entry:
     record = submission.record
     dataset, protocol, budget = record.dataset, record.protocol, record.budget
-    accuracy, gain, classes = record.summary[evaluator], record.gain(evaluator), len(dataset.classes)
+    accuracy, classes, gain = submission.accuracy(evaluator), len(dataset.classes), record.gain(evaluator)
     return Entry(
         field=Field(
             dataset=dataset.name,
@@ -103,9 +105,11 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
         precision=budget.precision,
         architectures=tuple(record.summary),
         status=submission.status,
+        levels=submission.levels,
         selection=record.selection,
         accuracy=accuracy.mean,
         accuracy_text=str(accuracy),
+        claimed_text=str(record.summary[evaluator]) if submission.status == WITHIN else "",
         interval=accuracy.ci95,
         gain=gain.mean if gain else None,
         gain_text=points(gain.mean) if gain else "",
@@ -120,7 +124,7 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
 
 
 def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:
-    """Return the groups of each ledger, by field and size."""
+    """The groups of each ledger, by field and size."""
     return {
         "bytes": _groups(
             found, lambda e: e.budget, lambda n: f"{n:,} bytes per class", lambda e: e.bytes_all <= e.budget
@@ -130,9 +134,9 @@ def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:
 
 
 def _groups(
-    found: Sequence[Entry], size: Callable[[Entry], int], title: Callable[[int], str], within: Callable[[Entry], bool]
+    found: Sequence[Entry], size: Callable[[Entry], int], said: Callable[[int], str], within: Callable[[Entry], bool]
 ) -> list[Group]:
-    """Group entries by field and size; `within` tells which keep a rank when the decoder is counted."""
+    """Entries by field and size; `within` says who keeps a rank when the decoder is counted."""
     groups: dict[tuple[Field, int], list[Entry]] = {}
     for entry in found:
         groups.setdefault((entry.field, size(entry)), []).append(entry)
@@ -141,7 +145,7 @@ def _groups(
         best = sorted(members, key=lambda e: (not e.ranked, -e.accuracy, e.key))
         plain = _ranks(best, lambda e: e.ranked)
         counted = _ranks(best, lambda e: e.ranked and within(e))
-        made.append(Group(field, title(n), tuple((e, plain.get(e.key, "–"), counted.get(e.key, "–")) for e in best)))
+        made.append(Group(field, said(n), tuple((e, plain.get(e.key, "–"), counted.get(e.key, "–")) for e in best)))
     return made
 
 
@@ -150,20 +154,20 @@ def _order(field: Field) -> tuple[str, ...]:
 
 
 def _ranks(best: Sequence[Entry], counts: Callable[[Entry], bool]) -> dict[str, str]:
-    """Return ranks from 1 by entry; equal accuracies share one."""
+    """Ranks from 1 by entry; equal accuracies share one."""
     ranked = [entry for entry in best if counts(entry)]
     above = [entry.accuracy for entry in ranked]
     return {entry.key: str(1 + sum(a > entry.accuracy for a in above)) for entry in ranked}
 
 
 def choices(found: Sequence[Entry]) -> list[tuple[str, str, list[str]]]:
-    """Return (key, label, values) of every filter."""
+    """(key, label, values) of every filter."""
     there: Mapping[str, set[str]] = {
         "codec": {e.codec for e in found},
         "algo": {e.algo for e in found},
         "arch": {e.field.evaluator for e in found},
         "status": {e.status for e in found},
     }
-    labels = {"codec": "codec", "algo": "distiller", "arch": "architecture", "status": "status"}
+    labels = {"codec": "codec", "algo": "algorithm", "arch": "architecture", "status": "status"}
     made = [(key, labels[key], sorted(values)) for key, values in there.items()]
     return [(k, label, values if k != "status" else [s for s in STATUSES if s in values]) for k, label, values in made]

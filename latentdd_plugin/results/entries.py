@@ -14,6 +14,7 @@ from latentdd_plugin.core.json_schema import (
     ANYTHING,
     COUNT,
     FLAG,
+    FRACTION,
     LINE,
     LINES,
     NAMES,
@@ -258,3 +259,26 @@ class Seeds(JsonRecord):
 
     run: int = json_field(WHOLE, "seed of the run")
     evaluation: tuple[int, ...] = json_field(ListOf(WHOLE), "seeds of the networks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestImages(JsonRecord):
+    """The split of the real image nearest to each distilled sample."""
+
+    samples: int = json_field(COUNT, "distilled samples compared")
+    nearer_to_test: int = json_field(WHOLE, "samples nearer to an image that scored than to any training image")
+    expected: float = json_field(FRACTION, "the same by chance: those images' share of all real images")
+    copies_of_train: int = json_field(
+        WHOLE, "samples at less than half the distance to training images than to the others"
+    )
+    copies_of_test: int = json_field(
+        WHOLE, "samples at less than half the distance to the others than to training images"
+    )
+
+    @property
+    def sentence(self) -> str:
+        """The count in a sentence, beside what chance would give."""
+        return (
+            f"{self.nearer_to_test} of {self.samples} samples are nearer to a held-out image than to any training "
+            f"image (by chance {self.expected * self.samples:.0f}); {self.copies_of_test} repeat one"
+        )

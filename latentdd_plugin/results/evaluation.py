@@ -24,7 +24,15 @@ from latentdd_plugin.core.json_schema import (
     word,
 )
 from latentdd_plugin.core.types import Score, Skipped
-from latentdd_plugin.results.entries import CodecEntry, Cost, DatasetEntry, Environment, ProtocolEntry, StoredSize
+from latentdd_plugin.results.entries import (
+    CodecEntry,
+    Cost,
+    DatasetEntry,
+    Environment,
+    NearestImages,
+    ProtocolEntry,
+    StoredSize,
+)
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record import SCORES, SKIPPED, SUMMARY
 from latentdd_plugin.results.record_file import RecordFile
@@ -113,6 +121,11 @@ class Evaluation(RecordFile):
     scores: tuple[Score, ...] = json_field(SCORES, "every trained network")
     skipped: tuple[Skipped, ...] = json_field(SKIPPED, "evaluators that could not judge this set")
     summary: Mapping[str, Accuracy] = json_field(SUMMARY, "accuracy over seeds, by evaluator")
+    nearest: NearestImages | None = json_field(
+        RecordOf(NearestImages).or_missing(omit=True),
+        "samples near held-out images; missing in older files",
+        default=None,
+    )
     reference: WholeSet | None = json_field(
         RecordOf(WholeSet).or_null(), "the whole real training set under the same protocol, if asked for"
     )

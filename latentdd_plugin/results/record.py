@@ -17,6 +17,7 @@ from latentdd_plugin.results.entries import (
     DatasetEntry,
     DistillerEntry,
     Environment,
+    NearestImages,
     ProtocolEntry,
     Seeds,
     Settings,
@@ -103,6 +104,11 @@ class Record(RecordFile):
     scores: tuple[Score, ...] = json_field(SCORES, "every trained network")
     skipped: tuple[Skipped, ...] = json_field(SKIPPED, "evaluators that could not judge this set")
     summary: Mapping[str, Accuracy] = json_field(SUMMARY, "accuracy over seeds, by evaluator")
+    nearest: NearestImages | None = json_field(
+        RecordOf(NearestImages).or_missing(omit=True),
+        "samples near held-out images; missing in older files",
+        default=None,
+    )
     baselines: Mapping[str, Baseline | SkippedBaseline] = json_field(
         MapOf(BaselineKind()), "baselines at the same bytes, by name", key="controls"
     )

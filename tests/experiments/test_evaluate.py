@@ -258,7 +258,8 @@ def test_the_record_is_whole(tmp_path):
     assert kept["schema"] == "dd-bench/evaluation.v1"
     assert set(kept) == {
         "schema", "created", "command", "config", "artifact", "budget", "dataset", "codec", "protocol", "scored_on",
-        "scores", "skipped", "summary", "reference", "metrics", "cost", "environment",
+        "scores", "skipped", "summary", "reference", "nearest",
+        "metrics", "cost", "environment",
     }  # fmt: skip
     assert kept["reference"] is None
     assert set(kept["cost"]) == {"load_s", "decode_s", "evaluate_s", "peak_rss_mb"}
