@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ledger": "bytes, count",
     }
     for flag, text in axes.items():
-        parser.add_argument(f"--{flag}", metavar="A,B", default=AXES[flag], help=f"{text} (default {AXES[flag]})")
+        names = ("--algo", "--distiller") if flag == "algo" else (f"--{flag}",)
+        parser.add_argument(*names, metavar="A,B", default=AXES[flag], help=f"{text} (default {AXES[flag]})")
     flags = {
         "ipc": "budget in images per class (default 1)",
         "dataset": "name, folder or Hugging Face id (default digits)",
@@ -112,7 +113,8 @@ def grid_of(args: argparse.Namespace) -> Grid:
     from latentdd_plugin.experiments.compare import Grid
 
     flags = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in AXES})
-    words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False)
+    named = {axis: split_commas(getattr(args, axis)) for axis in overrides.OPEN}
+    words, faults = overrides.checked(overrides.from_flags(flags, sweep=False), sweep=False, named=named)
     given = [overrides.key_of(word) for word in words]
     faults += [f"{key}: {TAKEN[key]}" for key in given if key in TAKEN]
     tree = overrides.composed([word for word in words if overrides.key_of(word) not in TAKEN])

@@ -27,6 +27,7 @@ from latentdd_plugin.core.plugins import near
 __all__ = [
     "CONF",
     "FLAGS",
+    "OPEN",
     "Ready",
     "checked",
     "composed",
@@ -98,10 +99,18 @@ def key_of(word: str) -> str:
     return word.lstrip("+").partition("=")[0]
 
 
-def checked(words: Sequence[str], *, sweep: bool) -> tuple[list[str], list[str]]:
-    """Return the overrides as Hydra takes them, without those that are at fault; and the faults."""
+def checked(
+    words: Sequence[str], *, sweep: bool, named: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the overrides as Hydra takes them, without those that are at fault; and the faults.
+
+    Args:
+        words: what was typed, and `from_flags`.
+        sweep: commas separate jobs.
+        named: by `codec` and `algo`, the plug-ins whose options may be set; None takes those that the words name.
+    """
     keys = _keys(OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml")))
-    named = _plug_in_names(words)
+    named = named or _plug_in_names(words)
     kept, faults = [], []
     for word in words:
         override, fault = _checked(word, keys, named, sweep=sweep)

@@ -256,3 +256,14 @@ def test_its_help_needs_no_torch(name):
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"dd-bench {name}" in done.stdout
+
+
+def test_texts_of_any_compared_codec_arrive_as_typed():
+    from latentdd_plugin.cli import overrides
+
+    named = {"codec": ["dct", "diffusers"], "algo": ["dm"]}
+    words = ["codec.path=2024_11_26", "codec.diffusers.revision=007", "codec.size=4"]
+    kept, faults = overrides.checked(words, sweep=False, named=named)
+    assert faults == []
+    tree = overrides.composed(kept)["codec"]
+    assert (tree["path"], tree["diffusers"], tree["size"]) == ("2024_11_26", {"revision": "007"}, 4)
