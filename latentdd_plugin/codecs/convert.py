@@ -32,7 +32,8 @@ def convert_weights(source: Path | str, out: Path | str) -> Path:
         The file that was written.
 
     Raises:
-        UsageError: there is no such file, or it holds something else than tensors.
+        UsageError: there is no such file, or it holds something other than tensors.
+        RunFailed: the folder cannot be written.
     """
     file, folder = _pickled_file(Path(source).expanduser()), Path(out).expanduser()
     target = folder / WEIGHTS

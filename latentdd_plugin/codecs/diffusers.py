@@ -284,8 +284,8 @@ def _preset(repo: str, revision: str = "main", **more: Json) -> Preset:
     return Preset(Diffusers, {"repo": repo, "revision": revision, **more})
 
 
-# Revisions are commits named in public sources; where none was found, `main` (the record has the weights' sha256).
-# `trained_on` is what the weights' own pages say; "unknown" stands first where they do not say all of it.
+# Revisions are commits named in public sources, or `main` if none was found (the record has the weights' sha256).
+# `trained_on` is what the weights' own pages say; "unknown" comes first if they do not say all of it.
 SD_VAE = _preset(
     "stabilityai/sd-vae-ft-mse",
     "31f26fdeee1355a5c34592e401dd41e45d25a493",

@@ -56,7 +56,7 @@ def find_weights(
         model_config: config.json of a single file, or the folder that holds it.
 
     Raises:
-        UsageError: there are no weights that can be loaded; what was looked for, and what would do, is said.
+        UsageError: there are no weights that can be loaded; the message says what was looked for and what to do.
     """
     path = path.expanduser()
     if path.is_file():

@@ -179,7 +179,7 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
 
     Args:
         spec: `name`, optionally `upsample`, and the codec's own options.
-        image_shape: (C, H, W) of the data set's images.
+        image_shape: (C, H, W) of the dataset's images.
         resolving: passed to `plugins.resolve`, for names from an untrusted file.
 
     Raises:
