@@ -438,7 +438,7 @@ def test_import_evaluate_export_by_command(tmp_path, tiny_protocol, capsys):
     assert called([*words, "--out", out]) == 0
     told = capsys.readouterr().out
     assert told.startswith(
-        "20 images of 10 classes, 1x8x8, hard labels, values 0.3/0.4, data set digits, selection unknown"
+        "20 images of 10 classes, 1x8x8, hard labels, values 0.3/0.4, dataset digits, selection unknown"
     )
     assert called([*words, "--out", out]) == 2
     assert "is there already; choose another --out" in capsys.readouterr().err
@@ -460,8 +460,8 @@ def test_faults_of_the_command_line(tmp_path, capsys):
     assert "unknown format 'pickle'; there are: dc, mtt, dc-bench" in capsys.readouterr().err
     assert called(["import", "mtt", tmp_path, "--out", tmp_path / "o", "dataset.image_size=3", "seed=3"]) == 2
     told = capsys.readouterr().err
-    assert "seed: has no meaning here; the keys are: dataset.*" in told
-    assert "name the data set too, with --dataset" in told
+    assert "seed: is not used here; the keys are: dataset.*" in told
+    assert "name the dataset too, with --dataset" in told
     assert called(["import", "mtt", tmp_path / "absent.pt", "--out", tmp_path / "o"]) == 2
     assert list(tmp_path.iterdir()) == []
 
