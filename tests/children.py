@@ -71,7 +71,7 @@ def batch_size():
     return ENCODE_BATCH
 
 
-PART = 256  # images a file of the cache, in these tests
+PART = 256  # images per file of the cache, in these tests
 
 
 def encode(cache, log, out, killed_at=None):

@@ -1,4 +1,4 @@
-"""What every test shares: a cache of its own, one thread, real digits, and recipes of a few steps."""
+"""Shared fixtures: a cache per test, one thread, real digits, and recipes of a few steps."""
 
 import logging
 import os

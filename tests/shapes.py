@@ -10,7 +10,7 @@ def folder(path, side, train=20, test=20, seed=0):
     """Write `train/<class>/*.png` and `test/<class>/*.png`; returns the path as text.
 
     Args:
-        path: where to; its name becomes the data set's.
+        path: folder to write; its name becomes the dataset's name.
         side: of the pictures, in pixels.
         train, test: pictures a class.
         seed: of every draw.

@@ -66,7 +66,7 @@ def module_of(path):
 
 
 def part_of(path):
-    """Return the folder a file belongs to; None for the files at the package's root."""
+    """Return the folder that contains a file; None for the files at the package's root."""
     first = path.relative_to(PACKAGE).parts[0]
     return None if first in ROOT_FILES else first
 
@@ -110,7 +110,7 @@ def test_plug_ins_of_a_folder_never_import_each_other(folder):
 
 
 def users_of(package):
-    """Which files import a third-party package."""
+    """Return the files that import a third-party package."""
     found = {path for path in MODULES for _, module, _ in imports(path) if module.split(".")[0] == package}
     return sorted(str(path.relative_to(PACKAGE)) for path in found)
 

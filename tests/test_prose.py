@@ -22,11 +22,9 @@ UNFINISHED = {
         for folder in (
             "artifacts",
             "cli",
-            "codecs",
             "core",
             "distillers",
             "experiments",
-            "latent",
             "leaderboard",
             "results",
             "testing",
@@ -38,7 +36,7 @@ UNFINISHED = {
 
 UNITS = (
     "codes?|images?|bytes?|bits?|samples?|values?|rows?|lines?|files?|networks?|seeds?|steps?|calls?|pixels?|px|entr(?:y|ies)|"
-    "functions?|folders?|sub-folders?|pages?|cells?|runs?|points?|places|options?|labels?|parts?|budgets?|real|times|MB|s|grids?"
+    "functions?|folders?|sub-folders?|pages?|cells?|points?|places|options?|labels?|parts?|budgets?|real|times|MB|s|grids?"
 )
 PER = (
     "class|code|sample|image|pixel|channel|codec|distiller|method|evaluator|network|seed|step|second|run|cell|row|file|"
@@ -49,7 +47,7 @@ PHRASES = {
     r"(?<!there )(?<!There )\b(?:is|are|was|were) no (?!longer|more than|less|better|worse)": "say `is not a`",
     r"\bhas no match\b": "say `does not match`",
     r"\bstrangers?\b": "say `user` or `untrusted`",
-    r"\b(?:nobody|somebody)\b": "say who, or `no one`",
+    r"\b(?:nobody|somebody)\b(?!/)": "say who, or `no one`",
     r"\bshall\b": "say `must` or `should`",
     r"\bdata sets?\b": "say `dataset`",
     r"\b(?:\w*Error|RunFailed|Unsuitable|NotApplicable|TooLong|Misfit|None|empty|False|True|zero) where\b": "say `if`",

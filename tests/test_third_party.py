@@ -1,4 +1,4 @@
-"""A distiller from somebody else's distribution, installed by pip: written for pixels, it runs on every codec."""
+"""A distiller from another distribution, installed by pip: written for pixels, it runs on every codec."""
 
 import subprocess
 import sys

@@ -2,7 +2,7 @@
 
 The DCT-II is Ahmed, Natarajan and Rao, "Discrete Cosine Transform", IEEE Trans. Computers 1974. Distilling into a part
 of the frequency domain is FreD's idea (https://arxiv.org/abs/2311.08819); here the part is the same for every image,
-so nothing has to be learned, and going back to a small picture keeps the codes an image that a ConvNet can match.
+so nothing has to be learned, and going back to a small picture turns codes into small images that a ConvNet can match.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class DCT(Codec):
         chroma = self.rows[0].T @ codes[:, 1:3] @ self.cols[0]
         return gain * torch.cat([luma[:, None], chroma], dim=1)
 
-    def _kept(self, channels: int) -> list[int]:
+    def _block_sides(self, channels: int) -> list[int]:
         """Return the coefficients per side that each channel keeps in a block."""
         return [self.kept] + [self.kept // 2 if self.split else self.kept] * (channels - 1)
 
@@ -178,12 +178,12 @@ class DCT(Codec):
             raise UsageError(f"dct: codec.block={b} does not divide the {height}x{width} image")
         cut = planes.view(n, channels, height // b, b, width // b, b)
         spectrum = torch.einsum("uy,nchywx,vx->ncuvhw", self.rows[0], cut, self.cols[0])
-        kept = [spectrum[:, c, :k, :k].flatten(1, 2) for c, k in enumerate(self._kept(channels))]
+        kept = [spectrum[:, c, :k, :k].flatten(1, 2) for c, k in enumerate(self._block_sides(channels))]
         return torch.cat(kept, dim=1)
 
     def _decode_blocks(self, codes: Tensor) -> Tensor:
         channels = self.mix.shape[0]
-        kept, b, planes = self._kept(channels), self.multiple, []
+        kept, b, planes = self._block_sides(channels), self.multiple, []
         for part, k in zip(torch.split(codes, [k * k for k in kept], dim=1), kept, strict=True):
             spectrum = part.reshape(-1, k, k, *codes.shape[2:])
             plane = torch.einsum("uy,nuvhw,vx->nhywx", self.rows[0, :k], spectrum, self.cols[0, :k])

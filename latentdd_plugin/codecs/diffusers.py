@@ -118,7 +118,7 @@ class Diffusers(Codec):
     def _find(self) -> tuple[WeightFiles, dict[str, Json]]:
         """Return the weights' files and where they come from, for the record; log what was chosen among several."""
         if self.path is not None:
-            weights = find_weights(Path(self.path), self.subfolder, self.variant, _given(self.model_config))
+            weights = find_weights(Path(self.path), self.subfolder, self.variant, _expanded(self.model_config))
             named = weights.files[0] if weights.single else weights.folder
             source: dict[str, Json] = {"file" if weights.single else "folder": named.resolve().name}
         elif self.repo is not None:
@@ -150,7 +150,7 @@ class Diffusers(Codec):
         subfolder, variant = options.get("subfolder"), options.get("variant")
         if path is not None:
             try:
-                find_weights(Path(str(path)), subfolder, variant, _given(options.get("model_config")))
+                find_weights(Path(str(path)), subfolder, variant, _expanded(options.get("model_config")))
             except UsageError as error:
                 return list(error.faults)
         elif repo is not None and cached_weights(str(repo), revision, subfolder, variant) is None:
@@ -267,7 +267,7 @@ def _check_scale(shift: Tensor, scale: Tensor, folder: Path) -> None:
             )
 
 
-def _given(path: str | None) -> Path | None:
+def _expanded(path: str | None) -> Path | None:
     return None if path is None else Path(path).expanduser()
 
 

@@ -85,7 +85,7 @@ def check_spread(codec: SizedCodec, std: Tensor, data: ImageData) -> None:
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """How well a codec gives a few real training pictures back, beside pictures of one colour each."""
+    """PSNR of a few real training images after a round trip through a codec, and of images of their mean colour."""
 
     pictures: int
     psnr: float  # dB over all pixels of these pictures, clamped to [0, 1]; infinite if they come back exactly

@@ -313,7 +313,7 @@ def test_other_weights_are_refused(tmp_path):
     with pytest.raises(ArtifactError, match=r"other weights; name the right ones with codec.path=FOLDER"):
         back.decode(SizedCodec(Scaled(3.0), (1, 8, 8)))
     with pytest.raises(PluginError, match="unknown codec"):
-        back.decode()  # a file named by somebody's artifact is never imported
+        back.decode()  # a file named by an untrusted artifact is never imported
 
 
 def test_a_tensor_without_sides_has_a_fingerprint():

@@ -1,4 +1,4 @@
-"""What is exported runs in ddranking 0.2.0 as it was published, in an environment of its own.
+"""Exported sets run in ddranking 0.2.0 as it was published, in an environment of its own.
 
 Its faults are met from outside, in the script below: it writes two scores a run to its table and cannot write lists of
 unequal length, so the writing is left out; CIFAR-10 comes from a few files of ours; settings are tiny.

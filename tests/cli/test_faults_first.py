@@ -1,4 +1,4 @@
-"""What can be seen without the dataset is reported before it is read: all of it, and without slow imports."""
+"""All faults that are visible without the dataset are reported before it is read, and without slow imports."""
 
 import subprocess
 import sys

@@ -16,7 +16,7 @@ from latentdd_plugin.results.statistics import Accuracy
 
 
 class FakeRecord:
-    """What a run returns, as far as the command line looks."""
+    """The part of a run's result that the command line reads."""
 
     def __init__(self, config, folder, precision):
         self.folder = folder

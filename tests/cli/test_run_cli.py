@@ -67,7 +67,7 @@ def test_the_installed_command_does_it_all(tmp_path):
     assert float(accuracy[1]) > 40, "real digits, so far above chance"
     assert "digits, demo.v1, accuracy on test (mean ± std over seeds)" in table
     assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES
-    assert "\r" not in done.stderr, "no progress bars where nobody looks"
+    assert "\r" not in done.stderr, "no progress bars without a terminal"
     assert re.search(r"^convnet_d1, seed 0: accuracy 0\.\d{4}$", done.stderr, re.M)
     assert "dd-bench " + words == json.loads((tmp_path / "run" / "result.json").read_text())["command"]
 

@@ -1,4 +1,4 @@
-"""What every registered codec that works offline keeps to: the package's own suite. Registering is being tested."""
+"""The contract suite for every registered codec that works offline: registering a codec is enough to test it."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""What is measured of a run, and the refusal of a distillation that would take too long."""
+"""Measurements of a run, and the refusal of a distillation that would take too long."""
 
 import math
 

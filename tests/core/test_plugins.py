@@ -15,7 +15,7 @@ BUILT_IN = "identity"
 
 
 class Base(ABC):
-    """What the test plug-ins derive from."""
+    """Base class of the test plug-ins."""
 
     contract = 1
 
@@ -215,10 +215,10 @@ def test_constructor_arguments_are_checked():
     class Open:
         def __init__(self, **anything): ...
 
-    class Foreign(Open):
+    class Unrelated(Open):
         contract = 1
 
-    assert plugins.check_arguments(Foreign, {"what": 1}) == ["Foreign has no option 'what'; it takes no options"]
+    assert plugins.check_arguments(Unrelated, {"what": 1}) == ["Unrelated has no option 'what'; it takes no options"]
     assert plugins.check_arguments(Part, {"size": 1, "keep": False}) == []
     assert plugins.check_arguments(Open, {"what": 1}) == []
     assert plugins.check_arguments(Part, {"sise": 1}) == [

@@ -40,7 +40,7 @@ def plant(folder):
 
 
 def executed(folder):
-    """What ran of the planted files."""
+    """Return the names of the planted files that ran."""
     note = folder / "executed"
     return note.read_text().split() if note.exists() else []
 

@@ -62,7 +62,7 @@ def shared_parts(paths):
 
 
 def make(root, tree):
-    """Write the tree; return the expected {name: (split, class)} and the number of entries that are no folders."""
+    """Write the tree; return the expected {name: (split, class)} and the number of entries that are not folders."""
     tops, paths, extras, links, metadata, duplicate = tree
     place, expected = Place(root), {}
     start, end = shared_parts(paths)

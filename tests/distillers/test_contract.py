@@ -1,6 +1,6 @@
-"""What every registered distiller keeps to: the package's own suite. Registering is being tested.
+"""The contract suite for every registered distiller: registering one is enough to test it.
 
-A new method needs nothing here: it runs with its `quick` preset. A line in SMALL makes its tests faster.
+It runs with its `quick` preset; an entry in SMALL makes its tests faster.
 """
 
 from functools import cache

@@ -22,7 +22,7 @@ SELECTING = {"random": {}, "herding": {}, "kmeans": {}}
 
 
 def options_of(codec):
-    """Where the codec's weights lie; skips, with the reason, where they are not on this machine."""
+    """Return the folder of the codec's weights; skip with the reason if they are not on this machine."""
     if WEIGHTS not in plugins.entries("codecs")[codec].extras:
         return {}
     folder = WEIGHT_FOLDERS.get(codec)

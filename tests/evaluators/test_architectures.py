@@ -1,4 +1,4 @@
-"""Which timm architectures take which size, with which settings."""
+"""Input sizes that timm architectures take, and the settings for them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What every registered evaluator keeps to: the package's own suite. Registering is being tested."""
+"""The contract suite, for every registered evaluator: registering one is enough to test it."""
 
 from functools import cache
 

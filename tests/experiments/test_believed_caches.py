@@ -32,7 +32,7 @@ def whole(cache, tmp_path):
 
 
 def facts(record):
-    """What a record says, without times."""
+    """Return a record's content without times."""
     kept = {key: record.to_json()[key] for key in ("scores", "summary", "artifact", "budget")}
     controls = {
         name: {key: entry[key] for key in ("scores", "artifact", "gain")}

@@ -1,4 +1,4 @@
-"""`dd-bench codec train`: a small autoencoder of one's own, from the command line to `codec.path=`."""
+"""`dd-bench codec train`: your own small autoencoder, from the command line to `codec.path=`."""
 
 import json
 import logging

@@ -207,7 +207,7 @@ def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypat
     assert set(status(done).values()) == {"done"}
     runs = sum(cell.config is not None for cell in cells(asked))
     assert runs == 7
-    # Two networks a run. The equal-bytes cells find their controls made; dm's random pixels at the bytes of one code
+    # Two networks per run. The equal-bytes cells find their controls made; dm's random pixels at the bytes of one code
     # are none of the cells, and 256 bits hold no image.
     assert len(trained) == 2 * runs
     row = row_of(done, "dct-dm-code-int4-bytes")

@@ -38,7 +38,7 @@ def trained(monkeypatch):
     return found
 
 
-def asked(*names, **more):
+def evaluation_config(*names, **more):
     given = {"evaluators": ("convnet_d1",), "protocol": tiny.PROTOCOL.name, "metrics": names, **tiny.PLAIN, **more}
     return EvaluationConfig(**given)
 
@@ -49,7 +49,7 @@ def accuracy(measured, name, seed):
 
 
 def test_the_values_are_those_of_the_measured_accuracies(folder):
-    data = evaluate_artifact(folder, asked("lrs", "ars")).to_json()
+    data = evaluate_artifact(folder, evaluation_config("lrs", "ars")).to_json()
     found = data["metrics"]
     measured, values = found["measured"], found["values"]["convnet_d1"]
     assert sorted(measured) == ["random", "random-plain", "synthetic", "synthetic-plain", "whole"]
@@ -68,12 +68,12 @@ def test_the_values_are_those_of_the_measured_accuracies(folder):
 
 
 def test_only_what_is_needed_is_trained(folder, trained):
-    evaluate_artifact(folder, asked("ars"))
+    evaluate_artifact(folder, evaluation_config("ars"))
     codes = trained[0][0]
     assert {(n, augment == ()) for n, _, _, augment in trained} == {(codes, False), (codes, True)}
     assert len(trained) == 8, "two networks each: synthetic and random, with and without augmentation"
     del trained[:]
-    evaluate_artifact(folder, asked("ars"))
+    evaluate_artifact(folder, evaluation_config("ars"))
     assert trained == []
 
 
@@ -88,7 +88,7 @@ def test_soft_labels_are_hardened_for_hlr_alone(tmp_path, trained):
     )
     (tmp_path / "soft").mkdir()
     save_artifact(made, tmp_path / "soft" / FILE)
-    found = evaluate_artifact(tmp_path / "soft", asked("lrs")).to_json()["metrics"]
+    found = evaluate_artifact(tmp_path / "soft", evaluation_config("lrs")).to_json()["metrics"]
     assert sorted(found["measured"]) == ["random", "synthetic", "synthetic-hard", "whole"]
     assert found["measured"]["synthetic"]["labels"] == "stored"
     assert found["measured"]["synthetic-hard"]["labels"] == "hard"
@@ -110,7 +110,7 @@ def test_what_cannot_be_measured_is_refused(folder, monkeypatch, capsys):
     plain = replace(tiny.PROTOCOL, name="plain.test", augment=())
     monkeypatch.setitem(protocols.PROTOCOLS, plain.name, plain)
     with pytest.raises(UsageError, match=r"metrics=ars: protocol plain.test has no augmentation to do without"):
-        evaluate_artifact(folder, asked("ars", protocol="plain.test"))
+        evaluate_artifact(folder, evaluation_config("ars", protocol="plain.test"))
     words = f"evaluate {folder} --protocol tiny.test --metrics lrs,hlr"
     assert main.main(words.split()) == 2
     assert "metrics: 'hlr'; choose of lrs, ars" in capsys.readouterr().err

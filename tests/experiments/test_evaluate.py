@@ -63,7 +63,7 @@ def trained(monkeypatch):
     return found
 
 
-def asked(**more):
+def evaluation_config(**more):
     given = {"evaluators": ("convnet_d1",), "protocol": tiny.PROTOCOL.name, **tiny.PLAIN, **more}
     return EvaluationConfig(**given)
 
@@ -71,7 +71,7 @@ def asked(**more):
 @pytest.mark.parametrize("codec", ["dct", "pca", "identity"])
 def test_the_scores_are_those_of_the_run(tmp_path, codec):
     done = run(tiny.config(codec=codec, precision="int8", seed=3), out=tmp_path / "run")
-    again = evaluate_artifact(tmp_path / "run", asked(seed=3), command="the command")
+    again = evaluate_artifact(tmp_path / "run", evaluation_config(seed=3), command="the command")
     assert again.to_json()["scores"] == done.to_json()["scores"]
     assert again.to_json()["summary"] == done.to_json()["summary"]
     assert again.to_json()["protocol"] == done.to_json()["protocol"]
@@ -88,20 +88,24 @@ def test_the_scores_are_those_of_the_run(tmp_path, codec):
 
 def test_a_finished_evaluation_is_returned_as_it_is(tmp_path, trained):
     run(tiny.config(), out=tmp_path / "run")
-    first = evaluate_artifact(tmp_path / "run", asked())
+    first = evaluate_artifact(tmp_path / "run", evaluation_config())
     before = len(trained)
-    assert evaluate_artifact(tmp_path / "run" / "distilled.safetensors", asked()).to_json() == first.to_json()
+    assert (
+        evaluate_artifact(tmp_path / "run" / "distilled.safetensors", evaluation_config()).to_json() == first.to_json()
+    )
     assert len(trained) == before
-    other = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d2",)))
+    other = evaluate_artifact(tmp_path / "run", evaluation_config(evaluators=("convnet_d2",)))
     assert other.folder != first.folder
     assert [row["arch"] for row in other.to_json()["scores"]] == ["convnet_d2"] * 2
     with pytest.raises(UsageError, match=r"(?s)belongs to another configuration.*seed: 0 there, 1 asked for"):
-        evaluate_artifact(tmp_path / "run", asked(seed=1), out=first.folder)
+        evaluate_artifact(tmp_path / "run", evaluation_config(seed=1), out=first.folder)
 
 
 def test_it_goes_on_network_by_network(tmp_path, monkeypatch, trained):
     run(tiny.config(), out=tmp_path / "run")
-    whole = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "whole")
+    whole = evaluate_artifact(
+        tmp_path / "run", evaluation_config(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "whole"
+    )
     write, kept = ScoreFile.write, []
 
     def broken(self, scores):
@@ -112,9 +116,13 @@ def test_it_goes_on_network_by_network(tmp_path, monkeypatch, trained):
 
     monkeypatch.setattr(ScoreFile, "write", broken)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "cut")
+        evaluate_artifact(
+            tmp_path / "run", evaluation_config(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "cut"
+        )
     del trained[:]
-    resumed = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "cut")
+    resumed = evaluate_artifact(
+        tmp_path / "run", evaluation_config(evaluators=("convnet_d1", "convnet_d2")), out=tmp_path / "cut"
+    )
     assert [(arch, seed) for arch, seed, _ in trained] == [("convnet_d2", 1)]
     assert resumed.to_json()["scores"] == whole.to_json()["scores"]
 
@@ -123,7 +131,7 @@ def test_the_whole_set_is_trained_once_for_all_artifacts(tmp_path, trained):
     run(tiny.config(), out=tmp_path / "a")
     run(tiny.config(codec="identity"), out=tmp_path / "b")
     del trained[:]
-    first = evaluate_artifact(tmp_path / "a", asked(reference="full"))
+    first = evaluate_artifact(tmp_path / "a", evaluation_config(reference="full"))
     assert [samples for _, _, samples in trained] == [first.to_json()["budget"]["codes"]] * 2 + [
         len(tiny.digits().train)
     ] * 2
@@ -131,10 +139,10 @@ def test_the_whole_set_is_trained_once_for_all_artifacts(tmp_path, trained):
     assert whole["train_size"] == len(tiny.digits().train)
     assert whole["recovery"]["convnet_d1"]["n"] == 2
     del trained[:]
-    second = evaluate_artifact(tmp_path / "b", asked(reference="full"))
+    second = evaluate_artifact(tmp_path / "b", evaluation_config(reference="full"))
     assert len(trained) == 2
     assert second.to_json()["reference"]["scores"] == whole["scores"]
-    evaluate_artifact(tmp_path / "b", asked(reference="full", evaluators=("convnet_d1", "convnet_d2")))
+    evaluate_artifact(tmp_path / "b", evaluation_config(reference="full", evaluators=("convnet_d1", "convnet_d2")))
     assert [row for row in trained[-4:] if row[2] > 100] == [
         ("convnet_d2", seed, whole["train_size"]) for seed in (0, 1)
     ]
@@ -174,17 +182,17 @@ def test_options_of_the_data_set_come_from_the_run(tmp_path):
     config = tiny.config(dataset=DatasetConfig("digits", classes=("3", "8"), per_class=50, validation=0.2))
     config = type(config)(**{**vars(config), "split": "validation"})
     done = run(config, out=tmp_path / "run")
-    again = evaluate_artifact(tmp_path / "run", asked())
+    again = evaluate_artifact(tmp_path / "run", evaluation_config())
     assert again.to_json()["scored_on"] == "validation"
     assert again.to_json()["scores"] == done.to_json()["scores"]
-    on_test = evaluate_artifact(tmp_path / "run", asked(split="test"))
+    on_test = evaluate_artifact(tmp_path / "run", evaluation_config(split="test"))
     assert on_test.to_json()["scored_on"] == "test"
     assert on_test.to_json()["dataset"]["test_size"] != again.to_json()["dataset"]["test_size"]
     shutil.copy(tmp_path / "run" / "distilled.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(UsageError, match=r"of images \(1, 8, 8\) in 2 classes, data set digits has .* in 10"):
-        evaluate_artifact(tmp_path / "alone.safetensors", asked())
+        evaluate_artifact(tmp_path / "alone.safetensors", evaluation_config())
     said = {"classes": ("3", "8"), "per_class": 50, "validation": 0.2}
-    alone = evaluate_artifact(tmp_path / "alone.safetensors", asked(dataset=said))
+    alone = evaluate_artifact(tmp_path / "alone.safetensors", evaluation_config(dataset=said))
     assert alone.to_json()["scored_on"] == "validation"
     assert alone.to_json()["scores"] == done.to_json()["scores"]
 
@@ -192,10 +200,10 @@ def test_options_of_the_data_set_come_from_the_run(tmp_path):
 def test_other_images_are_refused_unless_allowed(tmp_path):
     run(tiny.config(), out=tmp_path / "run")
     with pytest.raises(UsageError, match=r"digits is not what the artifact was made from .* or --allow-other-data"):
-        evaluate_artifact(tmp_path / "run", asked(dataset={"per_class": 20}))
+        evaluate_artifact(tmp_path / "run", evaluation_config(dataset={"per_class": 20}))
     with pytest.raises(UsageError, match=r"dataset\.image_size=8\?"):
-        evaluate_artifact(tmp_path / "run", asked(dataset={"image_size": 16}), allow_other_data=True)
-    found = evaluate_artifact(tmp_path / "run", asked(dataset={"per_class": 20}), allow_other_data=True)
+        evaluate_artifact(tmp_path / "run", evaluation_config(dataset={"image_size": 16}), allow_other_data=True)
+    found = evaluate_artifact(tmp_path / "run", evaluation_config(dataset={"per_class": 20}), allow_other_data=True)
     assert found.to_json()["dataset"]["same"] is False
     assert "other data than it was made from" in found.table()
 
@@ -206,8 +214,8 @@ def test_a_name_out_of_the_file_is_never_a_path(tmp_path):
     header = replace(stored.header, dataset=replace(stored.header.dataset, name="/etc"))
     save_artifact(Artifact(stored.packed, stored.labels, None, {}, header), tmp_path / "x.safetensors")
     with pytest.raises(UsageError, match="the artifact is of data set '/etc', which is not built in: give --dataset"):
-        evaluate_artifact(tmp_path / "x.safetensors", asked())
-    named = evaluate_artifact(tmp_path / "x.safetensors", asked(dataset="digits"))
+        evaluate_artifact(tmp_path / "x.safetensors", evaluation_config())
+    named = evaluate_artifact(tmp_path / "x.safetensors", evaluation_config(dataset="digits"))
     assert named.to_json()["dataset"]["same"] is True
 
 
@@ -219,11 +227,13 @@ def test_a_codec_of_the_callers_own_must_be_the_one_it_was_made_with(tmp_path):
     name = f"{tmp_path}/half.py:Half"
     done = run(tiny.config(codec={"name": name, "path": "here"}), out=tmp_path / "run")
     with pytest.raises(PluginError, match="unknown codec"):
-        evaluate_artifact(tmp_path / "run", asked())
-    found = evaluate_artifact(tmp_path / "run", asked(), codec={"name": name, "path": "elsewhere"})
+        evaluate_artifact(tmp_path / "run", evaluation_config())
+    found = evaluate_artifact(tmp_path / "run", evaluation_config(), codec={"name": name, "path": "elsewhere"})
     assert found.to_json()["scores"] == done.to_json()["scores"]
     with pytest.raises(ArtifactError, match="other weights; name the right ones"):
-        evaluate_artifact(tmp_path / "run", asked(), codec={"name": name, "gain": 2.0}, out=tmp_path / "other")
+        evaluate_artifact(
+            tmp_path / "run", evaluation_config(), codec={"name": name, "gain": 2.0}, out=tmp_path / "other"
+        )
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -234,7 +244,7 @@ def test_all_faults_are_told_before_any_data(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "latentdd_plugin.experiments.evaluate.load_dataset", lambda *_a, **_o: pytest.fail("no data yet")
     )
-    config = asked(protocol="x", evaluators=("convnt",), split="training", reference="half")
+    config = evaluation_config(protocol="x", evaluators=("convnt",), split="training", reference="half")
     with pytest.raises(UsageError) as raised:
         evaluate_artifact(tmp_path / "run", config)
     told = "\n".join(raised.value.faults)
@@ -244,15 +254,17 @@ def test_all_faults_are_told_before_any_data(tmp_path, monkeypatch):
 
 def test_what_is_no_artifact(tmp_path):
     with pytest.raises(ArtifactError, match="no such file"):
-        evaluate_artifact(tmp_path, asked())
+        evaluate_artifact(tmp_path, evaluation_config())
     (tmp_path / "x.safetensors").write_bytes(b"not one")
     with pytest.raises(ArtifactError, match="not a readable safetensors file"):
-        evaluate_artifact(tmp_path / "x.safetensors", asked())
+        evaluate_artifact(tmp_path / "x.safetensors", evaluation_config())
 
 
 def test_the_record_is_whole(tmp_path):
     run(tiny.config(), out=tmp_path / "run")
-    found = evaluate_artifact(tmp_path / "run", asked(evaluators=("convnet_d1", "vgg11")), out=tmp_path / "out")
+    found = evaluate_artifact(
+        tmp_path / "run", evaluation_config(evaluators=("convnet_d1", "vgg11")), out=tmp_path / "out"
+    )
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert kept == found.to_json()
     assert kept["schema"] == "dd-bench/evaluation.v1"

@@ -1,4 +1,4 @@
-"""Files of strangers, damaged or made up: only the package's own errors, nothing written elsewhere, no great memory."""
+"""Untrusted files, damaged or made up: only the package's own errors, nothing written elsewhere, no great memory."""
 
 import json
 import math

@@ -1,11 +1,11 @@
-"""Tiny runs whose artifacts and scores are frozen in scores.json, one block a platform.
+"""Tiny runs whose artifacts and scores are frozen in scores.json, one block per platform.
 
-  .venv/bin/python tests/golden/make.py    compute them all anew on this machine: about six minutes on one core
-  .venv/bin/python tests/golden/make.py 'digits dct dm' …    these cases alone
+  .venv/bin/python tests/golden/make.py    compute all again on this machine: about six minutes on one core
+  .venv/bin/python tests/golden/make.py 'digits dct dm' …    compute these cases only
 
 Equal configurations give equal numbers to the bit on one platform, so any difference there is a change of behaviour.
-Compute them anew only where that change is meant, and say so in the commit. The blocks of other platforms stay until
-somebody computes them there: delete those that the change makes wrong.
+Compute them again only if that change is intended, and say so in the commit. Delete the blocks of other platforms
+that the change makes wrong; they can only be computed there.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ JUDGED = [  # (case, protocol) beside the run's own
 
 
 def platform_key() -> str:
-    """What numbers depend on to the last bit: processor, and the libraries that compute."""
+    """Return everything that the last bit of a number depends on: processor and numerical libraries."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "timm", "diffusers"))
     machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {_processor()}"
     return f"{machine}, torch {torch.__version__}, {packages}"

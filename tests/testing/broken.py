@@ -187,7 +187,7 @@ class LeftBehind(Plain):
 
 
 class Ramp(Plain):
-    """Adds a fixed picture that is no mirror of itself."""
+    """Adds a fixed picture that is not symmetric."""
 
     def decode(self, codes):
         ramp = torch.linspace(-0.4, 0.4, codes.shape[3])
