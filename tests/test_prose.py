@@ -23,7 +23,6 @@ UNFINISHED = {
             "artifacts",
             "cli",
             "core",
-            "distillers",
             "experiments",
             "leaderboard",
             "results",

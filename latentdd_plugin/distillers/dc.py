@@ -1,5 +1,7 @@
-"""DC: gradient matching (Zhao, Mopuri & Bilen, "Dataset Condensation with Gradient Matching", arXiv 2006.05929), and
-DSA: the same with Siamese augmentation (Zhao & Bilen, arXiv 2102.08259).
+"""DC, gradient matching, and DSA, the same with Siamese augmentation.
+
+DC: Zhao, Mopuri & Bilen, "Dataset Condensation with Gradient Matching", arXiv 2006.05929. DSA: Zhao & Bilen,
+arXiv 2102.08259.
 
 Equations 9 and 10 of DC: along the training of a network on the synthetic set,
 

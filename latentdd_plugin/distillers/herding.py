@@ -1,7 +1,7 @@
-"""Herding: a few real samples whose mean is near the class mean (Welling, "Herding dynamical weights to learn",
-ICML 2009).
+"""Herding: a few real samples whose mean is near the class mean.
 
-In the greedy form of iCaRL (Rebuffi et al., arXiv 1611.07725, algorithm 4), the k-th sample is
+Welling, "Herding dynamical weights to learn", ICML 2009. In the greedy form of iCaRL (Rebuffi et al.,
+arXiv 1611.07725, algorithm 4), the k-th sample is
 
     p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||.
 

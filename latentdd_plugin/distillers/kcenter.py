@@ -1,5 +1,7 @@
-"""k-center: a few real samples such that every sample of the class is near one of them (Sener & Savarese, "Active
-Learning for Convolutional Neural Networks: A Core-Set Approach", arXiv 1708.00489, algorithm 1).
+"""k-center: a few real samples such that every sample of the class is near one of them.
+
+Sener & Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", arXiv 1708.00489,
+algorithm 1:
 
     u = argmax_i min_{j chosen} d(x_i, x_j), repeated: at most twice the smallest possible radius.
 

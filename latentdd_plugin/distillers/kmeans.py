@@ -1,6 +1,7 @@
-"""k-means: the real sample nearest to each of k cluster centres of its class (Lloyd, "Least squares quantization in
-PCM", IEEE Transactions on Information Theory 28(2), 1982), initialised as in Arthur & Vassilvitskii, "k-means++", SODA
-2007.
+"""k-means: the real sample nearest to each of k cluster centres of its class.
+
+Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28(2), 1982, initialised as in
+Arthur & Vassilvitskii, "k-means++", SODA 2007.
 
 Samples are compared in the match space, standardised and flattened.
 """

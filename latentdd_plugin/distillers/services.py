@@ -39,7 +39,7 @@ def silent(done: int, total: int, loss: float) -> None:
 
 @dataclass(frozen=True)
 class Services:
-    """What surrounds a distillation; nothing of it depends on the method."""
+    """The surroundings of a distillation, which do not depend on the method."""
 
     numerics: Numerics  # device, threads, mixed precision, compilation
     augment: Augment = field(default_factory=Augment)  # operations that suit the match space
