@@ -22,7 +22,6 @@ UNFINISHED = {
         for folder in (
             "artifacts",
             "cli",
-            "core",
             "experiments",
             "leaderboard",
             "results",
