@@ -17,12 +17,12 @@ from torch import Tensor
 from latentdd_plugin.artifacts import views
 from latentdd_plugin.artifacts.budget import ByteLedger
 from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
-from latentdd_plugin.artifacts.packing import Packed, pack, unpack
+from latentdd_plugin.artifacts.packing import Packed, pack, pack_coded, unpack
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
-from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError, RunFailed
+from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError, RunFailed, UsageError
 from latentdd_plugin.core.plugins import OURS
-from latentdd_plugin.core.types import ImageData, Json, Shape, SyntheticSet
+from latentdd_plugin.core.types import CODED, ImageData, Json, Shape, SyntheticSet
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace
 
@@ -177,12 +177,26 @@ def _how_to_allow(name: str) -> str:
 
 
 def make_artifact(
-    synthetic: SyntheticSet, space: CodeSpace, precision: str, data: ImageData, codec_name: str
+    synthetic: SyntheticSet,
+    space: CodeSpace,
+    precision: str,
+    data: ImageData,
+    codec_name: str,
+    *,
+    limit: int | None = None,
 ) -> Artifact:
     """Pack a distilled set at a precision, with everything that decoding it needs.
 
+    Args:
+        synthetic: codes and labels.
+        space: the space of the codes.
+        precision: how codes are stored.
+        data: the dataset that the set was distilled from.
+        codec_name: the codec's entry name.
+        limit: bytes that the codes may take; needed by `coded`, which is as fine as they allow.
+
     Raises:
-        RunFailed: the precision cannot hold the codes.
+        RunFailed: the precision cannot hold the codes. UsageError: `coded` codes do not fit in `limit` bytes.
     """
     codec = space.codec
     fitted = is_fitted(codec.codec)
@@ -206,7 +220,12 @@ def make_artifact(
         label_kind=synthetic.label_kind,
         dataset=HeaderDataset(data.name, data.fingerprint),
     )
-    packed = pack(synthetic.codes, precision)
+    if precision == CODED:
+        if limit is None:
+            raise UsageError("precision=coded needs a number of bytes that the codes may take")
+        packed = pack_coded(synthetic.codes, space.step_weights(), limit)
+    else:
+        packed = pack(synthetic.codes, precision)
     if not bool(torch.isfinite(unpack(packed)).all()):
         largest = float(synthetic.codes.detach().abs().max())
         raise RunFailed(

@@ -13,7 +13,7 @@ from typing import ClassVar
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.json_record import JsonRecord, json_field
 from latentdd_plugin.core.json_schema import WHOLE, Kind
-from latentdd_plugin.core.types import PRECISIONS, Shape
+from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Budget:
     code_shape: Shape
     label_bits: int = 0  # bits of one code's soft label; hard labels are not counted
 
-    def packed_bytes(self, codes: int) -> int:
-        """Bytes of so many packed codes in one bit stream."""
+    def packed_bytes(self, codes: int, classes: int = 1) -> int:
+        """Return the bytes that so many packed codes of so many classes take; for `coded`, those that they may take."""
+        if self.precision == CODED:
+            return self.bytes_per_class * classes - math.ceil(codes * self.label_bits / 8)
         return math.ceil(codes * math.prod(self.code_shape) * PRECISIONS[self.precision] / 8)
 
 
@@ -75,6 +77,15 @@ def image_bytes(image_shape: Shape) -> int:
     return math.prod(image_shape) * 4
 
 
+def codes_by_rule(image_shape: Shape, ipc: int) -> int:
+    """Return how many entropy-coded codes per class share the bytes of `ipc` images: 2 sqrt(3 C H W ipc).
+
+    A code's share of the bytes, 2 sqrt(C H W ipc / 3), grows with the image's size and with the budget, but more slowly
+    than either: 64 bytes for 192 codes of 3 x 32 x 32 pixels at ipc=1.
+    """
+    return max(1, round(2 * math.sqrt(3 * math.prod(image_shape) * ipc)))
+
+
 def budget_for(  # the two ways of asking, one answer
     image_shape: Shape,
     code_shape: Shape,
@@ -84,13 +95,20 @@ def budget_for(  # the two ways of asking, one answer
     lpc: int | None = None,
     label_bits: int = 0,
 ) -> Budget:
-    """The budget of `ipc` images or `lpc` codes a class.
+    """Return the budget of `ipc` images or `lpc` codes per class.
 
-    LPC = floor(8 * bytes / (bits * c*h*w + label_bits)).
+    LPC = floor(8 * bytes / (bits * c*h*w + label_bits)). For `coded`, where a code takes any number of bits, `lpc`
+    codes share the bytes of `ipc` images; by default they are as many as `codes_by_rule` says.
 
     Raises:
-        UsageError: not even one code a class fits.
+        UsageError: not even one code per class fits.
     """
+    if precision == CODED:
+        total = (ipc or 1) * image_bytes(image_shape)
+        codes = lpc or codes_by_rule(image_shape, ipc or 1)
+        if 8 * total < codes * (label_bits + 8):
+            raise UsageError(f"budget too small: {codes} codes and their labels do not fit in {total} bytes per class")
+        return Budget(ipc or 1, total, codes, precision, code_shape, label_bits)
     bits = PRECISIONS[precision] * math.prod(code_shape) + label_bits
     if lpc is not None:
         return Budget(None, math.ceil(lpc * bits / 8), lpc, precision, code_shape, label_bits)

@@ -18,10 +18,11 @@ from latentdd_plugin.artifacts.header import SCHEMA, ArtifactHeader
 from latentdd_plugin.artifacts.packing import Packed
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
-from latentdd_plugin.core.types import PRECISIONS, Json, canonical_json
+from latentdd_plugin.core.types import CODED, PRECISIONS, Json, canonical_json
 
 KEY = "dd-bench"
 CODEC = "codec."  # prefix of the tensors of a fitted codec
+LARGEST_STEP = 1e30  # of an entropy-coded channel
 LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 
 
@@ -145,6 +146,9 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _check_codes(packed: Packed) -> None:
+    if packed.precision == CODED:
+        _check_coded(packed)
+        return
     bits = PRECISIONS[packed.precision]
     if bits >= 16:
         dtype: torch.dtype = torch.float32 if bits == 32 else torch.float16
@@ -163,6 +167,17 @@ def _check_codes(packed: Packed) -> None:
         )
     if bits >= 16 and not _finite(packed.data):
         raise ArtifactError("codes hold values that are not finite")
+
+
+def _check_coded(packed: Packed) -> None:
+    """Raise ArtifactError if an entropy-coded stream or its steps are not of the right form; decoding does the rest."""
+    steps, data = packed.scale, packed.data
+    if steps is None or steps.dtype != torch.float32 or tuple(steps.shape) != (1, packed.shape[1]):
+        raise ArtifactError("codes.scale: float32 (1, channels) is needed with coded codes")
+    if not _finite(steps) or float(steps.min()) <= 0 or float(steps.max()) > LARGEST_STEP:
+        raise ArtifactError("codes.scale: every step must be a finite number above 0")
+    if data.dtype != torch.uint8 or data.ndim != 1:
+        raise ArtifactError(f"codes are {data.dtype} {tuple(data.shape)}; coded codes are uint8 (bytes,)")
 
 
 def _check_labels(labels: Tensor, kind: str, m: int, classes: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
 from latentdd_plugin.core.json_schema import COUNT, LARGEST, OBJECT, SHA256, TEXT, Leaf, is_number, word
-from latentdd_plugin.core.types import PRECISIONS, Json, Shape
+from latentdd_plugin.core.types import STORAGE, Json, Shape
 
 SCHEMA = "dd-bench/artifact.v1"
 LABEL_KINDS = ("hard", "probabilities", "logits")
@@ -99,7 +99,7 @@ class ArtifactHeader(JsonRecord):
     codec: HeaderCodec = json_field(RecordOf(HeaderCodec), "what decodes it")
     space: HeaderSpace = json_field(RecordOf(HeaderSpace), "standardisation of codes")
     value_space: str = json_field(STRING, "units of decoded values")
-    precision: str = json_field(word(*PRECISIONS), "how codes are stored")
+    precision: str = json_field(word(*STORAGE), "how codes are stored")
     codes_shape: tuple[int, int, int, int] = json_field(_sizes(4, LARGEST_TENSOR), "M, c, h, w of the codes")
     image_shape: Shape = json_field(_sizes(3, LARGEST_IMAGE), "C, H, W of a decoded image in pixels")
     classes: tuple[str, ...] = json_field(CLASSES, "class names in label order")

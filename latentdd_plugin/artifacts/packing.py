@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdd_plugin.core.types import PRECISIONS
+from latentdd_plugin.artifacts import coded
+from latentdd_plugin.core.types import CODED, PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Packed:
     """Codes at a storage precision, as they lie in the file."""
 
     data: Tensor  # float32 or float16 (M, c, h, w), or uint8 (bytes,): one bit stream, most significant bit first
-    scale: Tensor | None  # float32 (2, c): minimum and maximum of each channel; None for floats
+    scale: Tensor | None  # float32 (2, c): minimum and maximum of each channel; (1, c): its step; None for floats
     precision: str
     shape: tuple[int, int, int, int]  # (M, c, h, w)
 
@@ -43,10 +44,33 @@ def pack(codes: Tensor, precision: str) -> Packed:
     return Packed(_to_bits(steps.flatten(), bits), torch.stack([low, high]), precision, shape)
 
 
+def pack_coded(codes: Tensor, weights: Tensor, limit: int) -> Packed:
+    """Store codes float32 (M, c, h, w) entropy-coded, as finely as `limit` bytes allow.
+
+    Args:
+        codes: what to store.
+        weights: float32 (c,), the channels' quantiser steps relative to each other.
+        limit: bytes that the stream may take.
+
+    Raises:
+        UsageError: the codes do not fit, however coarsely they are stored.
+    """
+    m, c, h, w = (int(n) for n in codes.shape)
+    stream, steps = coded.code(codes, weights, limit)
+    data = torch.frombuffer(bytearray(stream), dtype=torch.uint8)
+    return Packed(data, steps.view(1, c), CODED, (m, c, h, w))
+
+
 def unpack(packed: Packed) -> Tensor:
-    """The codes float32 (M, c, h, w) that a file holds: what is decoded and evaluated."""
+    """Return the codes float32 (M, c, h, w) that a file holds: what is decoded and evaluated.
+
+    Raises:
+        ArtifactError: an entropy-coded stream is damaged.
+    """
     if packed.scale is None:
         return packed.data.float()
+    if packed.precision == CODED:
+        return coded.decoded(packed.data.numpy().tobytes(), packed.scale[0], packed.shape)
     bits = PRECISIONS[packed.precision]
     steps = _from_bits(packed.data, bits, math.prod(packed.shape)).view(packed.shape).float()
     low, high = (side.view(1, -1, 1, 1) for side in packed.scale)

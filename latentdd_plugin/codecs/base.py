@@ -105,6 +105,14 @@ class Codec(torch.nn.Module, ABC):
     def fit(self, batches: Batches) -> None:
         """Learn from the training images, once, before `encode`; by default do nothing."""
 
+    def step_weights(self, channels: int) -> Tensor:
+        """Return the quantiser steps of entropy-coded codes relative to each other, float32 (channels,).
+
+        They are in units of the codes: a channel with a larger one is stored more coarsely. Default: equal steps, right
+        for codes whose values all weigh the same in the image.
+        """
+        return torch.ones(channels)
+
     def config(self) -> dict[str, Json]:
         """Return the constructor's arguments as JSON, without locations; they rebuild an equal codec."""
         return config_of(self, self.locations)

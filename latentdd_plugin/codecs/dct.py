@@ -18,6 +18,7 @@ from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core.errors import UsageError
 
 COLOURS = ("rgb", "ycc", "split")
+CHROMA_STEP = 2.0  # of luma's, where codes are entropy-coded
 LARGEST_DEFAULT = 32  # code side; beyond it, more codes are worth more than sharper ones
 
 # JFIF (ITU-T T.871): Y, Cb, Cr of R, G, B, without the offset of the chroma, so that zero is grey.
@@ -136,6 +137,17 @@ class DCT(Codec):
             mix = torch.tensor(RGB_TO_YCC, dtype=torch.float64)
         for name, matrix in zip(self.matrices, (mix, torch.linalg.inv(mix), rows, cols), strict=True):
             self.register_buffer(name, matrix.float(), persistent=False)
+
+    def step_weights(self, channels: int) -> Tensor:
+        """Store chroma at twice the step of luma, as image formats do; the eye and networks need less of it."""
+        if self.mix.shape[0] == 1 or self.colour == "rgb":
+            return torch.ones(channels)
+        if self.block is not None:
+            kept = [k * k for k in self._block_sides(self.mix.shape[0])]
+            return torch.cat([torch.ones(kept[0]), torch.full((sum(kept[1:]),), CHROMA_STEP)])
+        weights = torch.ones(channels)
+        weights[1:3] = CHROMA_STEP
+        return weights
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (N, C, H, W) of `image_shape` to codes; see the class for their shape."""

@@ -26,6 +26,7 @@ from latentdd_plugin.core.plugins import Preset
 from latentdd_plugin.core.types import Json
 
 log = logging.getLogger(__name__)
+PROBE, PROBE_SIZE = 8, 0.1  # side of a code, and the disturbance, by which the decoder's sensitivity is measured
 
 NO_WEIGHTS = (
     "diffusers: give codec.path=FOLDER (local weights, or one .safetensors file) or codec.repo=OWNER/NAME (hub id)"
@@ -157,6 +158,22 @@ class Diffusers(Codec):
             fault = unreachable(str(repo), revision, subfolder)
             return [fault] if fault is not None else []
         return []
+
+    def step_weights(self, channels: int) -> Tensor:
+        """Store each channel as finely as the image depends on it.
+
+        A channel's step is inverse to the root mean square change of the image when that channel alone is disturbed a
+        little, measured on the code of an empty image with a fixed draw. Steps differ by at most a factor of 4.
+        """
+        draw = torch.randn((channels, channels, PROBE, PROBE), generator=torch.Generator().manual_seed(0))
+        own = torch.eye(channels).view(channels, channels, 1, 1)
+        device = self.scale.device
+        with torch.no_grad():
+            images = self.decode(torch.cat([torch.zeros_like(draw[:1]), PROBE_SIZE * draw * own]).to(device))
+        change = (images[1:] - images[:1]).square().flatten(1).mean(1).sqrt().cpu()
+        weights = change.clamp_min(1e-12).reciprocal()
+        weights = weights / weights.log().mean().exp()
+        return weights.clamp(0.5, 2.0)
 
     def train(self, mode: bool = True) -> Diffusers:
         """Stay in evaluation mode: the weights are frozen and some encoders add noise while training."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from latentdd_plugin.core.annotations import annotations_of, fit_all
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import PRECISIONS, Json
+from latentdd_plugin.core.types import CODED, STORAGE, Json
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class BudgetConfig:
 
     Attributes:
         ipc: budget in images per class, `ipc * C*H*W * 4` bytes each class; 1 if neither is given.
-            Exclusive with `lpc`.
-        lpc: budget as a number of codes per class, at any precision.
-        precision: one of `fp32 fp16 int8 int4 int2`.
+            Exclusive with `lpc`, except for `coded`.
+        lpc: budget as a number of codes per class, at any precision. With `coded`, how many codes share the bytes.
+        precision: one of `fp32 fp16 int8 int4 int2`, or `coded`: entropy-coded, as fine as the bytes of `ipc` allow.
     """
 
     ipc: int | None = None
@@ -108,15 +108,15 @@ class BudgetConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.ipc is None and self.lpc is None:
+        if self.ipc is None and (self.lpc is None or self.precision == CODED):
             object.__setattr__(self, "ipc", 1)
 
     def faults(self) -> list[str]:
         """Return every fault."""
         found = _type_faults(self)
-        if self.ipc is not None and self.lpc is not None:
+        if self.ipc is not None and self.lpc is not None and self.precision != CODED:
             found.append(f"budget: give ipc or lpc, not both (ipc={self.ipc}, lpc={self.lpc})")
-        return found + _too_small(self, ("ipc", "lpc")) + not_among("precision", self.precision, PRECISIONS)
+        return found + _too_small(self, ("ipc", "lpc")) + not_among("precision", self.precision, STORAGE)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ Json = Any  # any value that json.dumps takes
 Shape = tuple[int, int, int]  # (C, H, W) of one image, or (c, h, w) of one code
 
 PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}  # name -> bits per value
+CODED = "coded"  # as many bits as the codes carry, within a number of bytes
+STORAGE = (*PRECISIONS, CODED)  # every way to store codes
 MATCH_SPACES = ("code", "pixel")
 
 

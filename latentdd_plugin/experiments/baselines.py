@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentdd_plugin.core.config import RunConfig
-from latentdd_plugin.core.types import PRECISIONS, Shape
+from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
 
 RANDOM = {"name": "random"}
 PIXELS = {"name": "identity"}
@@ -27,7 +27,9 @@ def baseline_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape
         if name == "random-pixels" and is_random and is_identity:
             continue  # the run itself
         pixels = plain.replace(codec=PIXELS, precision=precision)
-        if config.lpc is not None:
+        if config.precision == CODED:  # bytes are given: as many images as codes, or as many as fit in fp32
+            pixels = pixels.replace(lpc=config.lpc if precision == CODED else None)
+        elif config.lpc is not None:
             pixels = pixels.replace(lpc=_images_at(bytes_per_class, precision, image_shape))
         configs[name] = pixels if pixels.lpc != 0 else _too_small(bytes_per_class, precision)
     return configs

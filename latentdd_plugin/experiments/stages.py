@@ -213,8 +213,14 @@ def _call_distiller(job: Job, task: Task) -> SyntheticSet:
 def to_artifact(job: Job, distilled: Distilled) -> Artifact:
     """Pack the distilled set at the configured precision, with everything that decoding it needs."""
     encoded = distilled.encoded
+    codes, classes = len(distilled.synthetic.codes), len(encoded.data.classes)
     return make_artifact(
-        distilled.synthetic, encoded.space, job.config.precision, encoded.data, str(job.config.codec["name"])
+        distilled.synthetic,
+        encoded.space,
+        job.config.precision,
+        encoded.data,
+        str(job.config.codec["name"]),
+        limit=budget_of(job, encoded.data, encoded.codec).packed_bytes(codes, classes),
     )
 
 

@@ -82,6 +82,11 @@ class CodeSpace:
             return torch.cat([self._watched(chunk, start * size) for start, chunk in enumerate(chunks)])
         return torch.cat([self._checked(chunk, start * size) for start, chunk in enumerate(chunks)])
 
+    def step_weights(self) -> Tensor:
+        """Return the quantiser steps of standardised channels relative to each other, float32 (c,), on the CPU."""
+        std = self.std.flatten().cpu()
+        return self.codec.codec.step_weights(len(std)).cpu() / std
+
     def _watched(self, codes: Tensor, start: int) -> Tensor:
         images: Tensor = checkpoint(self._decode, codes, use_reentrant=False)
         if codes.device.type == "cpu" and bool(torch.isfinite(codes.detach()).all()):

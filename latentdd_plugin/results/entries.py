@@ -27,7 +27,7 @@ from latentdd_plugin.core.json_schema import (
     ListOf,
     word,
 )
-from latentdd_plugin.core.types import MATCH_SPACES, PRECISIONS, Json
+from latentdd_plugin.core.types import MATCH_SPACES, STORAGE, Json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,7 +54,7 @@ class Settings(JsonRecord):
     match: str = json_field(word(*MATCH_SPACES), "space in which the distiller matches")
     ipc: int | None = json_field(COUNT.or_null(), "budget in images per class; null with `lpc`")
     lpc: int | None = json_field(COUNT.or_null(), "budget in codes per class; null with `ipc`")
-    precision: str = json_field(word(*PRECISIONS), "how codes are stored")
+    precision: str = json_field(word(*STORAGE), "how codes are stored")
     evaluators: tuple[str, ...] = json_field(NAMES, "evaluators or timm architectures")
     protocol: str = json_field(LINE, "name of the evaluation recipe")
     controls: bool = json_field(FLAG, "whether baselines were run at the same bytes")
@@ -144,7 +144,7 @@ class StoredSize(JsonRecord):
     """The size of a distilled set: codes and bytes."""
 
     codes: int = json_field(COUNT, "codes in all")
-    precision: str = json_field(word(*PRECISIONS), "how codes are stored")
+    precision: str = json_field(word(*STORAGE), "how codes are stored")
     bytes: ByteLedger = json_field(RecordOf(ByteLedger), "what the file spends")
 
 
@@ -157,7 +157,7 @@ class BudgetEntry(JsonRecord):
     codes_per_class: int = json_field(COUNT, "codes per class that fit")
     codes: int = json_field(COUNT, "codes in all")
     shortfall: str | None = json_field(TEXT.or_missing(), "why there are fewer codes than fit, or null", default=None)
-    precision: str = json_field(word(*PRECISIONS), "how codes are stored")
+    precision: str = json_field(word(*STORAGE), "how codes are stored")
     bytes: ByteLedger = json_field(RecordOf(ByteLedger), "what the file spends")
 
 

@@ -12,7 +12,7 @@ from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import MATCH_SPACES, PRECISIONS, Json
+from latentdd_plugin.core.types import CODED, MATCH_SPACES, PRECISIONS, STORAGE, Json
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.distillers.selection import Selection
@@ -45,7 +45,7 @@ class Grid:
 
     def faults(self) -> list[str]:
         """What is wrong with the axes themselves."""
-        allowed = {"precision": tuple(PRECISIONS), "match": MATCH_SPACES, "ledger": LEDGERS}
+        allowed = {"precision": STORAGE, "match": MATCH_SPACES, "ledger": LEDGERS}
         axes = {"precision": self.precisions, "match": self.matches, "ledger": self.ledgers}
         found = [
             f"{axis}={value}: choose among {', '.join(allowed[axis])}"
@@ -156,6 +156,8 @@ def _cell(grid: Grid, wanted: Wanted) -> tuple[Cell, tuple[str, ...]]:
     if wanted.match not in method.match_spaces and codec["name"] != PIXELS:
         reason = f"match={wanted.match}: {names[1]} supports {', '.join(method.match_spaces)} only"
         return replace(cell, reason=reason), (name,)
+    if wanted.precision == CODED and ledger == "count":
+        return replace(cell, reason="precision=coded shares out bytes; at an equal count there are none"), (name,)
     lpc, ipc = (grid.base.ipc or 1, None) if ledger == "count" else (None, grid.base.ipc or 1)
     asked = grid.base.replace(codec=codec, algo=_chosen(algo), match=wanted.match, ipc=ipc, lpc=lpc)
     controls = grid.base.controls and not is_random  # random codes are the control
@@ -183,4 +185,10 @@ def _cost(method: Distiller, cell: Cell, in_pixels: bool) -> tuple[float, ...]:
     """What decides how long a cell takes, the weightiest first: steps at all, a decoder in the loop, how many codes."""
     steps = 0.0 if isinstance(method, Selection | Random) else float(getattr(method, "iterations", 1))
     through = cell.match == "pixel" and not in_pixels
-    return (float(steps > 0), float(through), float(cell.ledger == "bytes"), 1 / PRECISIONS[cell.precision], steps)
+    return (
+        float(steps > 0),
+        float(through),
+        float(cell.ledger == "bytes"),
+        1 / PRECISIONS.get(cell.precision, 1),
+        steps,
+    )
