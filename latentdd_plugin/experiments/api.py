@@ -17,7 +17,7 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.compute import resolve_numerics
 from latentdd_plugin.core.config import EvaluationConfig, FlatOptions, RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import Json, Shape
+from latentdd_plugin.core.types import ImageData, Json, Shape
 from latentdd_plugin.data.in_memory import image_data
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.evaluators.base import Evaluator
@@ -129,12 +129,21 @@ def distill(
     Raises:
         UsageError: with every fault of the arguments. RunFailed: the distillation failed.
     """
+    config = RunConfig(name, codec, distiller, match=match, seed=seed, controls=False, **options)
+    data, job = _checked(config, images, labels, classes=classes, flip=flip, progress=progress)
+    distilled = distil(job, encode(job, Loaded(data, resolve_numerics(config.compute))))
+    return to_artifact(job, distilled)
+
+
+def _checked(
+    config: RunConfig, images: Any, labels: Any, *, classes: Sequence[str] | None, flip: bool, progress: bool
+) -> tuple[ImageData, Job]:
+    """Return the dataset and the job, or raise UsageError with the faults of images, labels and configuration."""
     faults, data, resolved = list[str](), None, None
     try:
-        data = image_data(images, labels, classes=classes, flip=flip, name=name)
+        data = image_data(images, labels, classes=classes, flip=flip, name=config.dataset.name)
     except UsageError as error:
         faults += error.faults
-    config = RunConfig(name, codec, distiller, match=match, seed=seed, controls=False, **options)
     try:
         resolved = resolve_run(config)
         faults += weight_faults(config.codec)
@@ -142,9 +151,7 @@ def distill(
         faults += error.faults
     if faults or data is None or resolved is None:
         raise UsageError(faults)
-    job = Job(*resolved, progress=progress)
-    distilled = distil(job, encode(job, Loaded(data, resolve_numerics(config.compute))))
-    return to_artifact(job, distilled)
+    return data, Job(*resolved, progress=progress)
 
 
 def evaluate(
