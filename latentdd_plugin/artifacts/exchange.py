@@ -1,4 +1,4 @@
-"""The two ways over a bridge, whole: a foreign path to a folder with an artifact, an artifact to a foreign folder."""
+"""Import of other projects' sets as artifacts, and export of artifacts as other projects' files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.decode import allowed, decode_artifact, located
 from latentdd_plugin.artifacts.file import load_artifact, save_artifact
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import FILE, Told, from_artifact, to_artifact
+from latentdd_plugin.artifacts.formats.base import FILE, ImportOptions
+from latentdd_plugin.artifacts.formats.incoming import to_artifact
+from latentdd_plugin.artifacts.formats.outgoing import from_artifact
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import Json
@@ -25,32 +27,32 @@ def import_set(
     format_name: str,
     source: Path | str,
     out: Path | str,
-    told: Told | None = None,
+    options: ImportOptions | None = None,
     *,
     dataset: DatasetConfig | None = None,
-    experiment: int | None = None,
 ) -> Artifact:
-    """Read another project's set and leave it as `distilled.safetensors` in the folder `out`.
+    """Read another project's set and write it as `distilled.safetensors` into the folder `out`.
 
     Args:
-        format_name: one of `bridges.FORMATS`.
+        format_name: one of `formats.FORMATS`.
         source: the file or folder.
         out: a folder that does not exist, or is empty.
-        told: what the caller says of the set.
-        dataset: the data set it was distilled from, to be loaded; None leaves the artifact without one.
-        experiment: which of several sets in one file.
+        options: the caller's statements about the set.
+        dataset: the dataset it was distilled from, to be loaded; None leaves the artifact without one.
 
     Raises:
-        UsageError: it cannot be read, or is not what was said of it; nothing is written then.
+        UsageError: it cannot be read, or contradicts the options; nothing is written then.
     """
-    bridge, told, source = formats.get(format_name), told or Told(), Path(source)
-    if experiment is not None and not bridge.several:
-        raise UsageError(f"--experiment {experiment}: a file of {format_name} holds one set")
+    reader, options, source = formats.get(format_name), options or ImportOptions(), Path(source)
+    if options.experiment is not None and "experiment" not in reader.takes:
+        raise UsageError(f"--experiment {options.experiment}: a file of {format_name} holds one set")
+    if options.factor is not None and "factor" not in reader.takes:
+        raise UsageError(f"--factor {options.factor}: only idc has a multi-formation factor")
     with _new_folder(Path(out)) as folder:
-        foreign = bridge.read(source, experiment)
+        external = reader.read(source, options)
         if dataset is not None:
-            told = replace(told, dataset=load_dataset(dataset))
-        made = to_artifact(foreign, told, source, format_name)
+            options = replace(options, dataset=load_dataset(dataset))
+        made = to_artifact(external, options, source, format_name)
         save_artifact(made, folder / FILE)
     return made
 
@@ -65,32 +67,32 @@ def export_set(
     codec: Mapping[str, Json] | None = None,
     allow_plugins: Sequence[str] = (),
 ) -> str:
-    """Decode an artifact and write it as another project's files into the folder `out`; the name of its value space.
+    """Decode an artifact, write it as another project's files into the folder `out`, and return its value space's name.
 
     Args:
-        format_name: one of `bridges.FORMATS`.
+        format_name: one of `formats.FORMATS`.
         source: an artifact, or the folder of the run that made it.
         out: a folder that does not exist, or is empty.
-        space: name of the value space; None where the format has one of its own, or the data set settles it.
-        dataset: the training images; ZCA alone needs them.
-        codec: the caller's word on the codec, as for `evaluate`.
-        allow_plugins: distributions, beside this package, whose entries the artifact may name.
+        space: name of the value space; None if the format has one of its own, or the dataset decides it.
+        dataset: the training images, which only ZCA needs.
+        codec: name and options of the codec to decode with, as for `evaluate`.
+        allow_plugins: distributions besides this package whose entries the artifact may name.
 
     Raises:
         UsageError: the format cannot hold this set, or the value space is not known; nothing is written then.
     """
-    bridge, stored = formats.get(format_name), load_artifact(located(Path(source))[0])
-    if not bridge.writable:
+    writer, stored = formats.get(format_name), load_artifact(located(Path(source))[0])
+    if not writer.writable:
         raise UsageError(f"{format_name} can be imported only; export dc or mtt instead")
-    own = bridge.space_of(stored)
-    if bridge.out and space and space != bridge.out:
-        raise UsageError(f"{format_name} holds plain pixels (values={bridge.out}), not {space}")
-    wanted = values.find(space or own, f"the name of the data set ({stored.header.dataset.name})")
+    own = writer.space_of(stored)
+    if writer.out and space and space != writer.out:
+        raise UsageError(f"{format_name} holds plain pixels (values={writer.out}), not {space}")
+    wanted = values.find(space or own, f"the name of the dataset ({stored.header.dataset.name})")
     with _new_folder(Path(out)) as folder:
         images = decode_artifact(stored, codec or {}, allowed(allow_plugins), "cpu")[1]
-        foreign = from_artifact(stored, images, wanted, load_dataset(dataset) if dataset else None)
+        external = from_artifact(stored, images, wanted, load_dataset(dataset) if dataset else None)
         try:
-            bridge.write(foreign, folder)
+            writer.write(external, folder)
         except OSError as error:
             raise RunFailed(f"cannot write {out}: {error}") from None
         except ValueError as error:
@@ -100,7 +102,7 @@ def export_set(
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends without an error, and is gone otherwise."""
+    """Yield a folder beside `out` that takes its place if the block ends without an error, and is removed otherwise."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already; choose another --out")
     above = next(path for path in out.absolute().parents if path.exists())

@@ -84,7 +84,13 @@ class Origin(JsonRecord):
     format: str | None = json_field(STRING.or_missing(omit=True), "format it was imported from", default=None)
     values: str | None = json_field(STRING.or_missing(omit=True), "value space it was imported from", default=None)
     selection: str | None = json_field(
-        STRING.or_missing(omit=True), "`unknown`: nobody says which iterate", default=None
+        STRING.or_missing(omit=True), "`unknown`: the source does not say which iterate it is", default=None
+    )
+    class_order: str | None = json_field(
+        STRING.or_missing(omit=True), "rule by which its labels were matched with classes", default=None
+    )
+    labels: Mapping[str, Json] | None = json_field(
+        OBJECT.or_missing(omit=True), "class name by each label of the source", default=None
     )
 
 

@@ -1,4 +1,4 @@
-"""A set that exists already as a method of its own: it goes the same road, beside the same controls."""
+"""An existing set as a method: it takes the same pipeline, beside the same baselines."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from latentdd_plugin.distillers.task import Task
 
 
 class Imported(Distiller):
-    """The images of an artifact, encoded; with `identity` that is the set itself, to a float's last digits.
+    """The images of an artifact, encoded; with `identity` that is the set itself, up to float rounding.
 
     Args:
-        path: the artifact, or the folder it lies in, as `dd-bench import` leaves it. It has to say what data it was
-            distilled from, and that has to be the data of the run.
+        path: the artifact, or its folder, as `dd-bench import` writes it. It must name the data it was distilled from,
+            and that must be the data of the run.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
@@ -35,15 +35,15 @@ class Imported(Distiller):
     def stored(self) -> Artifact:
         """The artifact."""
         if not self.path:
-            raise UsageError("algo=imported: give algo.path=FOLDER, what dd-bench import has made")
+            raise UsageError("algo=imported: give algo.path=FOLDER, a folder that dd-bench import wrote")
         return load_artifact(located(Path(self.path))[0])
 
     def label_bits(self, num_classes: int) -> int:
-        """Soft labels are stored as float32."""
+        """Return the bits of one label: 32 per class for soft labels, which are stored as float32."""
         return 0 if self.stored.header.label_kind == "hard" else 32 * num_classes
 
     def distill(self, task: Task) -> SyntheticSet:
-        """Decode it and encode it again.
+        """Return the artifact's images, decoded and encoded again.
 
         Raises:
             UsageError: it was distilled from other data, or holds more than the budget.
@@ -53,14 +53,14 @@ class Imported(Distiller):
         if task.real_id not in [hash_json([theirs, what]) for what in ("pixels", sized.identity)]:
             named = stored.header.dataset.name
             raise UsageError(
-                f"algo.path={self.path}: a set of data set {named!r}, not of this one; import it with --dataset "
+                f"algo.path={self.path}: a set of dataset {named!r}, not of this one; import it with --dataset "
                 "and the same dataset.* options"
             )
         most = task.codes_per_class * task.num_classes
         if len(stored.codes) > most:
             raise UsageError(
-                f"algo.path={self.path}: {len(stored.codes)} images, the budget holds {most}; give their number a "
-                "class as --ipc, or as --lpc where soft labels come on top"
+                f"algo.path={self.path}: {len(stored.codes)} images, the budget holds {most}; give their number "
+                "per class as --ipc, or as --lpc if soft labels come on top"
             )
         with torch.no_grad():
             images = stored.decode().to(task.device)

@@ -17,7 +17,7 @@ from latentdd_plugin.artifacts import formats
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `dd-bench export`."""
-    parser.epilog = formats.listed()
+    parser.epilog = formats.list_formats()
     parser.add_argument("format", help="one of the formats below")
     parser.add_argument("artifact", help="a .safetensors file, or the folder of the run that made it")
     flags = {

@@ -16,7 +16,8 @@ from latentdd_plugin.artifacts import formats
 from latentdd_plugin.artifacts.exchange import export_set, import_set
 from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import FILE, Foreign, Told, to_artifact
+from latentdd_plugin.artifacts.formats.base import FILE, ExternalSet, ImportOptions
+from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 
@@ -34,12 +35,12 @@ def foreign(*, kind="hard", lr=None, channels=3, seed=0):
     if kind != "hard":
         labels = torch.randn(len(labels), len(CLASSES), generator=g)
         labels = labels.softmax(1) if kind == "probabilities" else labels
-    return Foreign(torch.randn(len(CLASSES) * IPC, channels, 8, 8, generator=g), labels, kind, lr, CLASSES)
+    return ExternalSet(torch.randn(len(CLASSES) * IPC, channels, 8, 8, generator=g), labels, kind, lr, CLASSES)
 
 
 def stored(folder, **more):
     folder.mkdir(parents=True, exist_ok=True)
-    made = to_artifact(foreign(**more), Told(values="mtt-cifar10"), folder, "test")
+    made = to_artifact(foreign(**more), ImportOptions(values="mtt-cifar10"), folder, "test")
     save_artifact(made, folder / FILE)
     return made
 
@@ -48,7 +49,7 @@ def there_and_back(tmp_path, name, **more):
     """(artifact, the same artifact out and in again)."""
     first = stored(tmp_path / "a", **more)
     space = export_set(name, tmp_path / "a", tmp_path / "out", space=SPACES.get(name))
-    said = Told(values=space, classes=None if name in PLAIN else CLASSES)
+    said = ImportOptions(values=space, classes=None if name in PLAIN else CLASSES)
     return first, import_set(name, tmp_path / "out", tmp_path / "b", said)
 
 
@@ -85,7 +86,7 @@ def test_an_image_folder_holds_256_levels(tmp_path, channels):
     folder = tmp_path / "a"
     folder.mkdir()
     space = "0.5/0.5"
-    first = to_artifact(foreign(channels=channels), Told(values=space), folder, "test")
+    first = to_artifact(foreign(channels=channels), ImportOptions(values=space), folder, "test")
     save_artifact(first, folder / FILE)
     export_set("imagefolder", folder, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(CLASSES)
@@ -98,7 +99,7 @@ def test_an_image_folder_holds_256_levels(tmp_path, channels):
 
 def test_the_codes_of_an_import_are_the_sources_own_values(tmp_path):
     given = foreign()
-    made = to_artifact(given, Told(values="mtt-cifar10"), tmp_path, "mtt")
+    made = to_artifact(given, ImportOptions(values="mtt-cifar10"), tmp_path, "mtt")
     assert torch.equal(made.codes, given.images)
     mean, std = (torch.tensor(side).view(3, 1, 1) for side in values.CIFAR)
     torch.testing.assert_close(made.decode(), given.images * std + mean)
@@ -137,7 +138,7 @@ def dc_file(path, experiments=1, ipc=IPC):
 
 def test_condensation(tmp_path):
     (given,) = dc_file(tmp_path)
-    made = import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
+    made = import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="dc-cifar10"))
     assert torch.equal(made.codes, given.images)
     assert made.classes == ("0", "1", "2")
 
@@ -145,13 +146,13 @@ def test_condensation(tmp_path):
 def test_one_of_several_experiments_has_to_be_named(tmp_path):
     sets = dc_file(tmp_path, experiments=3)
     with pytest.raises(UsageError, match=r"3 experiments: say which, --experiment 0 … 2"):
-        import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
-    made = import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"), experiment=1)
+        import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="dc-cifar10"))
+    made = import_set("dc", tmp_path, tmp_path / "out", ImportOptions("dc-cifar10", experiment=1))
     assert torch.equal(made.codes, sets[1].images)
     with pytest.raises(UsageError, match="--experiment 1: a file of mtt holds one set"):
-        import_set("mtt", tmp_path, tmp_path / "c", Told(values="dc-cifar10"), experiment=1)
+        import_set("mtt", tmp_path, tmp_path / "c", ImportOptions("dc-cifar10", experiment=1))
     with pytest.raises(UsageError, match="--experiment 3, but it holds 3"):
-        import_set("dc", tmp_path, tmp_path / "c", Told(values="dc-cifar10"), experiment=3)
+        import_set("dc", tmp_path, tmp_path / "c", ImportOptions("dc-cifar10", experiment=3))
 
 
 def mtt_files(folder, which="best", **more):
@@ -166,7 +167,7 @@ def mtt_files(folder, which="best", **more):
 
 def test_trajectories(tmp_path):
     best, other = mtt_files(tmp_path), mtt_files(tmp_path, "5000", seed=1)
-    said = Told(values="mtt-cifar10")
+    said = ImportOptions(values="mtt-cifar10")
     assert torch.equal(import_set("mtt", tmp_path, tmp_path / "a", said).codes, best.images)
     assert torch.equal(import_set("mtt", tmp_path / "images_5000.pt", tmp_path / "b", said).codes, other.images)
     (tmp_path / "images_best.pt").unlink()
@@ -177,7 +178,7 @@ def test_trajectories(tmp_path):
 
 def test_datm_keeps_its_logits_and_its_rate(tmp_path):
     given = mtt_files(tmp_path, kind="logits", lr=0.0271)
-    made = import_set("mtt", tmp_path, tmp_path / "out", Told(values="mtt-cifar10", ipc=IPC))
+    made = import_set("mtt", tmp_path, tmp_path / "out", ImportOptions(values="mtt-cifar10", ipc=IPC))
     assert torch.equal(made.labels, given.labels)
     assert made.lr == pytest.approx(0.0271)
     assert made.header.label_kind == "logits"
@@ -189,7 +190,7 @@ def test_the_undone_whitening_holds_pixels(tmp_path):
     made = import_set("mtt", tmp_path / "images_zca_100.pt", tmp_path / "out")
     assert torch.equal(made.decode(), given.images)
     with pytest.raises(UsageError, match="its values are 'none' by its own account, not 'zca'"):
-        import_set("mtt", tmp_path / "images_zca_100.pt", tmp_path / "b", Told(values="zca"))
+        import_set("mtt", tmp_path / "images_zca_100.pt", tmp_path / "b", ImportOptions(values="zca"))
 
 
 def tree(tmp_path, method="DM"):
@@ -201,21 +202,23 @@ def tree(tmp_path, method="DM"):
 def test_dc_bench_takes_the_last_experiment(tmp_path):
     folder = tree(tmp_path)
     sets = dc_file(folder, experiments=2)
-    made = import_set("dc-bench", folder, tmp_path / "out", Told(values="dc-cifar10"))
+    made = import_set("dc-bench", folder, tmp_path / "out", ImportOptions(values="dc-cifar10"))
     assert torch.equal(made.codes, sets[-1].images)
 
 
 def test_dc_bench_other_methods(tmp_path):
     folder = tree(tmp_path, "TM")
     given = mtt_files(folder)
-    assert torch.equal(import_set("dc-bench", folder, tmp_path / "tm", Told(values="mtt-cifar10")).codes, given.images)
+    assert torch.equal(
+        import_set("dc-bench", folder, tmp_path / "tm", ImportOptions(values="mtt-cifar10")).codes, given.images
+    )
     folder = tree(tmp_path, "random")
     torch.save(given.images, folder / "CIFAR10_IPC4_normalize_images.pt")
     torch.save(given.labels.double(), folder / "CIFAR10_IPC4_normalize_labels.pt")
-    made = import_set("dc-bench", folder, tmp_path / "random", Told(values="dc-cifar10"))
+    made = import_set("dc-bench", folder, tmp_path / "random", ImportOptions(values="dc-cifar10"))
     assert torch.equal(made.labels, given.labels)
     with pytest.raises(UsageError, match=r"name a folder IPC<n> of the tree"):
-        import_set("dc-bench", tmp_path, tmp_path / "no", Told(values="dc-cifar10"))
+        import_set("dc-bench", tmp_path, tmp_path / "no", ImportOptions(values="dc-cifar10"))
     with pytest.raises(UsageError, match="dc-bench can be imported only"):
         export_set("dc-bench", tmp_path / "tm", tmp_path / "no", space="dc-cifar10")
 
@@ -225,7 +228,7 @@ def test_dc_bench_parts_are_joined(tmp_path):
     for part, (images, labels) in enumerate(zip(given.images.split(3), given.labels.split(3), strict=True)):
         torch.save(images.clone(), folder / f"images_best_{part}.pt")
         torch.save(labels.clone(), folder / f"labels_best_{part}.pt")
-    made = import_set("dc-bench", folder, tmp_path / "out", Told(values="mtt-tiny"))
+    made = import_set("dc-bench", folder, tmp_path / "out", ImportOptions(values="mtt-tiny"))
     assert torch.equal(made.codes, given.images)
     assert torch.equal(made.labels, given.labels)
 
@@ -241,7 +244,7 @@ def kip(folder, whitening):
 def test_kip(tmp_path):
     folder = tree(tmp_path, "KIP")
     given = kip(folder, "nozca")
-    made = import_set("dc-bench", folder, tmp_path / "out", Told(values="dc-cifar10"))
+    made = import_set("dc-bench", folder, tmp_path / "out", ImportOptions(values="dc-cifar10"))
     assert torch.equal(made.codes, given.images)
     assert torch.equal(made.labels, given.labels)
     next(folder.iterdir()).unlink()
@@ -259,7 +262,7 @@ def test_ddranking_files(tmp_path):
     (tmp_path / "out" / "labels.pt").unlink()
     back = import_set("ddranking", tmp_path / "out", tmp_path / "b")
     assert torch.equal(back.labels, first.labels), "the order tells the class"
-    with pytest.raises(UsageError, match=r"name of the data set \(unknown\) does not say how its values"):
+    with pytest.raises(UsageError, match=r"name of the dataset \(unknown\) does not say how its values"):
         export_set("ddranking", tmp_path / "a", tmp_path / "c")
     with pytest.raises(UsageError, match=r"ddranking holds one of the value spaces ddranking-cifar10"):
         export_set("ddranking", tmp_path / "a", tmp_path / "c", space="mtt-cifar10")
@@ -270,15 +273,15 @@ def test_ddranking_files(tmp_path):
 
 
 def imported(tmp_path, given, **told):
-    return to_artifact(given, Told(**{"values": "none", **told}), tmp_path / "file", "test")
+    return to_artifact(given, ImportOptions(**{"values": "none", **told}), tmp_path / "file", "test")
 
 
 def test_a_class_with_another_number_of_images_is_named(tmp_path):
     given = foreign()
     given.labels[0] = 1
-    with pytest.raises(UsageError, match=r"5 images a class are needed; 'bee' has 3, 'cat' has 4"):
+    with pytest.raises(UsageError, match=r"5 images per class are needed; 'bee' has 3, 'cat' has 4"):
         imported(tmp_path, given)
-    with pytest.raises(UsageError, match=r"3 images a class are needed; 'bee' has 4"):
+    with pytest.raises(UsageError, match=r"3 images per class are needed; 'bee' has 4"):
         imported(tmp_path, foreign(), ipc=3)
     with pytest.raises(UsageError, match=r"soft labels \(12, 3\) for 3 classes; 15 of 3 are needed"):
         imported(tmp_path, foreign(kind="logits"), ipc=5)
@@ -286,23 +289,23 @@ def test_a_class_with_another_number_of_images_is_named(tmp_path):
 
 def test_the_file_name_says_how_many(tmp_path):
     dc_file(tmp_path, ipc=5)
-    with pytest.raises(UsageError, match=r"5 images a class are needed; '0' has 4, '1' has 4, '2' has 4"):
-        import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
+    with pytest.raises(UsageError, match=r"5 images per class are needed; '0' has 4, '1' has 4, '2' has 4"):
+        import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="dc-cifar10"))
 
 
 def test_classes_come_into_the_data_sets_order(tmp_path, digits):
     names = tuple(reversed(digits.classes))
     images, labels = torch.rand(10, 1, 8, 8), torch.arange(10)
-    hard = imported(tmp_path, Foreign(images, labels, classes=names), dataset=digits)
+    hard = imported(tmp_path, ExternalSet(images, labels, classes=names), dataset=digits)
     assert hard.labels.tolist() == list(range(9, -1, -1))
     assert hard.classes == digits.classes
-    soft = imported(tmp_path, Foreign(images, torch.eye(10), "probabilities", classes=names), dataset=digits)
+    soft = imported(tmp_path, ExternalSet(images, torch.eye(10), "probabilities", classes=names), dataset=digits)
     assert torch.equal(soft.labels, torch.eye(10).flip(1))
-    assert imported(tmp_path, Foreign(images, labels), dataset=digits).labels.tolist() == list(range(10))
-    with pytest.raises(UsageError, match=r"classes ten are not in the data set .* with --classes"):
-        imported(tmp_path, Foreign(images, labels, classes=("ten", *names[1:])), dataset=digits)
-    with pytest.raises(UsageError, match="9 classes, but data set has 10"):
-        imported(tmp_path, Foreign(images[:9], labels[:9], classes=names[:9]), dataset=digits)
+    assert imported(tmp_path, ExternalSet(images, labels), dataset=digits).labels.tolist() == list(range(10))
+    with pytest.raises(UsageError, match=r"classes ten are not in the dataset .* with --classes"):
+        imported(tmp_path, ExternalSet(images, labels, classes=("ten", *names[1:])), dataset=digits)
+    with pytest.raises(UsageError, match="9 classes, but the dataset has 10"):
+        imported(tmp_path, ExternalSet(images[:9], labels[:9], classes=names[:9]), dataset=digits)
     with pytest.raises(UsageError, match="a class is named twice"):
         imported(tmp_path, foreign(), classes=("a", "a", "b"))
 
@@ -340,8 +343,8 @@ def test_bad_numbers_are_refused(tmp_path, change, told):
 
 
 def test_another_size_than_the_data_sets(tmp_path, digits):
-    given = Foreign(torch.rand(10, 1, 16, 16), torch.arange(10))
-    with pytest.raises(UsageError, match=r"images \(1, 16, 16\), data set digits has \(1, 8, 8\); dataset.image_size"):
+    given = ExternalSet(torch.rand(10, 1, 16, 16), torch.arange(10))
+    with pytest.raises(UsageError, match=r"images \(1, 16, 16\), dataset digits has \(1, 8, 8\); dataset.image_size"):
         imported(tmp_path, given, dataset=digits)
 
 
@@ -353,7 +356,7 @@ def test_zca_is_refitted_and_undone(tmp_path, digits):
     u, s, _ = torch.linalg.svd(torch.cov(flat.T))
     slow = (flat - flat.mean(0)) @ u @ torch.diag((s + values.ZCA_EPS).rsqrt()) @ u.T
     torch.testing.assert_close(white.float(), slow.float(), atol=1e-5, rtol=1e-5)
-    given = Foreign(whitening.whiten(pixels), torch.arange(10))
+    given = ExternalSet(whitening.whiten(pixels), torch.arange(10))
     back = imported(tmp_path, given, dataset=digits, values="zca")
     torch.testing.assert_close(back.decode(), pixels, atol=2e-6, rtol=0)
     with pytest.raises(UsageError, match="values=zca has to be fitted on the training images: give --dataset"):
@@ -372,10 +375,10 @@ def test_nothing_is_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"data": [Evil()]}, tmp_path / "res_x.pt")
     with pytest.raises(UsageError, match=r"asks for posix.mkdir, which is neither a tensor nor a number"):
-        import_set("dc", tmp_path, tmp_path / "out", Told(values="none"))
+        import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="none"))
     torch.save({"data": torch.nn.Linear(1, 1)}, tmp_path / "res_x.pt")
     with pytest.raises(UsageError, match=r"asks for torch.nn.modules.linear.Linear"):
-        import_set("dc", tmp_path, tmp_path / "out", Told(values="none"))
+        import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="none"))
     assert [path.name for path in tmp_path.iterdir()] == ["res_x.pt"]
 
 
@@ -393,7 +396,7 @@ def test_numbers_of_both_numpys(tmp_path, package):
     with zipfile.ZipFile(file, "w") as archive:
         for part, content in parts.items():
             archive.writestr(part, content)
-    assert len(import_set("dc", tmp_path, tmp_path / "out", Told(values="none")).codes) == 12
+    assert len(import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="none")).codes) == 12
 
 
 def test_lying_sizes_are_refused(tmp_path):
@@ -410,15 +413,15 @@ def test_lying_sizes_are_refused(tmp_path):
     ):
         torch.save(made, tmp_path / "images_best.pt")
         with pytest.raises(UsageError, match=told):
-            import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
+            import_set("mtt", tmp_path, tmp_path / "out", ImportOptions(values="none"))
     torch.save(torch.zeros(12, 3, 8, 8), tmp_path / "images_best.pt")
     for wrong in (labels + 0.5, torch.full((12,), float("nan")), torch.zeros(12, 3, dtype=torch.int64)):
         torch.save(wrong, tmp_path / "labels_best.pt")
         with pytest.raises(UsageError, match="whole numbers are needed"):
-            import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
+            import_set("mtt", tmp_path, tmp_path / "out", ImportOptions(values="none"))
     torch.save(torch.zeros(12, 3, 8, 8), tmp_path / "images_best.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(UsageError, match=r"not a zip archive .*torch before 1.6 has to be saved again"):
-        import_set("mtt", tmp_path, tmp_path / "out", Told(values="none"))
+    with pytest.raises(UsageError, match=r"torch before 1.6, not a zip archive; .*weights_only=True"):
+        import_set("mtt", tmp_path, tmp_path / "out", ImportOptions(values="none"))
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -457,7 +460,7 @@ def test_import_evaluate_export_by_command(tmp_path, tiny_protocol, capsys):
 
 def test_faults_of_the_command_line(tmp_path, capsys):
     assert called(["import", "pickle", tmp_path, "--out", tmp_path / "o"]) == 2
-    assert "unknown format 'pickle'; there are: dc, mtt, dc-bench" in capsys.readouterr().err
+    assert "unknown format 'pickle'; there are: dc, mtt, idc, dc-bench" in capsys.readouterr().err
     assert called(["import", "mtt", tmp_path, "--out", tmp_path / "o", "dataset.image_size=3", "seed=3"]) == 2
     told = capsys.readouterr().err
     assert "seed: is not used here; the keys are: dataset.*" in told

@@ -75,8 +75,8 @@ def test_it_is_compared_with_other_methods(theirs, tiny_protocol, tmp_path, caps
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ("--ipc 1", "20 images, the budget holds 10; give their number a class as --ipc"),
-        ("--ipc 2 dataset.validation=0.2", "a set of data set 'digits', not of this one"),
+        ("--ipc 1", "20 images, the budget holds 10; give their number per class as --ipc"),
+        ("--ipc 2 dataset.validation=0.2", "a set of dataset 'digits', not of this one"),
         ("--ipc 2 algo.path=absent", "absent"),
         ("--ipc 2 algo.path=", "give algo.path=FOLDER"),
     ],

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from latentdd_plugin.artifacts.exchange import import_set
-from latentdd_plugin.artifacts.formats.base import Told
+from latentdd_plugin.artifacts.formats.base import ImportOptions
 
 pytestmark = pytest.mark.slow
 IPC = 2
@@ -65,7 +65,7 @@ def test_dataset_condensation(tmp_path, file):
     }
     executed(statements(checkout("DD_PEER_DC", file), "data_save.append", "torch.save"), names)
     assert [path.name for path in tmp_path.iterdir()] == [f"res_DM_CIFAR10_ConvNet_{IPC}ipc.pt"]
-    made = import_set("dc", tmp_path, tmp_path / "out", Told(values="dc-cifar10"))
+    made = import_set("dc", tmp_path, tmp_path / "out", ImportOptions(values="dc-cifar10"))
     assert torch.equal(made.codes, image_syn.detach())
     assert torch.equal(made.labels, label_syn)
 
@@ -83,7 +83,7 @@ def test_mtt(tmp_path):
     executed(statements(checkout("DD_PEER_MTT", "distill.py"), "torch.save"), names)
     there = {path.name for path in tmp_path.iterdir()}
     assert {"images_best.pt", "labels_best.pt", "images_5000.pt", "images_zca_5000.pt"} <= there
-    made = import_set("mtt", tmp_path, tmp_path / "out", Told(values="mtt-cifar10", ipc=IPC))
+    made = import_set("mtt", tmp_path, tmp_path / "out", ImportOptions(values="mtt-cifar10", ipc=IPC))
     assert torch.equal(made.codes, image_syn.detach())
     assert torch.equal(made.labels, label_syn)
     undone = import_set("mtt", tmp_path / "images_zca_5000.pt", tmp_path / "undone")

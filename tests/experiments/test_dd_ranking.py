@@ -80,11 +80,15 @@ def test_only_what_is_needed_is_trained(folder, trained):
 def test_soft_labels_are_hardened_for_hlr_alone(tmp_path, trained):
     images = torch.rand(20, 1, 8, 8)
     from latentdd_plugin.artifacts.file import save_artifact
-    from latentdd_plugin.artifacts.formats.base import FILE, Foreign, Told, to_artifact
+    from latentdd_plugin.artifacts.formats.base import FILE, ExternalSet, ImportOptions
+    from latentdd_plugin.artifacts.formats.incoming import to_artifact
 
     labels = torch.eye(10).repeat_interleave(2, 0) * 3
     made = to_artifact(
-        Foreign(images, labels, "logits", 0.01), Told(values="none", dataset=tiny.digits()), tmp_path, "test"
+        ExternalSet(images, labels, "logits", 0.01),
+        ImportOptions(values="none", dataset=tiny.digits()),
+        tmp_path,
+        "test",
     )
     (tmp_path / "soft").mkdir()
     save_artifact(made, tmp_path / "soft" / FILE)

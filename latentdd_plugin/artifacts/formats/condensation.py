@@ -8,41 +8,44 @@ from typing import Any
 
 import torch
 
-from latentdd_plugin.artifacts.formats.base import Foreign, Format, sorted_by_class
-from latentdd_plugin.artifacts.formats.unpickle import images_of, labels_of, load_pt
+from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOptions, sorted_by_class
+from latentdd_plugin.artifacts.formats.tensor_checks import images_of, is_state, labels_of
+from latentdd_plugin.artifacts.formats.unpickle import load_pt
 from latentdd_plugin.core.errors import UsageError
 
 
 class Condensation(Format):
-    """`{'data': [[images, labels], …one pair an experiment], 'accs_all_exps': {model: [accuracy, …]}}`.
+    """`{'data': [[images, labels], …one pair per experiment], 'accs_all_exps': {model: [accuracy, …]}}`.
 
-    Images are float32, normalised with the project's constants, class by class; labels are int64. The number of images
-    a class stands in the file's name alone. The accuracies are the source's own and are not taken over.
+    Images are float32, normalised with the project's constants, class by class; labels are int64. Only the file's name
+    states the number of images per class. The accuracies are the source's own and are not taken over.
     """
 
     name = "dc"
-    several = True
+    takes = frozenset({"experiment"})
 
-    def read(self, path: Path, experiment: int | None = None) -> Foreign:
-        """The images and labels of one experiment."""
+    def read(self, path: Path, options: ImportOptions) -> ExternalSet:
+        """Return the images and labels of one experiment."""
         file = _file(path)
         found = load_pt(file)
         pairs = found.get("data") if isinstance(found, dict) else None
+        if isinstance(found, dict) and is_state(found):
+            raise UsageError(f"{file}: a state of a network or optimiser, not a distilled set")
         if not isinstance(pairs, list) or not pairs:
-            raise UsageError(f"{file}: a mapping with a list 'data' of [images, labels] is needed")
-        images, labels = _pair(pairs, experiment, file)
-        said = re.search(r"_(\d+)ipc\.pt$", file.name)
-        return Foreign(
+            raise UsageError(f"{file}: a mapping with a list 'data' of [images, labels] is needed; import tensors?")
+        images, labels = _pair(pairs, options.experiment, file)
+        stated = re.search(r"_(\d+)ipc\.pt$", file.name)
+        return ExternalSet(
             images_of(images, f"{file}: images"),
             labels_of(labels, f"{file}: labels"),
-            ipc=int(said[1]) if said else None,
+            ipc=int(stated[1]) if stated else None,
         )
 
-    def write(self, foreign: Foreign, folder: Path) -> None:
-        """One experiment, without accuracies, in a file named as the project names it."""
-        if foreign.label_kind != "hard":
+    def write(self, external: ExternalSet, folder: Path) -> None:
+        """Write one experiment, without accuracies, to a file named as the project names it."""
+        if external.label_kind != "hard":
             raise UsageError("dc holds hard labels; this set has soft ones")
-        held = sorted_by_class(foreign, self.name)
+        held = sorted_by_class(external, self.name)
         file = folder / f"res_dd-bench_unknown_ConvNet_{held.ipc}ipc.pt"
         torch.save({"data": [[held.images, held.labels]], "accs_all_exps": {}}, file)
 

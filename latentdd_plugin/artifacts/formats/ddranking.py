@@ -11,13 +11,15 @@ import yaml
 
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import Foreign, Format, sorted_by_class
+from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOptions, sorted_by_class
+from latentdd_plugin.artifacts.formats.files import small_text
+from latentdd_plugin.artifacts.formats.tensor_checks import images_of, labels_of, number
 from latentdd_plugin.artifacts.formats.trajectories import as_logits
-from latentdd_plugin.artifacts.formats.unpickle import images_of, labels_of, load_pt, number, small_text
+from latentdd_plugin.artifacts.formats.unpickle import load_pt
 from latentdd_plugin.core.errors import UsageError
 
 CONFIG = "config.yaml"
-SPACES = {name: f"ddranking-{name.lower()}" for name in values.DDRANKING}  # data set -> its value space
+SPACES = {name: f"ddranking-{name.lower()}" for name in values.DDRANKING}  # dataset -> its value space
 DSA = {  # the keys that its code reads; those in its documentation differ
     "flip": 0.5,
     "rotate": 15.0,
@@ -33,35 +35,35 @@ DSA = {  # the keys that its code reads; those in its documentation differ
 class DDRanking(Format):
     """Images float32 (classes * ipc, C, H, W), class by class, normalised with DD-Ranking's constants.
 
-    `labels.pt` holds int64 labels or float logits; of probabilities the logarithm is written. `lr.pt` is written where
+    `labels.pt` holds int64 labels or float logits; of probabilities the logarithm is written. `lr.pt` is written if
     the set has a learned rate. `config.yaml` is for `Config.from_file`; DD-Ranking itself checks none of this.
     """
 
     name = "ddranking"
 
-    def read(self, path: Path, experiment: int | None = None) -> Foreign:
-        """The set in a folder. Without `labels.pt` the order tells the class, and the YAML's ipc how many it has."""
+    def read(self, path: Path, options: ImportOptions) -> ExternalSet:
+        """Return the set in a folder. Without `labels.pt` the class follows from the order and the YAML's ipc."""
         if not path.is_dir():
             raise UsageError(f"{path}: name the folder that holds images.pt")
         config = _config(path / CONFIG)
         images = images_of(load_pt(path / "images.pt"), f"{path}/images.pt")
-        said = config.get("ipc")
-        ipc = said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None
+        stated = config.get("ipc")
+        ipc = stated if isinstance(stated, int) and not isinstance(stated, bool) and stated > 0 else None
         rate = path / "lr.pt"
         lr = number(load_pt(rate), f"{rate}: learning rate") if rate.exists() else None
         space = values.ZCA if config.get("use_zca") is True else SPACES.get(str(config.get("dataset")))
         labels = _labels(path, len(images), ipc)
         kind = "logits" if labels.ndim == 2 else "hard"
-        return Foreign(images, labels, kind, lr, ipc=ipc, values=space)
+        return ExternalSet(images, labels, kind, lr, ipc=ipc, values=space)
 
     def space_of(self, stored: Artifact) -> str | None:
-        """The space of the data set the artifact names, where DD-Ranking knows it."""
+        """Return the value space of the artifact's dataset, if DD-Ranking knows that dataset."""
         known = _known(stored.header.dataset.name)
         return SPACES[known] if known else None
 
-    def write(self, foreign: Foreign, folder: Path) -> None:
-        """The three files and the configuration."""
-        held = sorted_by_class(foreign, self.name)
+    def write(self, external: ExternalSet, folder: Path) -> None:
+        """Write the three files and the configuration."""
+        held = sorted_by_class(external, self.name)
         if held.values not in SPACES.values():
             raise UsageError(f"ddranking holds one of the value spaces {', '.join(SPACES.values())}")
         torch.save(held.images, folder / "images.pt")
@@ -93,8 +95,8 @@ def _known(name: str) -> str | None:
     return next((known for known in SPACES if known.lower() == plain), None)
 
 
-def _described(held: Foreign) -> dict[str, Any]:
-    """A configuration for hard or soft labels, with every key that 0.2.0 insists on."""
+def _described(held: ExternalSet) -> dict[str, Any]:
+    """Return a configuration for hard or soft labels, with every key that 0.2.0 insists on."""
     side = int(held.images.shape[2])
     dataset = next(known for known, space in SPACES.items() if space == held.values)
     soft = {

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import Foreign, Format
-from latentdd_plugin.artifacts.formats.unpickle import said, small_text
-from latentdd_plugin.artifacts.header import LARGEST_TENSOR
+from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOptions
+from latentdd_plugin.artifacts.formats.files import check_start, one_line, small_text
+from latentdd_plugin.artifacts.formats.pictures import decode_bytes
 from latentdd_plugin.core.errors import UsageError
 
 SOFT = ("logits", "probabilities")
 
 
 class HuggingFace(Format):
-    """Columns `image` and one of `label`, `logits`, `probabilities`; `lr` in every row where there is a learned rate.
+    """Columns `image` and one of `label`, `logits`, `probabilities`; `lr` in every row if there is a learned rate.
 
     Written: `image` is an array of float32 (C, H, W), so that no value is rounded or clamped; beside it lies the same
-    table as one parquet file. Read: such arrays, and the pictures of an Image column (8 bits).
+    table as one parquet file. Read: such arrays, and the pictures of an Image column.
     """
 
     name = "huggingface"
     out = values.PLAIN
 
-    def read(self, path: Path, experiment: int | None = None) -> Foreign:
-        """All rows of the table."""
+    def read(self, path: Path, options: ImportOptions) -> ExternalSet:
+        """Return all rows of the table."""
         table = _table(path)
         columns, features = table.column_names, _features(table)
         kinds = [kind for kind in ("label", *SOFT) if kind in columns]
@@ -47,28 +45,28 @@ class HuggingFace(Format):
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
         except Exception as error:
-            raise UsageError(f"{path}: cannot be read ({said(error)})") from None
+            raise UsageError(f"{path}: cannot be read ({one_line(error)})") from None
         names = features.get(kinds[0], {}).get("names")
         classes = tuple(map(str, names)) if isinstance(names, list) else None
         kind = kinds[0] if kinds[0] in SOFT else "hard"
-        return Foreign(images, labels, kind, lr, classes, values=values.PLAIN)
+        return ExternalSet(images, labels, kind, lr, classes, values=values.PLAIN)
 
-    def write(self, foreign: Foreign, folder: Path) -> None:
-        """`dataset/`, for `load_from_disk`, and `train.parquet`."""
+    def write(self, external: ExternalSet, folder: Path) -> None:
+        """Write `dataset/`, for `load_from_disk`, and `train.parquet`."""
         import datasets
 
-        names, shape = list(foreign.classes or ()), tuple(foreign.images.shape[1:])
+        names, shape = list(external.classes or ()), tuple(external.images.shape[1:])
         features: dict[str, Any] = {"image": datasets.Array3D(shape, "float32")}
-        columns: dict[str, Any] = {"image": list(foreign.images.numpy())}
-        if foreign.label_kind == "hard":
+        columns: dict[str, Any] = {"image": list(external.images.numpy())}
+        if external.label_kind == "hard":
             features["label"] = datasets.ClassLabel(names=names)
-            columns["label"] = foreign.labels.tolist()
+            columns["label"] = external.labels.tolist()
         else:
-            features[foreign.label_kind] = datasets.Sequence(datasets.Value("float32"), length=len(names))
-            columns[foreign.label_kind] = foreign.labels.numpy()
-        if foreign.lr is not None:
+            features[external.label_kind] = datasets.Sequence(datasets.Value("float32"), length=len(names))
+            columns[external.label_kind] = external.labels.numpy()
+        if external.lr is not None:
             features["lr"] = datasets.Value("float64")
-            columns["lr"] = [foreign.lr] * len(foreign.images)
+            columns["lr"] = [external.lr] * len(external.images)
         made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
         shown = datasets.are_progress_bars_disabled()
         datasets.disable_progress_bars()
@@ -81,31 +79,35 @@ class HuggingFace(Format):
 
 
 def _table(path: Path) -> Any:
-    """The rows of a parquet file, or of a folder of `save_to_disk`, checked down to the last buffer."""
+    """Return the rows of a parquet file or of a folder of `save_to_disk`, checked down to the last buffer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         if path.is_dir():
-            parts = [pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in _parts(path)]
+            files = _parts(path)
+            for file in files:
+                check_start(file)
+            parts = [pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files]
             table = pa.concat_tables(parts)
         else:
+            check_start(path)
             table = pq.ParquetFile(path, memory_map=True).read(use_threads=False)
         table.validate(full=True)
         return table
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{path}: not a readable data set ({said(error)})") from None
+        raise UsageError(f"{path}: not a readable dataset ({one_line(error)})") from None
 
 
 def _parts(path: Path) -> list[Path]:
-    """The arrow files that `state.json` lists; none of them may lie outside the folder."""
+    """Return the arrow files that `state.json` lists; none of them may lie outside the folder."""
     inside = path / "dataset" if (path / "dataset" / "state.json").exists() else path
     try:
         listed = [entry["filename"] for entry in json.loads(small_text(inside / "state.json"))["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path}: no folder of save_to_disk (state.json: {type(error).__name__})") from None
+        raise UsageError(f"{path}: not a folder of save_to_disk (state.json: {type(error).__name__})") from None
     odd = [name for name in listed if not isinstance(name, str) or Path(name).name != name or name in ("", "..")]
     if odd or not listed:
         raise UsageError(f"{path}: state.json names the files {listed}; names without folders are needed")
@@ -113,7 +115,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _features(table: Any) -> dict[str, dict[str, Any]]:
-    """What the table says of its columns, as the datasets library keeps it; {} where it says nothing."""
+    """Return the datasets library's description of the columns; {} if the table has none."""
     try:
         kept = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {str(k): v for k, v in kept.items() if isinstance(v, dict)}
@@ -137,7 +139,7 @@ def _rate(column: Any) -> float:
 
 
 def _rows(column: Any) -> Tensor:
-    """Equally long lists of numbers, nested to any depth, as float32 (N, …); UsageError where they are not equal."""
+    """Return equally long lists of numbers, nested to any depth, as float32 (N, …); raise UsageError if unequal."""
     import pyarrow as pa
 
     flat = column.combine_chunks()
@@ -165,17 +167,8 @@ def _images(column: Any, feature: dict[str, Any]) -> Tensor:
 
 
 def _pictures(files: list[bytes | None]) -> Tensor:
-    """Pictures inside the table as float32 (N, C, H, W) of [0, 1]; a path to elsewhere is not followed."""
-    opened = []
-    for row, data in enumerate(files):
-        if data is None:
-            raise UsageError(f"row {row}: the picture is not in the table; paths are not followed")
-        opened.append(Image.open(io.BytesIO(data)))
-    if len({image.size for image in opened}) != 1:
-        raise UsageError("pictures of several sizes")
-    width, height = opened[0].size
-    if len(opened) * width * height * 3 > LARGEST_TENSOR:
-        raise UsageError(f"{len(opened)} pictures of {width}x{height} are too many")
-    mode = "L" if all(image.mode in ("1", "L") for image in opened) else "RGB"
-    levels = torch.from_numpy(np.stack([np.asarray(image.convert(mode)) for image in opened]))
-    return (levels.unsqueeze(1) if mode == "L" else levels.permute(0, 3, 1, 2)).float() / 255
+    """Return the pictures inside the table, float32 (N, C, H, W) in [0, 1]; a path to elsewhere is not followed."""
+    missing = [row for row, data in enumerate(files) if data is None]
+    if missing:
+        raise UsageError(f"row {missing[0]}: the picture is not in the table; paths are not followed")
+    return decode_bytes([data for data in files if data is not None])

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import Foreign, Format, sorted_by_class
-from latentdd_plugin.artifacts.formats.unpickle import images_of, labels_of, load_pt, number
+from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOptions, sorted_by_class
+from latentdd_plugin.artifacts.formats.tensor_checks import images_of, labels_of, number
+from latentdd_plugin.artifacts.formats.unpickle import load_pt
 from latentdd_plugin.core.errors import UsageError
 
 
@@ -21,8 +22,8 @@ class Trajectories(Format):
 
     name = "mtt"
 
-    def read(self, path: Path, experiment: int | None = None) -> Foreign:
-        """The images, the labels of the same iteration, and the learned rate where it was saved."""
+    def read(self, path: Path, options: ImportOptions) -> ExternalSet:
+        """Return the images, the labels of the same iteration, and the learned rate if it was saved."""
         file = _file(path)
         undone = file.name.startswith("images_zca_")
         which = file.stem.removeprefix("images_zca_" if undone else "images_")
@@ -32,22 +33,22 @@ class Trajectories(Format):
         rate = file.with_name(f"lr_{which}.pt")
         lr = number(load_pt(rate), f"{rate}: learning rate") if rate.exists() else None
         kind = "logits" if labels.ndim == 2 else "hard"
-        return Foreign(images, labels, kind, lr, values=values.PLAIN if undone else None)
+        return ExternalSet(images, labels, kind, lr, values=values.PLAIN if undone else None)
 
-    def write(self, foreign: Foreign, folder: Path) -> None:
-        """The iteration `best`."""
-        held = sorted_by_class(foreign, self.name)
+    def write(self, external: ExternalSet, folder: Path) -> None:
+        """Write the iteration `best`."""
+        held = sorted_by_class(external, self.name)
         torch.save(held.images, folder / "images_best.pt")
         torch.save(as_logits(held), folder / "labels_best.pt")
         if held.lr is not None:
             torch.save(torch.tensor(held.lr), folder / "lr_best.pt")
 
 
-def as_logits(foreign: Foreign) -> torch.Tensor:
-    """Hard labels as they are, soft ones as logits: of a probability its logarithm, at least -80."""
-    if foreign.label_kind != "probabilities":
-        return foreign.labels
-    return foreign.labels.log().clamp_min(-80.0)
+def as_logits(external: ExternalSet) -> torch.Tensor:
+    """Return hard labels as they are, and soft ones as logits: the logarithm of a probability, at least -80."""
+    if external.label_kind != "probabilities":
+        return external.labels
+    return external.labels.log().clamp_min(-80.0)
 
 
 def _file(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Tensor files of strangers: what a `.pt` or `.npz` holds. Nothing is executed, and no size is trusted."""
+"""Untrusted files of `torch.save`: tensors, plain containers, and NumPy's numbers and arrays; nothing is executed."""
 
 from __future__ import annotations
 
@@ -16,109 +16,52 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentdd_plugin.artifacts.formats.files import check_start, not_an_archive, one_line
 from latentdd_plugin.core.errors import UsageError
 
 UNPACKED = 64  # an archive may hold at most so many times its own bytes
 NUMBERS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i"}
+ARRAYS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "b1")
+DEEPEST = 64  # containers within containers
 
 
 def load_pt(path: Path) -> Any:
-    """What `torch.save` wrote: tensors, plain containers, and numbers of NumPy as Python's.
+    """Return what `torch.save` wrote; NumPy's numbers become Python's, and its arrays become tensors.
 
     The file is mapped, not read; a tensor may not claim more values than the file has bytes for.
 
     Raises:
-        UsageError: not such a file, one that needs more than tensors and numbers, or one whose sizes are a lie.
+        UsageError: not such a file, one that needs more than tensors, numbers and arrays, or one whose sizes are wrong.
     """
-    size = _checked_archive(path, stored=True)
+    size = checked_archive(path, stored=True)
     try:
         with _numbers_allowed(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            found = _without_stand_ins(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
     except Exception as error:
         text = str(error).rpartition("WeightsUnpickler error:")[2]  # before it torch advises to trust the file
         asked = re.search(r"GLOBAL ([\w.]+)", text)
         if asked:
-            told = f"asks for {asked[1]}, which is neither a tensor nor a number; it is not loaded"
+            reason = (
+                f"asks for {asked[1]}, which is neither a tensor nor a number; it is not loaded. If you trust the "
+                "file, load it in its own project and save the tensors alone: torch.save([images, labels], 'new.pt')"
+            )
         else:
-            told = f"not a readable file of torch.save ({said(error, text)})"
-        raise UsageError(f"{path}: {told}") from None
+            reason = f"not a readable file of torch.save ({one_line(error, text)})"
+        raise UsageError(f"{path}: {reason}") from None
     _check_tensors(found, size, path)
     return found
 
 
-def load_npz(path: Path) -> dict[str, Tensor]:
-    """The numeric arrays of a `.npz` file; UsageError where it is damaged, or its headers claim what is not there."""
-    _checked_archive(path, stored=False)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
-    except Exception as error:
-        raise UsageError(f"{path}: not a readable .npz file ({said(error)})") from None
-
-
-def said(error: Exception, text: str | None = None) -> str:
-    """An exception, or `text` in its place, in one short line."""
-    return f"{type(error).__name__}: {' '.join((text or str(error)).split())}"[:200]
-
-
-def small_text(path: Path) -> str:
-    """The text of a file of at most a megabyte; ValueError where it is larger, or no text."""
-    if path.stat().st_size > 1 << 20:
-        raise ValueError("a text of more than a megabyte")
-    return path.read_text()
-
-
-def images_of(value: Any, what: str) -> Tensor:
-    """Images float32 (N, C, H, W), contiguous; UsageError says what was there instead."""
-    images = _tensor(value, what, (4,))
-    if not images.is_floating_point():
-        raise UsageError(f"{what}: {images.dtype}; floating-point values are needed")
-    return images.float().contiguous()
-
-
-def labels_of(value: Any, what: str, *, soft: bool = False) -> Tensor:
-    """Labels int64 (N,) or, where `soft` allows it, float32 (N, classes); UsageError says what was there instead."""
-    labels = _tensor(value, what, (1, 2) if soft else (1,))
-    if labels.ndim == 2 and labels.is_floating_point():
-        return labels.float().contiguous()
-    whole = labels.long() if not labels.is_complex() else labels
-    if labels.ndim == 2 or whole.is_complex() or not bool((whole == labels).all()):
-        raise UsageError(f"{what}: {labels.dtype} {tuple(labels.shape)}; whole numbers are needed")
-    return whole.contiguous()
-
-
-def _tensor(value: Any, what: str, sides: tuple[int, ...]) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise UsageError(f"{what}: a tensor is needed, this is a {type(value).__name__}")
-    if value.ndim not in sides or not value.numel():
-        wanted = " or ".join(str(n) for n in sides)
-        raise UsageError(f"{what}: shape {tuple(value.shape)}; {wanted} sides are needed, none of them empty")
-    return value.detach()
-
-
-def number(value: Any, what: str) -> float:
-    """A finite positive number out of a tensor with one value, or a Python number."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.detach().item()
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise UsageError(f"{what}: one positive number is needed")
-    return float(value)
-
-
-def _checked_archive(path: Path, *, stored: bool) -> int:
-    """The file's size in bytes, once its archive's directory agrees with it."""
+def checked_archive(path: Path, *, stored: bool) -> int:
+    """Return the file's size in bytes; raise UsageError unless its archive's directory agrees with it."""
+    start = check_start(path)
     try:
         size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-        old = "; a file of torch before 1.6 has to be saved again by a newer one" if stored else ""
-        raise UsageError(f"{path}: not a zip archive ({error}){old}") from None
+        raise UsageError(f"{path}: {not_an_archive(path, start, error)}") from None
     if stored and any(e.compress_type != zipfile.ZIP_STORED for e in entries):
         raise UsageError(f"{path}: its archive is compressed, which torch.save never does")
     if len({e.filename for e in entries}) != len(entries):
@@ -128,28 +71,11 @@ def _checked_archive(path: Path, *, stored: bool) -> int:
     return size
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
-    """One array, its header checked against the size of its part before anything is read."""
-    with archive.open(info) as part:
-        version = np.lib.format.read_magic(part)
-        if version not in ((1, 0), (2, 0)):
-            raise UsageError(f"{info.filename}: .npy version {version}; 1.0 and 2.0 are read")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(part)
-        if dtype.kind not in "fiub" or fortran or any(side < 0 for side in shape):
-            raise UsageError(f"{info.filename}: {dtype} of shape {shape}; numbers in C order are needed")
-        expected = math.prod(shape) * dtype.itemsize
-        if expected != info.file_size - part.tell():
-            raise UsageError(f"{info.filename}: its header claims {expected} bytes, it has {info.file_size}")
-        values = np.frombuffer(part.read(), dtype=dtype).reshape(shape)
-    return torch.from_numpy(values.astype(np.int64 if dtype.kind in "iub" else np.float32))
-
-
-# --- numbers of NumPy -------------------------------------------------------------------------------------------------
+# --- NumPy's numbers and arrays ---------------------------------------------------------------------------------------
 
 
 class _DType:
-    """Stands for `numpy.dtype` in somebody's pickle: keeps the name alone."""
+    """Stand-in for `numpy.dtype` in an untrusted pickle: keeps the name alone."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name = name
@@ -159,8 +85,39 @@ class _DType:
             raise ValueError("a number's byte order is not little-endian")
 
 
+class _Array:
+    """Stand-in for `numpy.ndarray` in an untrusted pickle: holds the tensor that its state describes."""
+
+    tensor: Tensor | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise ValueError("an array's state is not (version, shape, type, order, bytes)")
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _DType) or dtype.name not in ARRAYS or not isinstance(raw, bytes):
+            raise ValueError("a NumPy array that does not hold plain numbers")
+        sides = shape if isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) else None
+        plain = np.dtype(dtype.name).newbyteorder("<")
+        if sides is None or math.prod(sides) * plain.itemsize != len(raw):
+            raise ValueError(f"an array of shape {shape} in {len(raw)} bytes")
+        values = np.frombuffer(raw, plain).reshape(sides, order="F" if fortran else "C")
+        self.tensor = torch.from_numpy(np.array(values, order="C"))
+
+
+def _reconstruct(module: str) -> Callable[..., _Array]:
+    """Return a stand-in for NumPy's `_reconstruct`, as one of its versions names it."""
+
+    def reconstruct(kind: Any, *_: Any) -> _Array:
+        if kind is not _Array:
+            raise ValueError("a NumPy object that is not a plain array")
+        return _Array()
+
+    reconstruct.__module__, reconstruct.__qualname__ = module, "_reconstruct"
+    return reconstruct
+
+
 def _scalar(module: str) -> Callable[[Any, Any], float]:
-    """Stands for NumPy's `scalar`, as one of its versions names it: makes one number of Python."""
+    """Return a stand-in for NumPy's `scalar`, as one of its versions names it; it makes one number of Python."""
 
     def scalar(dtype: Any, raw: Any) -> float:
         if not isinstance(dtype, _DType) or dtype.name not in NUMBERS or not isinstance(raw, bytes):
@@ -173,7 +130,7 @@ def _scalar(module: str) -> Callable[[Any, Any], float]:
 
 
 def encode(text: Any, encoding: Any = None) -> bytes:
-    """Return the bytes that pickle's protocol 2 writes as text: those of a NumPy scalar."""
+    """Return the bytes that pickle's protocol 2 writes as text: those of NumPy's numbers and arrays."""
     if not isinstance(text, str) or encoding != "latin1":
         raise ValueError("bytes that pickle did not write")
     return text.encode("latin1")
@@ -181,13 +138,15 @@ def encode(text: Any, encoding: Any = None) -> bytes:
 
 # torch's unpickler finds what it may call by these names; older versions do not know `_codecs.encode` by themselves
 _DType.__module__, _DType.__name__, _DType.__qualname__ = "numpy", "dtype", "dtype"
+_Array.__module__, _Array.__name__, _Array.__qualname__ = "numpy", "ndarray", "ndarray"
 encode.__module__ = "_codecs"
-ALLOWED = [_DType, _scalar("numpy.core.multiarray"), _scalar("numpy._core.multiarray"), encode]
+MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+ALLOWED = [_DType, _Array, *map(_scalar, MODULES), *map(_reconstruct, MODULES), encode]
 
 
 @contextmanager
 def _numbers_allowed() -> Iterator[None]:
-    """Within the block torch's unpickler takes NumPy's scalars, which DatasetCondensation writes, and nothing else."""
+    """Let torch's unpickler take NumPy's numbers and arrays, and nothing else, until the block ends."""
     serialization: Any = torch.serialization
     before = serialization.get_safe_globals()
     serialization.clear_safe_globals()
@@ -199,8 +158,28 @@ def _numbers_allowed() -> Iterator[None]:
         serialization.add_safe_globals(before)
 
 
+def _without_stand_ins(value: Any, made: dict[int, Any] | None = None, depth: int = 0) -> Any:
+    """Return the value with arrays as tensors, in new plain containers; `made` holds those that are finished."""
+    made = {} if made is None else made
+    if depth > DEEPEST:
+        raise ValueError("containers nested too deeply")
+    if isinstance(value, _Array):
+        if value.tensor is None:
+            raise ValueError("a NumPy array without values")
+        return value.tensor
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if id(value) not in made:
+        if isinstance(value, dict):
+            made[id(value)] = {key: _without_stand_ins(one, made, depth + 1) for key, one in value.items()}
+        else:
+            kind = list if isinstance(value, list) else tuple
+            made[id(value)] = kind([_without_stand_ins(one, made, depth + 1) for one in value])
+    return made[id(value)]
+
+
 def _check_tensors(found: Any, size: int, path: Path) -> None:
-    """UsageError where a tensor is not an ordinary one, or has more values than the file has bytes."""
+    """Raise UsageError if a tensor is not an ordinary one, or has more values than the file has bytes."""
     waiting, seen = [found], set()
     while waiting:
         value = waiting.pop()

@@ -1,6 +1,6 @@
-"""Value spaces: which numbers a project writes for a pixel of [0, 1]. Constants are those of the projects' own sources.
+"""Value spaces: the numbers that a project writes for a pixel of [0, 1]. Constants are the projects' own.
 
-Two projects may normalise one data set differently, and one project may use another data set's constants, so a name
+Two projects may normalise one dataset differently, and one project may use another dataset's constants, so a name
 here says both. Nothing is inferred from the numbers themselves.
 """
 
@@ -18,14 +18,14 @@ from latentdd_plugin.core.types import ImageData
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR100 = ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
-DDRANKING = {  # its data sets, as it spells them
+DDRANKING = {  # its datasets, as it spells them
     "CIFAR10": CIFAR,
     "CIFAR100": CIFAR,
     **dict.fromkeys(("TinyImageNet", "ImageNet1K", "ImageNette", "ImageWoof"), IMAGENET),
     **dict.fromkeys(("ImageMeow", "ImageSquawk", "ImageFruit", "ImageYellow"), IMAGENET),
 }
 
-NORMALISED = {  # name -> mean and standard deviation a channel
+NORMALISED = {  # name -> mean and standard deviation per channel
     "dc-mnist": ((0.1307,), (0.3081,)),
     "dc-fashionmnist": ((0.2861,), (0.3530,)),
     "dc-svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
@@ -48,15 +48,15 @@ LARGEST_WHITENED = 3 * 64 * 64  # values of an image: the covariance has the squ
 
 @dataclass(frozen=True)
 class ValueSpace:
-    """How a pixel of [0, 1] is written: `(pixel - mean) / std` a channel, or ZCA-whitened by the training set."""
+    """The encoding of a pixel of [0, 1]: `(pixel - mean) / std` per channel, or ZCA-whitened by the training set."""
 
     name: str
-    mean: tuple[float, ...]  # one a channel, or one for all
+    mean: tuple[float, ...]  # one per channel, or one for all
     std: tuple[float, ...]
     zca: bool = False
 
     def sides(self, channels: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, float32 (C, 1, 1); UsageError where they are of another number of channels."""
+        """Return mean and standard deviation, float32 (C, 1, 1); raise UsageError for another number of channels."""
         common = len(self.mean) == 1 and self.name not in NORMALISED
         if len(self.mean) != channels and not common:
             raise UsageError(f"values={self.name} has {len(self.mean)} channels, the images have {channels}")
@@ -65,21 +65,21 @@ class ValueSpace:
 
 
 def find(name: str | None, where: str) -> ValueSpace:
-    """The value space of that name, or of that form: `MEAN/STD`, numbers with commas, one a channel or one for all.
+    """Return the value space of a name, or of `MEAN/STD`: numbers with commas, one per channel or one for all.
 
     Args:
-        name: what was said of it; None where nothing was.
+        name: the name that was given; None if none was.
         where: the file, for the message.
 
     Raises:
-        UsageError: nothing was said, or nothing is known by that name; the names are listed.
+        UsageError: no name was given, or it is unknown; the names are listed.
     """
     listed = f"{', '.join(NAMES)}, or MEAN/STD as in 0.5,0.5,0.5/0.2,0.2,0.2"
     if name is None:
         raise UsageError(f"{where} does not say how its values were normalised: give --values, one of {listed}")
     if name == KIP:
         raise UsageError(
-            "values=kip-zca: KIP takes off each image's own mean and divides by its own norm before it whitens; the "
+            "values=kip-zca: KIP subtracts each image's own mean and divides by its own norm before it whitens; the "
             "file keeps neither, so its pixels cannot be restored"
         )
     if name in (PLAIN, ZCA):
@@ -114,7 +114,7 @@ class Whitening:
 
     @classmethod
     def fitted(cls, data: ImageData) -> Whitening:
-        """The whitening of these training images, [0, 1] pixels, in float64."""
+        """Return the whitening fitted on the pixels, in [0, 1], of these training images, in float64."""
         pixels = data.train.pixels.flatten(1)
         total, size = pixels.shape
         if total < 2 or size > LARGEST_WHITENED:
@@ -130,12 +130,12 @@ class Whitening:
         return cls(mean, values.clamp_min(0) + ZCA_EPS, vectors)
 
     def whiten(self, images: Tensor) -> Tensor:
-        """Pixels (N, C, H, W) of [0, 1] to ZCA space."""
+        """Return pixels (N, C, H, W) of [0, 1] in ZCA space."""
         flat = (images.double().flatten(1) - self.mean) @ self._power(-0.5)
         return flat.view_as(images).float()
 
     def restore(self, images: Tensor) -> Tensor:
-        """ZCA space (N, C, H, W) back to pixels of [0, 1]."""
+        """Return pixels of [0, 1] of images (N, C, H, W) in ZCA space."""
         flat = images.double().flatten(1) @ self._power(0.5) + self.mean
         return flat.view_as(images).float()
 
