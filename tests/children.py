@@ -107,6 +107,30 @@ def command(words, folder, sabotage=None):
     return main(words.split())
 
 
+def dd_bench_at(words, folder, place, killed_after=None):
+    """`dd-bench` with its cache and its results below `place`; the output goes to `folder`. Killed after so long."""
+    import tiny
+
+    from latentdd_plugin.evaluators import protocols
+    from latentdd_plugin.experiments import run_folder
+
+    run_folder.SAVE_EVERY_S = -1.0
+    os.chdir(folder)
+    os.environ["DD_BENCH_CACHE"] = str(Path(place) / "cache")
+    for name, number in (("out", 1), ("err", 2)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    protocols.PROTOCOLS[tiny.PROTOCOL.name] = tiny.PROTOCOL
+    from latentdd_plugin.cli.main import main
+
+    begun = time.monotonic()
+    if killed_after is not None:
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        signal.setitimer(signal.ITIMER_REAL, killed_after)
+    code = main(words.split())
+    Path("seconds").write_text(str(time.monotonic() - begun))
+    return code
+
+
 def _after(owner, name, calls, sent, before=False):
     """Send this process a signal after so many calls of a method; `before` leaves out what the last one does."""
     original, seen = getattr(owner, name), []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.core import plugins
-from latentdd_plugin.core.types import Json
+from latentdd_plugin.core.types import Json, canonical_json
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace
 
@@ -27,9 +27,10 @@ def located(source: Path) -> tuple[Path, Mapping[str, Json]]:
     """The artifact's file, and the configuration of the run it lies in; empty where there is none."""
     path = source / "distilled.safetensors" if source.is_dir() else source
     try:
-        beside = yaml.safe_load((path.parent / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        beside = None
+        beside = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+        canonical_json(beside)
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError):
+        beside = None  # it belongs to the artifact as a courtesy: its options may be given by the caller
     return path, beside if isinstance(beside, Mapping) else {}
 
 

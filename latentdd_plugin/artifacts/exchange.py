@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from latentdd_plugin.artifacts import formats
 from latentdd_plugin.artifacts.artifact import Artifact
@@ -18,7 +19,8 @@ from latentdd_plugin.artifacts.formats.base import FILE, ImportOptions
 from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.artifacts.formats.outgoing import from_artifact
 from latentdd_plugin.core.config import DatasetConfig
-from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.storage import atomic_folder, write_fault
 from latentdd_plugin.core.types import Json
 from latentdd_plugin.data.load import load_dataset
 
@@ -93,8 +95,12 @@ def export_set(
         external = from_artifact(stored, images, wanted, load_dataset(dataset) if dataset else None)
         try:
             writer.write(external, folder)
-        except OSError as error:
-            raise RunFailed(f"cannot write {out}: {error}") from None
+        except (OSError, SafetensorError) as error:
+            raise write_fault(out, error) from None
+        except RuntimeError as error:
+            if "PytorchStreamWriter" not in str(error):  # what torch.save makes of a full disk
+                raise
+            raise write_fault(out, error) from None
         except ValueError as error:
             raise UsageError(f"{format_name} cannot hold this set: {error}") from None
     return wanted.name
@@ -108,12 +114,5 @@ def _new_folder(out: Path) -> Iterator[Path]:
     above = next(path for path in out.absolute().parents if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {out}: no permission to write in {above}; choose another --out")
-    with tempfile.TemporaryDirectory(dir=above, prefix=f".{out.name}.") as holding:
-        made = Path(holding) / out.name
-        made.mkdir()
+    with atomic_folder(out) as made:
         yield made
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            made.rename(out)
-        except OSError as error:
-            raise RunFailed(f"cannot write {out}: {error}") from None

@@ -22,6 +22,7 @@ from latentdd_plugin.core.types import CODED, PRECISIONS, Json, canonical_json
 
 KEY = "dd-bench"
 CODEC = "codec."  # prefix of the tensors of a fitted codec
+LARGEST_VALUE = 1e6  # of a code in deviations, and of a channel's mean and deviation
 LARGEST_STEP = 1e30  # of an entropy-coded channel
 LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 
@@ -132,6 +133,8 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     _check_labels(tensors["labels"], known.label_kind, m, len(known.classes))
     if len(known.space.mean) != c or len(known.space.std) != c:
         raise ArtifactError(f"malformed header: space: mean and std of {c} channels are needed")
+    if any(abs(value) > LARGEST_VALUE for value in (*known.space.mean, *known.space.std)):
+        raise ArtifactError(f"space: a mean or std above {LARGEST_VALUE:g} decodes to images that are not finite")
     lr, state = tensors.get("lr"), {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
     if lr is not None and (tuple(lr.shape) != (1,) or lr.dtype != torch.float32):
         raise ArtifactError(f"lr is {lr.dtype} {tuple(lr.shape)}; float32 (1,) is needed")
@@ -143,6 +146,11 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
 
 def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
+
+
+def _moderate(tensor: Tensor) -> bool:
+    """Return whether all values are finite and small enough to be standardised and decoded in float32."""
+    return not tensor.numel() or bool((tensor.abs() <= LARGEST_VALUE).all())
 
 
 def _check_codes(packed: Packed) -> None:
@@ -158,15 +166,15 @@ def _check_codes(packed: Packed) -> None:
         scale = packed.scale
         if scale is None or scale.dtype != torch.float32 or tuple(scale.shape) != (2, packed.shape[1]):
             raise ArtifactError("codes.scale: float32 (2, channels) is needed with integer codes")
-        if not _finite(scale):
-            raise ArtifactError("codes.scale holds values that are not finite")
+        if not _moderate(scale):
+            raise ArtifactError(f"codes.scale holds values that are not finite or above {LARGEST_VALUE:g}")
     if packed.data.dtype != dtype or tuple(packed.data.shape) != tuple(shape):
         raise ArtifactError(
             f"codes are {packed.data.dtype} {tuple(packed.data.shape)}; {packed.precision} of {packed.shape} "
             f"needs {dtype} {tuple(shape)}"
         )
-    if bits >= 16 and not _finite(packed.data):
-        raise ArtifactError("codes hold values that are not finite")
+    if bits >= 16 and not _moderate(packed.data):
+        raise ArtifactError(f"codes hold values that are not finite or above {LARGEST_VALUE:g}")
 
 
 def _check_coded(packed: Packed) -> None:

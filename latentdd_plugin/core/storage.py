@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,7 +61,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         RunFailed: the disk is full or the folder cannot be written. `path` keeps what it held before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path.parent, path.name)
@@ -76,13 +77,49 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files of processes that have ended, of one target file or of all in the folder."""
+    """Remove the temporary files and folders of processes that have ended, of one target or of all in the folder."""
     with suppress(OSError):
         for path in folder.iterdir():
             found = TEMPORARY.fullmatch(path.name)
             if found and name in (None, found["name"]) and not _alive(int(found["pid"])):
                 log.info("removing %s, which an interrupted process left", path)
-                path.unlink(missing_ok=True)
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that takes its place when the block ends, and is gone if it fails.
+
+    Raises:
+        RunFailed: the folder cannot be made or moved. What the block raises passes.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    temporary = above / _temporary_name(path.name)
+    try:
+        remove_stale(above, path.name)
+        temporary.mkdir()
+    except OSError as error:
+        raise write_fault(path, error) from error
+    try:
+        yield temporary
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.rename(path)
+        except OSError as error:
+            raise write_fault(path, error) from error
+    finally:
+        _remove(temporary)
+
+
+def _temporary_name(name: str) -> str:
+    return f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
 def _alive(pid: int) -> bool:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 
+from latentdd_plugin.core.errors import DDBenchError
 from latentdd_plugin.experiments.compare.outcomes import Order, run_here
 
 
@@ -25,6 +26,9 @@ def main() -> int:
         run_here(order)
     except KeyboardInterrupt:
         return 130
+    except DDBenchError as error:  # not even the outcome could be written
+        logger.error("%s", error)
+        return error.exit_code
     return 0
 
 
