@@ -1,4 +1,4 @@
-"""Names to classes: loading what an entry point, a dotted path or a file names, and checking it. All of it lazy."""
+"""Load and check the classes that entry points, dotted paths and files name; nothing is imported before that."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ KNOWN_BY_VERSION = ("latentdd_plugin", "torch", "abc", "builtins")  # top-level 
 
 @dataclass(frozen=True)
 class Preset:
-    """A class with some of its constructor's arguments already chosen: what a name stands for."""
+    """A class with some of its constructor's arguments already chosen."""
 
     cls: type
     config: Mapping[str, Json] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Import the modules that a user names by path, without making their folders importable for anybody else.
+"""Import the modules that a user names by path, without making their folders importable otherwise.
 
 The working folder may hold anything: a file called `numexpr.py` there must not run because pandas looks for a module of
 that name. Hence no folder is ever added to `sys.path`. A finder at the end of `sys.meta_path` looks into a folder only

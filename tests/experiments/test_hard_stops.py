@@ -44,7 +44,7 @@ TIMED = ("created", "seconds", "cost", "command", "submitted", "environment", "d
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """What some commands start from: a finished run, a registry with it, a suite, pictures of another project."""
+    """Inputs of the commands: a finished run, a registry with it, a suite, pictures of another project."""
     here = tmp_path_factory.mktemp("inputs")
     tiny_suite.written(
         here, protocol="demo.v1", evaluators=["convnet_d1"], codecs=["dct"], algos=["random"], precisions=["fp32"]
@@ -79,7 +79,7 @@ def plain(value):
 
 
 def left(place):
-    """What a command has left: bytes, and JSON without times; no log, lock, page with times, nor the cache."""
+    """Return what a command has left: bytes, and JSON without times; no log, lock, page with times, nor the cache."""
     found = {}
     for path in sorted(Path(place).rglob("*")):
         name = str(path.relative_to(place))
@@ -95,7 +95,7 @@ def left(place):
 
 @pytest.fixture(scope="module")
 def whole(inputs, tmp_path_factory):
-    """What each command leaves undisturbed, and how long it took; made when asked for."""
+    """Results of each command without a disturbance, and its seconds; made at the first request."""
     known = {}
 
     def undisturbed(name):
