@@ -166,8 +166,8 @@ FORGED = {
     "space": ({"space": {"mean": [0.0], "std": [1.0]}}, "std of 64 channels"),
     "std": ({"space": {"mean": [0.0] * 64, "std": [0.0] * 64}}, "must be positive numbers"),
     "space text": ({"space": "none"}, "malformed header"),
-    "huge mean": ({"space": {"mean": [1e38] * 64, "std": [1.0] * 64}}, "decodes to images that are not finite"),
-    "huge std": ({"space": {"mean": [0.0] * 64, "std": [1e38] * 64}}, "decodes to images that are not finite"),
+    "huge mean": ({"space": {"mean": [1e12] * 64, "std": [1.0] * 64}}, "decodes to images that are not finite"),
+    "huge std": ({"space": {"mean": [0.0] * 64, "std": [1e12] * 64}}, "decodes to images that are not finite"),
     "huge scale": (
         {"tensors": {"codes.scale": torch.full((2, 64), 1e38)}},
         "codes.scale holds values that are not fin",
