@@ -23,9 +23,6 @@ UNFINISHED = {
             "artifacts",
             "cli",
             "experiments",
-            "leaderboard",
-            "results",
-            "testing",
         )
     ),
     "docs",

@@ -1,4 +1,4 @@
-"""What any method must beat at the same bytes and the same precision: random codes, and random pixels."""
+"""Baselines: random codes and random pixels at the same bytes and the same precision."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def robustness(
 
     Args:
         wanted: the evaluation.
-        images: the data set.
+        images: the dataset.
         trial: the distilled set's trial.
         scores: the distilled set's scores under the protocol as it is.
         kept: folder for finished scores.

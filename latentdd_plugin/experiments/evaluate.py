@@ -57,7 +57,7 @@ def evaluate_artifact(
             must be those that the artifact was made with.
         allow_plugins: distributions, beside this package, whose entries the artifact may name.
         alone: read no file but the artifact: not the configuration of a run that may lie beside it.
-        allow_other_data: score it on a data set whose training images are not those it was made from.
+        allow_other_data: score it on a dataset whose training images are not those it was made from.
         out: the folder; None makes `evaluations/<protocol>-<hash>` beside the artifact. An unfinished evaluation there
             is continued network by network, a finished one is returned as it is.
         progress: show progress bars on stderr.
@@ -223,13 +223,13 @@ def _codec_class(stored: Artifact, codec: Mapping[str, Json], distributions: Seq
 
 
 def _named_by(stored: Artifact, known: Json, distributions: Sequence[str]) -> str:
-    """Return the data set that the artifact names if it is an installed one; the caller must give any other name."""
+    """Return the dataset that the artifact names if it is an installed one; the caller must give any other name."""
     name = stored.header.dataset.name
     entry = plugins.entries("datasets").get(name)
     if entry is None or entry.distribution not in distributions:
         theirs = known.get("name") if isinstance(known, Mapping) else None
         hint = f" (the run's own configuration says {theirs})" if theirs and theirs != name else ""
-        raise UsageError(f"the artifact is of data set {name!r}, which is not built in: give --dataset{hint}")
+        raise UsageError(f"the artifact is of dataset {name!r}, which is not built in: give --dataset{hint}")
     return name
 
 
@@ -246,7 +246,7 @@ def _check_data(stored: Artifact, images: ImageData, *, allow_other: bool) -> No
     if shape != images.image_shape or classes != len(images.classes):
         hint = f"; dataset.image_size={shape[1]}?" if shape[1] != images.image_shape[1] else ""
         raise UsageError(
-            f"the artifact is of images {shape} in {classes} classes, data set {images.name} has {images.image_shape} "
+            f"the artifact is of images {shape} in {classes} classes, dataset {images.name} has {images.image_shape} "
             f"in {len(images.classes)}{hint}"
         )
     theirs, named = stored.header.dataset.fingerprint, stored.header.dataset.name
@@ -254,7 +254,7 @@ def _check_data(stored: Artifact, images: ImageData, *, allow_other: bool) -> No
         raise UsageError("the artifact does not say what data it was made from: --allow-other-data scores it on this")
     if not _same(stored, images) and not allow_other:
         raise UsageError(
-            f"data set {images.name} is not what the artifact was made from ({named}): its training images have "
+            f"dataset {images.name} is not what the artifact was made from ({named}): its training images have "
             f"fingerprint {images.fingerprint[:12]}…, wanted is {str(theirs)[:12]}…. Give the run's own dataset.* "
             "options (classes, per_class, validation, image_size), or --allow-other-data to score it all the same"
         )

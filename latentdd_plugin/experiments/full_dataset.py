@@ -38,7 +38,7 @@ def reference(
 
     Args:
         evaluators: fresh objects; they serve this trial alone.
-        images: the data set.
+        images: the dataset.
         trial: the distilled set's trial.
         split: which held-out images are in it.
         seed: as for the distilled set, so that scores pair up.

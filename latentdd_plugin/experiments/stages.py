@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The data set and the arithmetic."""
+    """The dataset and the arithmetic."""
 
     data: ImageData
     numerics: Numerics
@@ -123,10 +123,10 @@ class Evaluated:
 
 
 def load(job: Job) -> Loaded:
-    """Load the data set and choose device and arithmetic.
+    """Load the dataset and choose device and arithmetic.
 
     Raises:
-        UsageError: the codec's weights are missing, or the data set cannot be read.
+        UsageError: the codec's weights are missing, or the dataset cannot be read.
     """
     numerics = resolve_numerics(job.config.compute)
     if faults := weight_faults(job.config.codec):
@@ -258,7 +258,7 @@ def evaluate(job: Job, decoded: Decoded) -> Evaluated:
 
 
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
-    """Return the budget of a job on a data set: bytes and codes per class."""
+    """Return the budget of a job on a dataset: bytes and codes per class."""
     label_bits = job.parts.distiller.label_bits(len(data.classes))
     shapes = data.image_shape, codec.code_shape
     return budget_for(*shapes, job.config.precision, ipc=job.config.ipc, lpc=job.config.lpc, label_bits=label_bits)

@@ -34,7 +34,7 @@ class Point:
     colour: int
     shape: str
     hollow: bool  # random codes
-    said: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plot:
 
 
 def plots(found: Sequence[Entry]) -> list[Plot]:
-    """A plot for each field; colours and shapes are the same in all."""
+    """Return a plot for each field; colours and shapes are the same in all."""
     codecs, algos = sorted({e.codec for e in found}), sorted({e.algo for e in found})
     colour = {name: i % COLOURS for i, name in enumerate(codecs)}
     shape = {name: SHAPES[i % len(SHAPES)] for i, name in enumerate(algos)}
@@ -104,7 +104,9 @@ def _panel(members: Sequence[Entry], counted: bool, colour: dict[str, int], shap
                 colour=colour[e.codec],
                 shape=shape[e.algo],
                 hollow=e.algo == "random",
-                said=f"{e.name}, {e.precision}, by {e.submitter}: {e.accuracy_text}, {sizes[e.key]:,.0f} bytes a class",
+                text=(
+                    f"{e.name}, {e.precision}, by {e.submitter}: {e.accuracy_text}, {sizes[e.key]:,.0f} bytes per class"
+                ),
             )
             for e in sorted(members, key=lambda e: (e.accuracy, e.key))
         ),

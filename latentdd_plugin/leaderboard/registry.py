@@ -1,4 +1,4 @@
-"""The registry: folders of claims, what checked them, and codec cards. Its files are strangers' and are only read here.
+"""The registry: folders of claims, their checks, and codec cards. Its files are untrusted and only read here.
 
 `submissions/<suite>/<slug>.json` is a claim; beside it may lie `<slug>.safetensors`, `<slug>.png` and
 `<slug>.verification.json`. `codecs/<codec>/<dataset>.json` is a card, with a picture of the same name beside it.
@@ -126,7 +126,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class CodecCard:
-    """The card of a codec on a data set."""
+    """The card of a codec on a dataset."""
 
     codec: str  # its folder
     dataset: str  # its file, without the ending
@@ -159,7 +159,7 @@ def read(folder: Path) -> Registry:
         UsageError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the registry's with --registry")
+        raise UsageError(f"{folder} is not a folder; give the registry's with --registry")
     faults: list[Fault] = []
 
     def tried(load: Callable[[Path], T], path: Path) -> T | None:
@@ -185,7 +185,7 @@ def _claims(folder: Path) -> Iterator[Path]:
 
 
 def load_submission(path: Path, faults: list[Fault] | None = None) -> Submission:
-    """A claim with what lies beside it.
+    """Return a claim and the files beside it.
 
     Args:
         path: `<registry>/submissions/<suite>/<slug>.json`.
@@ -294,7 +294,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _json(path: Path, schema: str) -> tuple[bytes, dict[str, Any]]:
-    """A file and its JSON: plain numbers, well-formed text, no key twice."""
+    """Return a file and its JSON: plain numbers, well-formed text, no key twice."""
     if path.suffix != ".json" or (path.stem.endswith(CHECKED) and schema != VERIFICATION):
         raise ArtifactError("belongs to no submission")
     raw = _bytes(path)

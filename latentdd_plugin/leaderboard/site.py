@@ -26,7 +26,7 @@ CODECS = ("Codecs", "codecs/index.html")
 
 @dataclass(frozen=True)
 class Site:
-    """What was written."""
+    """The site that was written."""
 
     folder: Path
     submissions: int
@@ -179,7 +179,7 @@ def _refuse_outside(out: Path, names: set[str]) -> None:
 
 
 def _listed(out: Path) -> Iterator[str]:
-    """The files of the site that lies there, as far as they lie inside it."""
+    """Yield the files of an earlier site, as far as they lie inside its folder."""
     there = out / SUMS
     for line in there.read_text().splitlines() if there.is_file() else ():
         name = PurePosixPath(line.partition("  ")[2])

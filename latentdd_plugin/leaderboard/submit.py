@@ -74,7 +74,7 @@ def submit(
 
 
 def _free(folder: Path, slug: str, claim: Claim) -> tuple[str, bool]:
-    """Return the slug, numbered if somebody's other run has it; and whether it is this very run that has it."""
+    """Return the slug, numbered if another run has it, and whether this very run has it."""
     sha256 = claim.record.artifact.sha256
     stem = slug[:190].rstrip("-")  # room for a number
     for n in itertools.count(2):

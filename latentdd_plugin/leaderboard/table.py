@@ -15,18 +15,18 @@ LEDGERS = {"bytes": "Equal bytes", "count": "Equal count"}
 
 @dataclass(frozen=True)
 class Field:
-    """What has to be the same for two accuracies to be compared."""
+    """The conditions that two accuracies must share to be compared."""
 
     dataset: str
     images: str  # shape
     protocol: str
     evaluator: str
     split: str
-    fingerprints: tuple[str, str]  # of the data set and of the protocol
+    fingerprints: tuple[str, str]  # of the dataset and of the protocol
 
     @property
     def title(self) -> str:
-        """What a reader needs to tell it from others."""
+        """The conditions in a few words."""
         split = "" if self.split == "test" else f", {self.split} images"
         return f"{self.dataset} {self.images}, {self.evaluator}{split}"
 
@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def ranked(self) -> bool:
-        """Whether it may hold a rank: neither refuted, nor changed since it was checked, nor chosen who knows how."""
+        """True if it may hold a rank: not refuted, not changed since it was checked, selection known."""
         return self.status not in UNRANKED and self.selection == "last-iterate"
 
 
@@ -124,7 +124,7 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
 
 
 def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:
-    """The groups of each ledger, by field and size."""
+    """Return the groups of each ledger, by field and size."""
     return {
         "bytes": _groups(
             found, lambda e: e.budget, lambda n: f"{n:,} bytes per class", lambda e: e.bytes_all <= e.budget

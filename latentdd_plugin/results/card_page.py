@@ -20,7 +20,7 @@ from latentdd_plugin.results.grid import write_file, write_grid
 from latentdd_plugin.results.pages import render
 from latentdd_plugin.results.report import minutes
 
-SHOWN = 4  # images a class in the grid
+SHOWN = 4  # images per class in the grid
 
 
 @dataclass(frozen=True)

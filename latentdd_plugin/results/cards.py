@@ -149,7 +149,7 @@ class SpaceAccuracies(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecCard(JsonRecord):
-    """The measurements of a codec on a data set."""
+    """The measurements of a codec on a dataset."""
 
     schema: str = json_field(word(CODEC_CARD), "name of this schema", default=CODEC_CARD)
     created: str = json_field(TIME, "time of completion, UTC")
@@ -197,7 +197,7 @@ class AlgoCell(JsonRecord):
 class AlgoGain(JsonRecord):
     """The gain over random codes, on held-out training images of the digits."""
 
-    dataset: str = json_field(LINE, "data set")
+    dataset: str = json_field(LINE, "dataset")
     codec: str = json_field(LINE, "codec")
     match: str = json_field(LINE, "space in which it matched")
     bytes_per_class: int = json_field(COUNT, "bytes allowed per class")

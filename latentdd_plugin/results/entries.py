@@ -48,7 +48,7 @@ class NamedPart(JsonRecord):
 class Settings(JsonRecord):
     """The whole configuration of a run, defaults included; keys not listed here are kept too."""
 
-    dataset: Mapping[str, Json] = json_field(OBJECT, "data set and its options, as they were given")
+    dataset: Mapping[str, Json] = json_field(OBJECT, "dataset and its options, as they were given")
     codec: NamedPart = json_field(RecordOf(NamedPart), "codec and its options, as they were given")
     algo: NamedPart = json_field(RecordOf(NamedPart), "distiller with every hyper-parameter")
     match: str = json_field(word(*MATCH_SPACES), "space in which the distiller matches")
@@ -85,7 +85,7 @@ class DatasetEntry(JsonRecord):
 
     @classmethod
     def of(cls, images: ImageData, held_out: Images, **more: Json) -> Self:
-        """Return the entry of a loaded data set and the images that score."""
+        """Return the entry of a loaded dataset and the images that score."""
         return cls.from_json(
             {
                 **images.source,
@@ -120,7 +120,7 @@ class CodecEntry(JsonRecord):
     )
     decoder_bytes: int = json_field(WHOLE, "bytes of weights and fitted tables that decoding needs")
     fitted: bool = json_field(FLAG, "whether it was fitted on this training set")
-    trained_on: tuple[str, ...] = json_field(LINES, "data sets that its weights have seen")
+    trained_on: tuple[str, ...] = json_field(LINES, "datasets that its weights have seen")
     grey: Json = json_field(ANYTHING.or_missing(), "how one channel was made three, or null", default=None)
     source: Json = json_field(ANYTHING.or_missing(), "hub id and revision of its weights, or null", default=None)
 

@@ -34,7 +34,7 @@ def write_grid(
     per_class: int = 8,
     captions: tuple[str, str] = CAPTIONS,
 ) -> None:
-    """A row per class: its first decoded codes, and after a gap the real image nearest to each.
+    """Draw one row per class: its first decoded codes, and after a gap the real image nearest to each.
 
     Args:
         path: where to write; .png or .webp.
@@ -42,7 +42,7 @@ def write_grid(
         labels: int64 (M,).
         neighbours: float (M, C, H, W) in [0, 1], one for each decoded code; None leaves the right half out.
         classes: class names by label; the first 50 with images are shown.
-        per_class: images a row.
+        per_class: images per row.
         captions: what stands over the two halves.
 
     Raises:
@@ -115,7 +115,7 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file and its folder; RunFailed where the system does not let us."""
+    """Write a file and its folder; raise RunFailed if the system does not allow it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

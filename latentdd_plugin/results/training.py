@@ -33,7 +33,7 @@ SCHEMA = "dd-bench/codec-training.v1"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedOn(JsonRecord):
-    """A data set that the training saw; how it was loaded is kept as it was given."""
+    """A dataset that the training saw; how it was loaded is kept as it was given."""
 
     name: str = json_field(LINE, "name")
     fingerprint: str = json_field(SHA256, "hash of every training image and label used")
@@ -57,7 +57,7 @@ class CurvePoint(JsonRecord):
 
     step: int = json_field(WHOLE, "steps done")
     loss: float = json_field(NUMBER, "loss before the step")
-    psnr: Mapping[str, float] = json_field(MapOf(NUMBER), "PSNR in dB on held-out images, by data set")
+    psnr: Mapping[str, float] = json_field(MapOf(NUMBER), "PSNR in dB on held-out images, by dataset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,10 @@ class Training(RecordFile):
     created: str = json_field(TIME, "time of completion, UTC")
     command: str = json_field(TEXT, "command line")
     config: Mapping[str, Json] = json_field(OBJECT, "everything that decides the weights")
-    trained_on: tuple[str, ...] = json_field(NAMES, "names of the data sets")
-    datasets: tuple[TrainedOn, ...] = json_field(ListOf(RecordOf(TrainedOn)), "the data sets")
+    trained_on: tuple[str, ...] = json_field(NAMES, "names of the datasets")
+    datasets: tuple[TrainedOn, ...] = json_field(ListOf(RecordOf(TrainedOn)), "the datasets")
     model: ModelEntry = json_field(RecordOf(ModelEntry), "the autoencoder")
-    psnr: Mapping[str, float] = json_field(MapOf(NUMBER), "PSNR in dB of the saved weights, by data set")
+    psnr: Mapping[str, float] = json_field(MapOf(NUMBER), "PSNR in dB of the saved weights, by dataset")
     curve: tuple[CurvePoint, ...] = json_field(ListOf(RecordOf(CurvePoint)), "the training along the way")
     seconds: float = json_field(AMOUNT, "seconds of training")
     environment: Environment = json_field(RecordOf(Environment), "machine and software")
@@ -90,7 +90,7 @@ class Training(RecordFile):
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one row per point of the curve and data set."""
+        """Yield one row per point of the curve and dataset."""
         for point in self.curve:
             for name, psnr in point.psnr.items():
                 yield {"step": point.step, "loss": point.loss, "dataset": name, "psnr": psnr}

@@ -21,7 +21,7 @@ def called(words):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working folder with a suite of two data sets, of which one has to be given."""
+    """A working folder with a suite of two datasets, of which one has to be given."""
     monkeypatch.chdir(tmp_path)
     sets = [*tiny_suite.TREE["datasets"], {"name": "others", "test_size": 359}]
     tiny_suite.written(tmp_path, protocol="demo.v1", evaluators=["convnet_d1"], codecs=["dct"], datasets=sets)

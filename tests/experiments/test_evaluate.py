@@ -175,7 +175,7 @@ def test_recovery_is_paired_by_seed():
     assert "b" not in found
 
 
-# --- data set ---------------------------------------------------------------------------------------------------------
+# --- dataset ---------------------------------------------------------------------------------------------------------
 
 
 def test_options_of_the_data_set_come_from_the_run(tmp_path):
@@ -189,7 +189,7 @@ def test_options_of_the_data_set_come_from_the_run(tmp_path):
     assert on_test.to_json()["scored_on"] == "test"
     assert on_test.to_json()["dataset"]["test_size"] != again.to_json()["dataset"]["test_size"]
     shutil.copy(tmp_path / "run" / "distilled.safetensors", tmp_path / "alone.safetensors")
-    with pytest.raises(UsageError, match=r"of images \(1, 8, 8\) in 2 classes, data set digits has .* in 10"):
+    with pytest.raises(UsageError, match=r"of images \(1, 8, 8\) in 2 classes, dataset digits has .* in 10"):
         evaluate_artifact(tmp_path / "alone.safetensors", evaluation_config())
     said = {"classes": ("3", "8"), "per_class": 50, "validation": 0.2}
     alone = evaluate_artifact(tmp_path / "alone.safetensors", evaluation_config(dataset=said))
@@ -213,7 +213,7 @@ def test_a_name_out_of_the_file_is_never_a_path(tmp_path):
     stored = load_artifact(tmp_path / "run" / "distilled.safetensors")
     header = replace(stored.header, dataset=replace(stored.header.dataset, name="/etc"))
     save_artifact(Artifact(stored.packed, stored.labels, None, {}, header), tmp_path / "x.safetensors")
-    with pytest.raises(UsageError, match="the artifact is of data set '/etc', which is not built in: give --dataset"):
+    with pytest.raises(UsageError, match="the artifact is of dataset '/etc', which is not built in: give --dataset"):
         evaluate_artifact(tmp_path / "x.safetensors", evaluation_config())
     named = evaluate_artifact(tmp_path / "x.safetensors", evaluation_config(dataset="digits"))
     assert named.to_json()["dataset"]["same"] is True

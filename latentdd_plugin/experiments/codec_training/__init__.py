@@ -1,4 +1,4 @@
-"""Train a small autoencoder on a data set's training split: what `dd-bench codec train` does, from Python.
+"""Train a small autoencoder on a dataset's training split: what `dd-bench codec train` does, from Python.
 
 from latentdd_plugin.codec_training import TrainingConfig, train_codec
 train_codec(TrainingConfig((DatasetConfig("digits", validation=0.1),), f=2), out="my-vae")  # then codec.path=my-vae

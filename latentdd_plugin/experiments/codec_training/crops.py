@@ -1,4 +1,4 @@
-"""Random crops of several data sets, each step as many pixels as any other; and the held-out images beside them."""
+"""Random crops of several datasets, each step as many pixels as any other; and the held-out images beside them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import ImageData
 from latentdd_plugin.experiments.codec_training.config import TrainingConfig
 
-VALIDATED = 256  # held-out images of each data set behind a PSNR
+VALIDATED = 256  # held-out images of each dataset behind a PSNR
 
 
 class Crops:
-    """What a training sees: crops of one data set a step, every pixel of all sets about as likely as any other.
+    """What a training sees: crops of one dataset a step, every pixel of all sets about as likely as any other.
 
     Args:
-        sets: the data sets.
+        sets: the datasets.
         config: f, seed, and the size of a step.
 
     Raises:
@@ -47,12 +47,12 @@ class Crops:
         return self.floats(torch.where(flips[:, None, None, None], crops.flip(3), crops))
 
     def floats(self, pixels: Tensor) -> Tensor:
-        """Bytes (n, C, h, w) as float32 in [0, 1] with as many channels as the data sets need."""
+        """Bytes (n, C, h, w) as float32 in [0, 1] with as many channels as the datasets need."""
         found = (pixels.float() / 255).expand(-1, self.colours, -1, -1)
         return found.contiguous(memory_format=torch.channels_last)
 
     def names(self) -> list[str]:
-        """A data set and its size, for the PSNR."""
+        """A dataset and its size, for the PSNR."""
         return [f"{images.name} {images.image_shape[1]}x{images.image_shape[2]}" for images in self.sets]
 
 

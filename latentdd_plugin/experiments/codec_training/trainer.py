@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 REPORTS = 20  # PSNRs along the way
-SHOWN = 8  # images of each data set in samples.png
+SHOWN = 8  # images of each dataset in samples.png
 WARM_UP = 0.02  # fraction of the steps in which the learning rate rises; then it falls as a cosine to zero
 
 
@@ -56,7 +56,7 @@ def train_codec(
 
     Args:
         config: what to train on what.
-        out: the folder; None makes `runs/codec-<data sets>-f<f>-<hash>`. An unfinished training there is continued, a
+        out: the folder; None makes `runs/codec-<datasets>-f<f>-<hash>`. An unfinished training there is continued, a
             finished one is returned as it is.
         progress: show a bar on stderr.
         command: what to record as the command; None takes this process's.
@@ -176,7 +176,7 @@ class Trainer:
 
     @torch.no_grad()
     def _measured(self) -> dict[str, float]:
-        """Mean PSNR of each data set's held-out images in float32; some of them are shown in samples.png."""
+        """Mean PSNR of each dataset's held-out images in float32; some of them are shown in samples.png."""
         psnr, pairs = {}, []
         for name, held in zip(self.crops.names(), self.crops.held_out, strict=True):
             wanted = self.crops.floats(held)

@@ -72,7 +72,7 @@ def _view(comparison: ComparisonRecord) -> dict[str, Any]:
         for name in scored
     ]
     scale = _scale(comparison)
-    name = comparison.dataset.name if comparison.dataset else "no data set yet"
+    name = comparison.dataset.name if comparison.dataset else "no dataset yet"
     titles = [ledger_title(comparison, ledger) for ledger in comparison.ledgers]
     return {
         "title": f"{name} · {count(comparison.ipc, 'image')} per class",

@@ -123,7 +123,7 @@ def _panel(axis: Any, found: Sequence[Dot], colours: Mapping[str, str], markers:
 
 
 def _side_by_side(axis: Any, found: Sequence[Dot], methods: Sequence[str]) -> Callable[[Dot], float]:
-    """An axis of codecs and precisions; where a dot lies on it, methods beside one another."""
+    """Draw an axis of codecs and precisions; return the position of a dot on it, methods side by side."""
     groups = list(dict.fromkeys(dot.group for dot in found))
     axis.set_xticks(range(len(groups)), groups, fontsize=8)
     axis.set_xlim(-0.5, len(groups) - 0.5)
@@ -132,7 +132,7 @@ def _side_by_side(axis: Any, found: Sequence[Dot], methods: Sequence[str]) -> Ca
 
 
 def _on_bytes(axis: Any, found: Sequence[Dot]) -> Callable[[Dot], float]:
-    """A logarithmic axis of bytes with the front drawn in; where a dot lies on it."""
+    """Draw a logarithmic axis of bytes and the front; return the position of a dot on it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     best = front(found)

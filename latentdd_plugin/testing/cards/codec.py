@@ -38,16 +38,16 @@ TIMED, WARM, BATCH = 7, 2, 64  # calls timed, calls before them, images per call
 def codec_card(
     config: RunConfig, findings: Sequence[Finding] = (), *, progress: bool = False, command: str = ""
 ) -> tuple[CodecCard, Pictures]:
-    """Measure a codec on a data set; return the card and pictures for its page.
+    """Measure a codec on a dataset; return the card and pictures for its page.
 
     Args:
-        config: data set, codec, evaluators, protocol, seed and numerics; the rest of it is ignored.
+        config: dataset, codec, evaluators, protocol, seed and numerics; the rest of it is ignored.
         findings: the outcomes of the contracts.
         progress: show bars on stderr.
         command: what to record as the command.
 
     Raises:
-        UsageError: the codec or data set is unknown, or the codec does not take these images.
+        UsageError: the codec or dataset is unknown, or the codec does not take these images.
     """
     config = held_out_of_training(config)
     how = resolve_numerics(config.compute)

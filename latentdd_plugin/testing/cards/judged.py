@@ -57,7 +57,7 @@ def accuracies(
 
     Args:
         config: evaluators, seed and split.
-        images: the data set, its training part.
+        images: the dataset, its training part.
         held_out: the images that judge.
         space: the fitted codec.
         codes: the training set's codes.

@@ -1,4 +1,4 @@
-"""How near a picture is to another: PSNR and SSIM of images in [0, 1]."""
+"""PSNR and SSIM of images in [0, 1]."""
 
 from __future__ import annotations
 
