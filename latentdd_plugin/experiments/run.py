@@ -132,7 +132,7 @@ def _stored_synthetic(
 
 def default_out(config: RunConfig) -> Path:
     """Return `runs/<dataset>-<codec>-<algo>-<hash>`."""
-    names = [config.dataset.name, str(config.codec["name"]), str(config.algo["name"])]
+    names = [config.dataset.name, config.codec.name, config.algo.name]
     short = ["".join(ch if ch.isalnum() or ch in "._-" else "_" for ch in Path(name).name) for name in names]
     return Path("runs") / "-".join([*short, config.hash8])
 
@@ -177,8 +177,8 @@ def record(job: Job, evaluated: Evaluated) -> Record:
         command=job.command,
         config=Settings.from_json(config.to_json()),
         dataset=DatasetEntry.of(encoded.data, evaluated.held_out),
-        codec=CodecEntry.from_json(encoded.codec.describe(str(config.codec["name"]))),
-        distiller=DistillerEntry(str(config.algo["name"]), job.parts.distiller.config(), config.match),
+        codec=CodecEntry.from_json(encoded.codec.describe(config.codec.name)),
+        distiller=DistillerEntry(config.algo.name, job.parts.distiller.config(), config.match),
         budget=stored.budget,
         artifact=stored.file,
         protocol=ProtocolEntry.of(job.parts.protocol),
@@ -225,7 +225,7 @@ def cached_run(config: RunConfig, *, kept: str = "controls", progress: bool = Fa
         kept: folder in the cache; `controls` holds the baselines that methods are compared with.
         progress: show progress bars on stderr.
     """
-    name = f"{config.codec.get('name')} + {config.algo.get('name')}"
+    name = f"{config.codec.name} + {config.algo.name}"
     job = Job(*resolve_run(config), progress=progress)
     return _cached_run(name, config, encode(job, load(job)), f"baseline {name}", progress=progress, kept=kept)
 

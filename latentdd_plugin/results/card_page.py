@@ -48,7 +48,7 @@ def codec_place(config: RunConfig, dataset: str) -> Path:
     skipped = ("name", "path", "repo", "revision", "subfolder")
     options = [f"{key}={value}" for key, value in sorted(config.codec.items()) if key not in skipped]
     size = [f"{config.dataset.image_size}px"] if config.dataset.image_size else []
-    codec = "-".join([plain(str(config.codec["name"])), *map(plain, options)])
+    codec = "-".join([plain(config.codec.name), *map(plain, options)])
     return Path("codecs") / codec / "-".join([plain(dataset), *size])
 
 

@@ -51,7 +51,7 @@ def algo_card(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=command,
         algo=AlgoEntry(
-            name=str(config.algo["name"]),
+            name=config.algo.name,
             config=parts.distiller.config(),
             match_spaces=tuple(parts.distiller.match_spaces),
         ),
@@ -59,7 +59,7 @@ def algo_card(
         cells=tuple(cells),
         gain=AlgoGain(
             dataset=config.dataset.name,
-            codec=str(config.codec["name"]),
+            codec=config.codec.name,
             match=config.match,
             bytes_per_class=record.budget.bytes_per_class,
             codes_per_class=record.budget.codes_per_class,
@@ -78,7 +78,7 @@ def algo_card(
 
 def measure(config: RunConfig, folder: Path, command: str) -> list[AlgoCell]:
     """Measure steps per second and peak memory in pixels, by image side and budget, each in a process of its own."""
-    cls = plugins.resolve("algos", str(config.algo["name"])).cls
+    cls = plugins.resolve("algos", config.algo.name).cls
     counted = issubclass(cls, Matching)
     orders = []
     for side in SIDES:

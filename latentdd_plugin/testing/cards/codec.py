@@ -75,7 +75,7 @@ def codec_card(
     card = CodecCard(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=command,
-        codec=CodecEntry.from_json(codec.describe(str(config.codec["name"]))),
+        codec=CodecEntry.from_json(codec.describe(config.codec.name)),
         dataset=dataset_entry(images, config, held_out),
         contracts=tuple(FindingEntry(f.contract, f.status, f.message) for f in findings),
         values=ValueCounts(wanted, values, wanted / values),
