@@ -64,7 +64,7 @@ def to_artifact(external: ExternalSet, options: ImportOptions, source: Path, for
     synthetic = SyntheticSet(images.contiguous(), external.labels.contiguous(), external.label_kind, external.lr)
     codes = CodeSpace(SizedCodec(codec, data.image_shape), mean, std)
     made = make_artifact(synthetic, codes, "fp32", data, name)
-    labels = {str(number): order.classes[index] for number, index in order.numbers.items()}
+    labels = {str(number): order.classes[index] for number, index in sorted(order.numbers.items())}
     origin = Origin(format_name, space.name, "unknown", order.rule, labels)
     return replace(made, header=replace(made.header, origin=origin))
 
@@ -99,11 +99,10 @@ def _relabelled(external: ExternalSet, order: ClassOrder) -> ExternalSet:
     labels = external.labels
     if all(number == index for number, index in order.numbers.items()):
         return external
-    if labels.ndim == 2:
-        moved = torch.empty_like(labels).index_copy_(1, torch.tensor(list(order.numbers.values())), labels)
-        return replace(external, labels=moved)
     numbers = torch.tensor(sorted(order.numbers))
     targets = torch.tensor([order.numbers[number] for number in sorted(order.numbers)])
+    if labels.ndim == 2:
+        return replace(external, labels=torch.empty_like(labels).index_copy_(1, targets, labels))
     return replace(external, labels=targets[torch.searchsorted(numbers, labels)])
 
 
