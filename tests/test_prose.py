@@ -20,7 +20,6 @@ UNFINISHED = {
     *(
         f"latentdd_plugin/{folder}"
         for folder in (
-            "artifacts",
             "cli",
             "experiments",
         )

@@ -18,7 +18,7 @@ from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a distilled set may spend on codes and soft labels."""
+    """The bytes that a distilled set may spend on codes and soft labels."""
 
     ipc: int | None  # as asked for, if the budget was given in images
     bytes_per_class: int
@@ -117,7 +117,7 @@ def budget_for(  # the two ways of asking, one answer
     codes = 8 * total // bits
     if codes < 1:
         raise UsageError(
-            f"budget too small: ipc={ipc} is {total} bytes a class, but one {precision} code of shape {code_shape} "
+            f"budget too small: ipc={ipc} is {total} bytes per class, but one {precision} code of shape {code_shape} "
             f"takes {math.ceil(bits / 8)} bytes; raise ipc, choose a lower precision or a codec with smaller codes"
         )
     return Budget(ipc, total, codes, precision, code_shape, label_bits)

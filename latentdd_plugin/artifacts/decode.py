@@ -19,25 +19,25 @@ from latentdd_plugin.latent.space import CodeSpace
 
 
 def allowed(plugins_too: Sequence[str] = ()) -> tuple[str, ...]:
-    """The distributions whose entries an artifact may name: this package, and those that the caller allows."""
+    """Return the distributions whose entries an artifact may name: this package, and those that the caller allows."""
     return (plugins.OURS, *(re.sub(r"[-_.]+", "-", name).lower() for name in plugins_too))
 
 
 def located(source: Path) -> tuple[Path, Mapping[str, Json]]:
-    """The artifact's file, and the configuration of the run it lies in; empty where there is none."""
+    """Return the artifact's file, and the configuration of the run it lies in, which is empty if there is none."""
     path = source / "distilled.safetensors" if source.is_dir() else source
     try:
         beside = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
         canonical_json(beside)
     except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError):
-        beside = None  # it belongs to the artifact as a courtesy: its options may be given by the caller
+        beside = None  # not required: the caller can give its options
     return path, beside if isinstance(beside, Mapping) else {}
 
 
 def decode_artifact(
     stored: Artifact, spec: Mapping[str, Json], distributions: Sequence[str], device: str
 ) -> tuple[CodeSpace, Tensor]:
-    """The artifact's code space on the device, and its images (M, C, H, W) in [0, 1] units, not clamped."""
+    """Return the artifact's code space on the device, and its images (M, C, H, W) in [0, 1] units, not clamped."""
     named, codec = stored.header.codec, None
     resolving = {} if "name" in spec else {"installed_only": True, "distributions": tuple(distributions)}
     if spec:

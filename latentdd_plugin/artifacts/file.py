@@ -28,7 +28,7 @@ LONGEST = 100_000_000  # bytes of a header, as safetensors has it
 
 
 def save_artifact(artifact: Artifact, path: Path) -> str:
-    """Write the file, all or nothing; returns its sha256. The same artifact gives the same bytes."""
+    """Write the file, all or nothing, and return its sha256. The same artifact gives the same bytes."""
     tensors = _tensors(artifact)
     fields = artifact.header.sealed(None).to_json()
     header = {**fields, "content_sha256": _content_hash(fields, tensors)}
@@ -69,7 +69,7 @@ def load_artifact(path: Path | str) -> Artifact:
 
 
 def _check_frame(path: Path) -> None:
-    """ValueError where the file's own header is longer than the file, names a tensor twice, or is followed by more."""
+    """Raise ValueError if the header is longer than the file, names a tensor twice, or is followed by more."""
     with path.open("rb") as handle:
         size = int.from_bytes(handle.read(8), "little")
         if size > min(LONGEST, path.stat().st_size - 8):
@@ -88,7 +88,7 @@ def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """Return the sha256 (hex) of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         for block in iter(lambda: handle.read(1 << 20), b""):

@@ -28,7 +28,7 @@ class Packed:
 
 
 def pack(codes: Tensor, precision: str) -> Packed:
-    """Store codes float32 (M, c, h, w) at a precision; integers use one min-max scale a channel for the whole set."""
+    """Store codes float32 (M, c, h, w) at a precision; integers use one min-max scale per channel for the whole set."""
     codes = codes.detach().float().cpu()
     m, c, h, w = (int(n) for n in codes.shape)
     shape = (m, c, h, w)

@@ -145,6 +145,6 @@ def test_a_budget_that_holds_no_code_is_refused_with_the_numbers():
     with pytest.raises(UsageError) as raised:
         budget_for((1, 8, 8), (70, 1, 1), "fp32", ipc=1)
     assert str(raised.value) == (
-        "budget too small: ipc=1 is 256 bytes a class, but one fp32 code of shape (70, 1, 1) takes 280 bytes; "
+        "budget too small: ipc=1 is 256 bytes per class, but one fp32 code of shape (70, 1, 1) takes 280 bytes; "
         "raise ipc, choose a lower precision or a codec with smaller codes"
     )

@@ -54,7 +54,7 @@ def test_an_unknown_codec(refused):
 
 def test_a_budget_that_is_too_small(refused):
     assert refused(*run_words("--codec", "identity", "--ipc", "1", "codec.upsample=2")) == [
-        "budget too small: ipc=1 is 256 bytes a class, but one fp32 code of shape (1, 16, 16) takes 1024 bytes; "
+        "budget too small: ipc=1 is 256 bytes per class, but one fp32 code of shape (1, 16, 16) takes 1024 bytes; "
         "raise ipc, choose a lower precision or a codec with smaller codes"
     ]
 

@@ -273,7 +273,7 @@ def test_a_budget_too_small_for_a_code_is_skipped_with_its_reason(tmp_path):
     asked = grid([{"name": "identity", "upsample": 3}], base=tiny.config(), ledgers=("bytes",))
     row = compare(asked, out=tmp_path, in_process=True).to_json()["cells"][0]
     assert row["status"] == "skipped"
-    assert row["reason"].startswith("budget too small: ipc=1 is 256 bytes a class")
+    assert row["reason"].startswith("budget too small: ipc=1 is 256 bytes per class")
 
 
 def test_a_cell_that_would_take_too_long_is_refused_until_it_may(tmp_path, monkeypatch):
