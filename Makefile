@@ -47,8 +47,9 @@ test-lowest:  ## run the fast tests with the oldest supported dependencies, in .
 cards: setup  ## measure the codec cards that registry/ lacks; real data and weights lie in DATA
 	$(BIN)/python benchmarks/codec_cards.py $(DATA)/data $(DATA)/weights
 
-docs: setup  ## write the contract reference from the docstrings
+docs: setup  ## write the generated pages: contracts, schemas and fields
 	$(BIN)/python -m latentdd_plugin.testing > docs/contracts.md
+	$(BIN)/python -m latentdd_plugin.leaderboard.schema docs
 
 clean:  ## remove caches and build outputs, but not .venv or runs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -220,16 +220,22 @@ def make_artifact(
         label_kind=synthetic.label_kind,
         dataset=HeaderDataset(data.name, data.fingerprint),
     )
+    packed = _packed(synthetic.codes, space, precision, limit)
+    return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header)
+
+
+def _packed(codes: Tensor, space: CodeSpace, precision: str, limit: int | None) -> Packed:
+    """Return the codes at a precision; raise RunFailed if it cannot hold them."""
     if precision == CODED:
         if limit is None:
             raise UsageError("precision=coded needs a number of bytes that the codes may take")
-        packed = pack_coded(synthetic.codes, space.step_weights(), limit)
+        packed = pack_coded(codes, space.step_weights(), limit)
     else:
-        packed = pack(synthetic.codes, precision)
+        packed = pack(codes, precision)
     if not bool(torch.isfinite(unpack(packed)).all()):
-        largest = float(synthetic.codes.detach().abs().max())
+        largest = float(codes.detach().abs().max())
         raise RunFailed(
             f"{precision} cannot hold codes up to {largest:.3g}: they become infinite. Choose precision=fp32 "
             "or int8, or a smaller step"
         )
-    return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header)
+    return packed
