@@ -166,7 +166,7 @@ def test_all_faults_come_together():
         "precision=fp9: choose among fp32, fp16, int8, int4, int2",
         "match=codes: choose among code, pixel",
         "ledger: name at least one",
-        "lpc: a comparison has its budget in images, give ipc",
+        "lpc: the budget of a comparison is in images, give ipc",
         "unknown protocol 'tony'; there are: fast.v1, quick.v1, demo.v1, dc-bench.v1, tiny.test",
     )
     with pytest.raises(UsageError) as raised:

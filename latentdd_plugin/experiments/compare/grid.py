@@ -1,4 +1,4 @@
-"""The cells of a comparison: which runs there are, which cannot be, and which are one and the same."""
+"""The cells of a comparison: possible runs, impossible combinations, and combinations that are the same run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
@@ -14,26 +13,24 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import CODED, MATCH_SPACES, PRECISIONS, STORAGE, Json
 from latentdd_plugin.distillers.base import Distiller
-from latentdd_plugin.distillers.random import Random
-from latentdd_plugin.distillers.selection import Selection
 from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, resolve_run
 
 LEDGERS = ("bytes", "count")
-RANDOM = "random"
-PIXELS = "identity"
+BASELINE: Mapping[str, Json] = {"name": "random"}  # added beside the distillers that are compared
+PIXELS: Mapping[str, Json] = {"name": "identity"}  # and the codec of the baseline in pixels
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is compared, at one budget.
+    """The axes of a comparison at one budget.
 
     Attributes:
-        base: data set, budget (`ipc`), protocol, evaluators, seed and arithmetic of every cell; its codec, algo, match
-            and precision are not used. `controls=False` leaves the controls out.
+        base: dataset, budget (`ipc`), protocol, evaluators, seed and arithmetic of every cell; its codec, algo, match
+            and precision are not used. `controls=False` leaves out baselines that are not among the axes.
         codecs, algos: names with options, each as in RunConfig.
-        precisions: how codes are stored.
+        precisions: precisions at which codes are stored.
         matches: `code`, `pixel`.
-        ledgers: `bytes` gives every cell the bytes of `ipc` images a class, `count` gives every cell `ipc` codes.
+        ledgers: `bytes` gives every cell the bytes of `ipc` images per class, `count` gives every cell `ipc` codes.
     """
 
     base: RunConfig
@@ -44,7 +41,7 @@ class Grid:
     ledgers: tuple[str, ...] = LEDGERS
 
     def faults(self) -> list[str]:
-        """What is wrong with the axes themselves."""
+        """Return the faults of the axes themselves."""
         allowed = {"precision": STORAGE, "match": MATCH_SPACES, "ledger": LEDGERS}
         axes = {"precision": self.precisions, "match": self.matches, "ledger": self.ledgers}
         found = [
@@ -59,45 +56,45 @@ class Grid:
                 found.append(f"{axis}: name at least one")
             found += [f"{axis}: {value} is named twice" for value in dict.fromkeys(values) if values.count(value) > 1]
         if self.base.lpc is not None:
-            found.append("lpc: a comparison has its budget in images, give ipc")
+            found.append("lpc: the budget of a comparison is in images, give ipc")
         return found
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the table."""
+    """One combination in the table of a comparison."""
 
-    name: str  # its folder
+    name: str  # of its folder
     ledger: str  # bytes | count
     codec: str
     algo: str
     match: str
     precision: str
-    config: RunConfig | None = None  # what to run; None where there is nothing to run
-    reason: str | None = None  # why it cannot be run
-    same_as: str | None = None  # the cell that is the same run
-    added: bool = False  # a control that was not asked for by name
+    config: RunConfig | None = None  # of its run; None if there is nothing to run
+    reason: str | None = None  # of an impossible combination
+    same_as: str | None = None  # name of the cell that is the same run
+    added: bool = False  # a baseline that is not among the axes
     cost: tuple[float, ...] = field(default=(), compare=False)  # cells of lower cost run first
 
 
 def cells(grid: Grid) -> list[Cell]:
-    """Every cell in the order of the table: by codec and precision, controls first.
+    """Return every cell in the order of the table: by codec and precision, baselines first.
 
     Raises:
-        UsageError: a fault that is not the property of one impossible pair; all of them.
+        UsageError: all faults; an impossible combination is not a fault but a cell with a reason.
     """
     _check(grid)
     found: dict[str, Cell] = {}
-    runs: dict[tuple[str, ...], str] = {}  # what a run amounts to -> the first cell that is this run
+    runs: dict[tuple[str, ...], str] = {}  # key of a run -> name of the first cell that is this run
     faults: list[str] = []
-    for wanted in _wanted(grid):
+    for spec in _specs(grid):
         try:
-            cell, key = _cell(grid, wanted)
+            cell, key = _cell(grid, spec)
         except UsageError as error:
             faults += error.faults
             continue
         if cell.name in found:
-            faults.append(f"{cell.codec} and {cell.algo}: a codec or an algorithm of this name is there twice")
+            faults.append(f"{cell.codec} and {cell.algo}: two codecs or two distillers have this name")
         first = runs.setdefault(key, cell.name)
         found[cell.name] = cell if first == cell.name else replace(cell, config=None, same_as=first)
     if faults:
@@ -106,13 +103,13 @@ def cells(grid: Grid) -> list[Cell]:
 
 
 def short(name: str) -> str:
-    """What an entry, `package.module:Class` or `./file.py:Class` is called in the table and in options."""
+    """Return the name in tables and options of an entry, a `package.module:Class` or a `./file.py:Class`."""
     return name.rpartition(":")[2]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A cell before it is looked at."""
+class CellSpec:
+    """One combination of the axes, before its parts are built."""
 
     codec: Mapping[str, Json]
     algo: Mapping[str, Json]
@@ -123,72 +120,83 @@ class Wanted:
 
 
 def _check(grid: Grid) -> None:
-    """All faults that have nothing to do with a codec or an algorithm in particular."""
+    """Raise UsageError with all faults that do not concern a single codec or distiller."""
     base = grid.base.replace(lpc=None, ipc=grid.base.ipc or 1, precision="fp32", match="code")
     faults = [*grid.faults(), *base.faults(), *build_evaluators(base.scoring).faults]
     if faults:
         raise UsageError(list(dict.fromkeys(faults)))
 
 
-def _wanted(grid: Grid) -> Iterator[Wanted]:
-    """Every cell; random codes once, whatever the match spaces."""
-    random: dict[str, Json] = {"name": RANDOM}
-    algos = [algo for algo in grid.algos if algo["name"] != RANDOM]
-    asked = len(algos) < len(grid.algos)
-    if grid.base.controls and PIXELS not in [codec["name"] for codec in grid.codecs]:
+def _specs(grid: Grid) -> Iterator[CellSpec]:
+    """Yield every combination; baselines once, whatever the match spaces."""
+    algos = [algo for algo in grid.algos if not _is_baseline(algo)]
+    requested = [algo for algo in grid.algos if _is_baseline(algo)]
+    baselines = requested or ([BASELINE] if grid.base.controls else [])
+    if grid.base.controls and not any(_has_pixels(codec) for codec in grid.codecs):
         for precision in dict.fromkeys(("fp32", *grid.precisions)):
-            yield from (Wanted({"name": PIXELS}, random, "code", precision, ledger, True) for ledger in grid.ledgers)
+            yield from (CellSpec(PIXELS, BASELINE, "code", precision, ledger, True) for ledger in grid.ledgers)
     for codec, precision in itertools.product(grid.codecs, grid.precisions):
-        if asked or grid.base.controls:
-            yield from (Wanted(codec, random, "code", precision, ledger, not asked) for ledger in grid.ledgers)
+        for algo, ledger in itertools.product(baselines, grid.ledgers):
+            yield CellSpec(codec, algo, "code", precision, ledger, added=not requested)
         for algo, match, ledger in itertools.product(algos, grid.matches, grid.ledgers):
-            yield Wanted(codec, algo, match, precision, ledger)
+            yield CellSpec(codec, algo, match, precision, ledger)
 
 
-def _cell(grid: Grid, wanted: Wanted) -> tuple[Cell, tuple[str, ...]]:
-    """One cell, and what its run amounts to: equal keys are equal runs."""
-    codec, algo, ledger = wanted.codec, wanted.algo, wanted.ledger
-    names, is_random = (short(str(codec["name"])), short(str(algo["name"]))), algo["name"] == RANDOM
-    words = [*names, *([] if is_random else [wanted.match]), wanted.precision, ledger]
+def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
+    """Return one cell and the key of its run: equal keys are equal runs."""
+    algo = _without_idle_preset(spec.algo)
+    distiller = build_distiller(algo)
+    names = short(str(spec.codec["name"])), short(str(algo["name"]))
+    words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, spec.ledger]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
-    cell = Cell(name, ledger, *names, wanted.match, wanted.precision, added=wanted.added)
-    method = build_distiller(_chosen(algo))
-    if wanted.match not in method.match_spaces and codec["name"] != PIXELS:
-        reason = f"match={wanted.match}: {names[1]} supports {', '.join(method.match_spaces)} only"
+    cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, added=spec.added)
+    if spec.match not in distiller.match_spaces and not _has_pixels(spec.codec):
+        reason = f"match={spec.match}: {names[1]} supports {', '.join(distiller.match_spaces)} only"
         return replace(cell, reason=reason), (name,)
-    if wanted.precision == CODED and ledger == "count":
-        return replace(cell, reason="precision=coded shares out bytes; at an equal count there are none"), (name,)
-    lpc, ipc = (grid.base.ipc or 1, None) if ledger == "count" else (None, grid.base.ipc or 1)
-    asked = grid.base.replace(codec=codec, algo=_chosen(algo), match=wanted.match, ipc=ipc, lpc=lpc)
-    controls = grid.base.controls and not is_random  # random codes are the control
-    config = resolve_run(asked.replace(precision=wanted.precision, controls=controls))[0]
-    in_pixels = _is_pixels(codec)
-    one_space = in_pixels or is_random
-    one_ledger = in_pixels and wanted.precision == "fp32" and method.label_bits(2) == 0 and "bytes" in grid.ledgers
-    key = *names, "code" if one_space else wanted.match, wanted.precision, "bytes" if one_ledger else ledger
-    return replace(cell, config=config, cost=_cost(method, cell, in_pixels)), key
+    if spec.precision == CODED and spec.ledger == "count":
+        return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)
+    config = resolve_run(_config(grid, spec, algo, controls=grid.base.controls and not distiller.is_baseline))[0]
+    in_pixels = _has_pixels(spec.codec) and spec.codec.get("upsample", 1) == 1
+    one_space = in_pixels or distiller.is_baseline
+    one_ledger = in_pixels and spec.precision == "fp32" and distiller.label_bits(2) == 0 and "bytes" in grid.ledgers
+    key = *names, "code" if one_space else spec.match, spec.precision, "bytes" if one_ledger else spec.ledger
+    return replace(cell, config=config, cost=_cost(distiller, cell, in_pixels)), key
 
 
-def _chosen(algo: Mapping[str, Json]) -> dict[str, Json]:
-    """The algorithm without a preset that chooses nothing, so that equal runs have equal configurations."""
+def _config(grid: Grid, spec: CellSpec, algo: Mapping[str, Json], *, controls: bool) -> RunConfig:
+    """Return the configuration of a combination, not resolved."""
+    images = grid.base.ipc or 1
+    lpc, ipc = (images, None) if spec.ledger == "count" else (None, images)
+    found = grid.base.replace(codec=spec.codec, algo=algo, match=spec.match, ipc=ipc, lpc=lpc)
+    return found.replace(precision=spec.precision, controls=controls)
+
+
+def _without_idle_preset(algo: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the distiller without a preset that chooses nothing, so that equal runs have equal configurations."""
     if has_presets(plugins.resolve("algos", str(algo["name"]), base=Distiller).cls):
         return dict(algo)
     return {key: value for key, value in algo.items() if key != "preset"}
 
 
-def _is_pixels(codec: Mapping[str, Json]) -> bool:
-    cls: type[Any] = plugins.resolve("codecs", str(codec["name"]), base=Codec).cls
-    return bool(cls.pixels) and codec.get("upsample", 1) == 1
+def _is_baseline(algo: Mapping[str, Json]) -> bool:
+    """Return whether this is a baseline; False for an unknown name, which is a fault of its cells."""
+    try:
+        return bool(plugins.resolve("algos", str(algo["name"]), base=Distiller).cls.is_baseline)
+    except UsageError:
+        return False
 
 
-def _cost(method: Distiller, cell: Cell, in_pixels: bool) -> tuple[float, ...]:
-    """What decides how long a cell takes, the weightiest first: steps at all, a decoder in the loop, how many codes."""
-    steps = 0.0 if isinstance(method, Selection | Random) else float(getattr(method, "iterations", 1))
-    through = cell.match == "pixel" and not in_pixels
-    return (
-        float(steps > 0),
-        float(through),
-        float(cell.ledger == "bytes"),
-        1 / PRECISIONS.get(cell.precision, 1),
-        steps,
-    )
+def _has_pixels(codec: Mapping[str, Json]) -> bool:
+    """Return whether the codes are pixels; False for an unknown name, which is a fault of its cells."""
+    try:
+        return bool(plugins.resolve("codecs", str(codec["name"]), base=Codec).cls.pixels)
+    except UsageError:
+        return False
+
+
+def _cost(distiller: Distiller, cell: Cell, in_pixels: bool) -> tuple[float, ...]:
+    """Return what decides the time of a cell, most important first: steps at all, a decoder in the loop, the codes."""
+    steps = 0.0 if distiller.is_selection else float(getattr(distiller, "iterations", 1))
+    decodes = cell.match == "pixel" and not in_pixels
+    codes = 1 / PRECISIONS.get(cell.precision, 1)
+    return (float(steps > 0), float(decodes), float(cell.ledger == "bytes"), codes, steps)
