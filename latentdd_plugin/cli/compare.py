@@ -97,7 +97,7 @@ def execute(args: argparse.Namespace) -> int:
             in_process=args.in_process,
             progress=not args.quiet and sys.stderr.isatty(),
             command=args.command_line,
-            launch=launcher(hydra, quiet=args.quiet),
+            runner=launcher(hydra, quiet=args.quiet),
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; finished cells are kept, the same command continues") from None

@@ -118,7 +118,7 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
             progress=not args.quiet and sys.stderr.isatty(),
             command=args.command_line,
             only=chosen,
-            launch=launcher(hydra, quiet=args.quiet),
+            runner=launcher(hydra, quiet=args.quiet),
         )
         failed |= done.failed
         sys.stdout.write(f"{done.table()}\n{done.folder / 'report.html'}\n")

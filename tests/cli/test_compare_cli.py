@@ -139,21 +139,21 @@ def test_it_prints_table_and_paths(tmp_path, capsys, monkeypatch):
     )
     assert lines[-4:] == [f"{tmp_path}/out/{name}" for name in command.FILES]
     assert "peak MB" not in out
-    from latentdd_plugin.experiments.compare import outcomes
+    from latentdd_plugin.experiments import jobs
 
-    monkeypatch.setattr(outcomes, "run", lambda *_a, **_o: pytest.fail("everything is done"))
+    monkeypatch.setattr(jobs, "run_precisions", lambda *_a, **_o: pytest.fail("everything is done"))
     assert called(words) == 0
     assert capsys.readouterr().out == out
 
 
 @pytest.mark.usefixtures("tiny_protocol")
 def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    from latentdd_plugin.experiments.compare import comparison
+    from latentdd_plugin.experiments import jobs
 
-    def interrupted(_order):
+    def interrupted(_job):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "run_here", interrupted)
+    monkeypatch.setattr(jobs, "run_job", interrupted)
     words = f"compare --codec dct --protocol tiny.test --in-process {PLAIN} --quiet --out {tmp_path}/out"
     assert called(words) == 130
     assert capsys.readouterr().err == "dd-bench: interrupted; finished cells are kept, the same command continues\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from latentdd_plugin.core import plugins
+from latentdd_plugin.core import checkpoint, plugins
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import DataError, RunFailed, UsageError
 from latentdd_plugin.core.types import SyntheticSet
@@ -21,7 +21,7 @@ from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline
 from latentdd_plugin.experiments.compare import Grid, cells, compare
 from latentdd_plugin.experiments.compare.comparison import Comparison
-from latentdd_plugin.experiments.compare.outcomes import Order, Outcome, outcome_of
+from latentdd_plugin.experiments.jobs import OWNER, Job, Outcome, read_outcome
 from latentdd_plugin.results.comparison import plot
 from latentdd_plugin.results.comparison.plot import Dot, draw, front, panels
 from latentdd_plugin.results.record import Record
@@ -310,21 +310,23 @@ def test_two_comparisons_never_share_a_folder(tmp_path):
         compare(grid(base=tiny.config()), out=tmp_path, in_process=True)
 
 
-def test_an_order_survives_its_line():
-    order = Order("a", tiny.config(), Path("x"), "c", 3.0, progress=False)
-    assert Order.from_json(order.to_json()) == order
+@pytest.mark.parametrize("precisions", [(), ("fp32", "int8")])
+def test_a_job_survives_its_line(precisions):
+    job = Job("a", tiny.config(), Path("x"), "c", 3.0, precisions=precisions)
+    assert Job.from_json(job.to_json()) == job
+    assert job.folders == [Path("x") / precision for precision in precisions] or [Path("x")]
 
 
 def test_what_a_folder_says(tmp_path):
-    assert outcome_of(tmp_path) == Outcome("unfinished")
+    assert read_outcome(tmp_path) == Outcome("unfinished")
     (tmp_path / "outcome.json").write_text("{")
-    assert outcome_of(tmp_path).status == "unfinished"
-    (tmp_path / "outcome.json").write_text(json.dumps({"status": "not run", "reason": "r", "estimate_s": 5.0}))
-    assert outcome_of(tmp_path).settled(4.0)
-    assert not outcome_of(tmp_path).settled(6.0)
-    assert not outcome_of(tmp_path).settled(None)
+    assert read_outcome(tmp_path).status == "unfinished"
+    checkpoint.write_json(tmp_path / "outcome.json", {"status": "not run", "reason": "r", "estimate_s": 5.0}, OWNER)
+    assert read_outcome(tmp_path).settled(4.0)
+    assert not read_outcome(tmp_path).settled(6.0)
+    assert not read_outcome(tmp_path).settled(None)
     (tmp_path / "result.json").write_text("{}")
-    assert outcome_of(tmp_path).status == "done"
+    assert read_outcome(tmp_path).status == "done"
 
 
 # --- what it shows ----------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Run a grid cell by cell, go on where it was left, and put what came out into one table."""
+"""Run a grid cell by cell, continue an interrupted one, and write one table of all cells."""
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from latentdd_plugin.core.errors import DataError, UsageError
 from latentdd_plugin.core.storage import atomic_write, locked
 from latentdd_plugin.core.types import hash_json
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
-from latentdd_plugin.experiments.compare.outcomes import Order, Outcome, outcome_of, run_apart, run_here
+from latentdd_plugin.experiments.jobs import Job, Outcome, Runner, read_outcome, run_here, run_in_processes
 from latentdd_plugin.experiments.run_folder import RunFolder
 from latentdd_plugin.results.comparison.comparison import Comparison
 from latentdd_plugin.results.comparison.page import write_page
@@ -36,28 +37,27 @@ def compare(
     progress: bool = False,
     command: str | None = None,
     only: Callable[[Cell], bool] | None = None,
-    launch: Callable[[Sequence[Order]], None] | None = None,
+    runner: Runner | None = None,
 ) -> Comparison:
     """Run every cell that has no result yet, cheap ones first, and write table, plot and page.
 
     Args:
-        grid: what to compare.
+        grid: the axes of the comparison.
         out: the folder; None makes `runs/compare-<dataset>-<hash>`. Cells are ordinary run folders in its `cells/`;
-            those that are finished are not run again, unfinished ones are continued.
-        limit_s: a cell whose distillation is estimated, from its first steps, to take more seconds is not run.
-        jobs: how many cells at a time; each takes the threads of its configuration.
-        in_process: run cells in this process, one after another; their peak memory cannot be told apart then.
+            finished ones are not run again, unfinished ones are continued.
+        limit_s: seconds; a cell whose distillation is estimated, from its first steps, to take longer is not run.
+        jobs: number of cells to run at a time; each takes the threads of its configuration.
+        in_process: run cells in this process, one after another; their peak memory is unknown then.
         progress: show progress bars on stderr.
-        command: what to record as the command; None takes this process's.
-        only: which cells to run; None runs all. The others are rows without a result, if they have none.
-        launch: runs the orders in its own way, on other machines perhaps, and returns when all have ended; None runs
-            them here.
+        command: the command to record; None takes this process's.
+        only: selects the cells to run; None runs all. The others are rows without a result, if they have none.
+        runner: runs the jobs somewhere else, for example on a cluster; None runs them on this machine.
 
     Returns:
-        The comparison, also in `out/compare.json`. A cell that cannot be run, or fails, is a row that says why.
+        The comparison, also in `out/compare.json`. A cell that cannot be run, or fails, is a row with a reason.
 
     Raises:
-        UsageError: the grid or the data set is at fault, or the folder holds other runs under these names.
+        UsageError: a fault of the grid or the dataset, or the folder holds other runs under these names.
     """
     found = cells(grid)
     resolve_device(grid.base.device)
@@ -65,37 +65,25 @@ def compare(
     RunFolder(folder).refuse_unwritable()
     _check_folders(found, folder)
     command = command or command_line()
-    apart = launch is None and (not in_process or jobs > 1)
+    apart = runner is None and (not in_process or jobs > 1)
+    if runner is None:
+        runner = functools.partial(run_in_processes, workers=max(1, jobs)) if apart else run_here
     with locked(folder, wait=False):
         chosen = [cell for cell in found if only is None or only(cell)]
-        orders = _orders(chosen, folder, limit_s, command, progress=progress and jobs == 1)
-        log.info("%d cells, %d to run", len(found), len(orders))
+        missing = _missing_jobs(chosen, folder, limit_s, command, progress=progress and jobs == 1)
+        log.info("%d cells, %d to run", len(found), len(missing))
 
-        def finished(order: Order) -> None:
-            outcome = outcome_of(order.folder)
-            _refuse_bad_data(outcome)
-            log.info("%s: %s", order.name, f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status)
+        def finished(job: Job) -> None:
+            outcome = read_outcome(job.folder)
+            if outcome.data:  # every other cell has this fault too
+                raise DataError(outcome.reason or "")
+            log.info("%s: %s", job.name, f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status)
             _comparison(grid, found, chosen, folder, command, apart=apart).save()
 
-        if launch is not None:
-            launch(orders)
-            for order in orders:
-                _refuse_bad_data(outcome_of(order.folder))
-        elif apart:
-            run_apart(orders, max(1, jobs), finished)
-        else:
-            for order in orders:
-                run_here(order)
-                finished(order)
+        runner(missing, finished)
         comparison = _comparison(grid, found, chosen, folder, command, apart=apart)
         _write(comparison)
     return comparison
-
-
-def _refuse_bad_data(outcome: Outcome) -> None:
-    """DataError where a cell met a fault of the data set, which all others have too."""
-    if outcome.data:
-        raise DataError(outcome.reason or "")
 
 
 def _default_out(found: Sequence[Cell]) -> Path:
@@ -116,18 +104,21 @@ def _check_folders(found: Sequence[Cell], folder: Path) -> None:
         raise UsageError(faults)
 
 
-def _orders(found: Sequence[Cell], folder: Path, limit_s: float | None, command: str, *, progress: bool) -> list[Order]:
-    """What is left to do, in the order in which to do it."""
-    orders = []
+def _missing_jobs(
+    found: Sequence[Cell], folder: Path, limit_s: float | None, command: str, *, progress: bool
+) -> list[Job]:
+    """Return a job for each cell that has no result, in the order in which to run them."""
+    missing = []
     for cell in sorted(found, key=lambda cell: cell.cost):
         if cell.config is not None:
-            path, why = folder / "cells" / cell.name, f"cell {cell.name} of: {command}"
-            if not outcome_of(path).settled(limit_s):
-                orders.append(Order(cell.name, cell.config, path, why, limit_s, progress))
-    return orders
+            path = folder / "cells" / cell.name
+            if not read_outcome(path).settled(limit_s):
+                own = f"cell {cell.name} of: {command}"
+                missing.append(Job(cell.name, cell.config, path, own, limit_s, progress))
+    return missing
 
 
-# --- what it leaves ---------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 def _comparison(
@@ -137,7 +128,7 @@ def _comparison(
     for cell in found:
         path = folder / "cells" / cell.name
         if cell.config is not None:
-            outcomes[cell.name] = outcome_of(path)
+            outcomes[cell.name] = read_outcome(path)
             if cell not in chosen and outcomes[cell.name].status == "unfinished":
                 outcomes[cell.name] = Outcome("not run", NOT_ASKED)
             if outcomes[cell.name].status == "done":

@@ -181,17 +181,19 @@ def _without_idle_preset(algo: Mapping[str, Json]) -> dict[str, Json]:
 def _is_baseline(algo: Mapping[str, Json]) -> bool:
     """Return whether this is a baseline; False for an unknown name, which is a fault of its cells."""
     try:
-        return bool(plugins.resolve("algos", str(algo["name"]), base=Distiller).cls.is_baseline)
+        cls: type[Distiller] = plugins.resolve("algos", str(algo["name"]), base=Distiller).cls
     except UsageError:
         return False
+    return cls.is_baseline
 
 
 def _has_pixels(codec: Mapping[str, Json]) -> bool:
     """Return whether the codes are pixels; False for an unknown name, which is a fault of its cells."""
     try:
-        return bool(plugins.resolve("codecs", str(codec["name"]), base=Codec).cls.pixels)
+        cls: type[Codec] = plugins.resolve("codecs", str(codec["name"]), base=Codec).cls
     except UsageError:
         return False
+    return cls.pixels
 
 
 def _cost(distiller: Distiller, cell: Cell, in_pixels: bool) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.distillers.loop import Matching
 from latentdd_plugin.experiments.build import resolve_run
-from latentdd_plugin.experiments.compare.outcomes import Order, outcome_of, run_apart
+from latentdd_plugin.experiments.jobs import Job, read_outcome, run_in_processes
 from latentdd_plugin.experiments.run import run
 from latentdd_plugin.results.cards import AlgoCard, AlgoCell, AlgoEntry, AlgoGain, FindingEntry
 from latentdd_plugin.results.environment import environment
@@ -80,7 +80,7 @@ def measure(config: RunConfig, folder: Path, command: str) -> list[AlgoCell]:
     """Measure steps per second and peak memory in pixels, by image side and budget, each in a process of its own."""
     cls = plugins.resolve("algos", config.algo.name).cls
     counted = issubclass(cls, Matching)
-    orders = []
+    jobs = []
     for side in SIDES:
         for ipc in BUDGETS:
             name = f"{side} px, {ipc} images per class"
@@ -98,17 +98,17 @@ def measure(config: RunConfig, folder: Path, command: str) -> list[AlgoCell]:
                 protocol="demo.v1",
                 controls=False,
             )
-            orders.append(Order(name, how, folder / f"{side}-{ipc}", command, None, False))
-    run_apart(orders, 1, lambda order: None)
-    return [_cell(order, counted) for order in orders]
+            jobs.append(Job(name, how, folder / f"{side}-{ipc}", command))
+    run_in_processes(jobs, lambda job: None)
+    return [_cell(job, counted) for job in jobs]
 
 
-def _cell(order: Order, counted: bool) -> AlgoCell:
-    side, ipc = order.config.dataset.image_size or 0, order.config.ipc or 0
-    outcome = outcome_of(order.folder)
+def _cell(job: Job, counted: bool) -> AlgoCell:
+    side, ipc = job.config.dataset.image_size or 0, job.config.ipc or 0
+    outcome = read_outcome(job.folder)
     if outcome.status != "done":
         return AlgoCell(side=side, ipc=ipc, failed=outcome.reason or outcome.status)
-    cost = Record.load(order.folder).cost
+    cost = Record.load(job.folder).cost
     step_ms = cost.step_ms_median if counted else None
     measured = {
         "steps_s": 1000 / step_ms if step_ms else None,
