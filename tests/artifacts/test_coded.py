@@ -124,7 +124,7 @@ def test_compare_sets_coded_codes_beside_others_and_says_why_a_count_is_impossib
     assert main.main([*words.split(), "--in-process", "--quiet", "threads=1", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "coded" in out
-    assert "precision=coded shares out bytes" in out
+    assert "precision=coded needs a budget in bytes" in out
 
 
 def test_ipc_and_lpc_go_together_for_coded_codes_alone():

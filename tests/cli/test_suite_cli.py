@@ -1,7 +1,6 @@
 """`dd-bench suite` from the command line: in this process, and on Hydra's launchers."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import suite as tiny_suite
 
 from latentdd_plugin.cli import main
 from latentdd_plugin.experiments import suites
+from latentdd_plugin.results.record import Record
 
 START = "import sys; from latentdd_plugin.cli.main import main; sys.exit(main())"
 PLAIN = "--quiet device=cpu amp=off compile=off threads=1"
@@ -67,8 +67,8 @@ def test_what_is_missing_is_run_and_nothing_twice(here, capsys):
     stamps = [path.stat().st_mtime_ns for path in made]
     assert called(words) == 0
     assert [path.stat().st_mtime_ns for path in made] == stamps
-    record = json.loads(made[0].read_text())
-    assert record["command"].startswith("cell ")
+    record = Record.load(made[0].parent)
+    assert record.command.startswith("cell ")
     assert suites.get("tiny.v1.yaml").place_of(record)[0] == "digits-ipc1"
 
 
