@@ -319,7 +319,7 @@ def test_without_a_writable_cache_it_works_and_says_so(tmp_path, monkeypatch, ca
     monkeypatch.setenv("DD_BENCH_CACHE", str(tmp_path / "file" / "cache"))
     with caplog.at_level(logging.WARNING):
         assert len(load_dataset(DatasetConfig(per_class=3)).train) == 30
-    assert "decoded images are not kept: cannot write" in caplog.text
+    assert "is used instead; set DD_BENCH_CACHE" in caplog.text
 
 
 def test_atomic_write_keeps_the_old_file_and_names_the_fault(tmp_path):

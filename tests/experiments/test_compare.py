@@ -163,7 +163,7 @@ def test_all_faults_come_together():
     with pytest.raises(UsageError) as raised:
         cells(grid(precisions=("fp9",), matches=("codes",), ledgers=(), base=tiny.config(protocol="tony", lpc=3)))
     assert raised.value.faults == (
-        "precision=fp9: choose among fp32, fp16, int8, int4, int2",
+        "precision=fp9: choose among fp32, fp16, int8, int4, int2, coded",
         "match=codes: choose among code, pixel",
         "ledger: name at least one",
         "lpc: the budget of a comparison is in images, give ipc",

@@ -136,7 +136,7 @@ def test_random_codes_are_the_control_themselves():
         ({"config__ipc": 10}, "ipc is 10, not 1"),
         ({"scored_on": "validation"}, "split is 'validation', not 'test'"),
         ({"dataset__train_size": 1000}, "dataset.train_size is 1000, not 1438, as in digits"),
-        ({"dataset__options": {"validation": 0.0, "image_size": 16}}, "dataset.image_size is 16, not None"),
+        ({"dataset__options": {"validation": 0.0, "image_size": 16}}, "dataset.options.image_size is 16, not None"),
     ],
 )
 def test_one_of_other_conditions_does_not(more, fault):
