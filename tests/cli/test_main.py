@@ -11,7 +11,9 @@ from latentdd_plugin import __version__
 from latentdd_plugin.cli import listing, main
 from latentdd_plugin.core.entry_points import Entry
 from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.experiments import jobs
 from latentdd_plugin.experiments import run as runs
+from latentdd_plugin.results.record import Record
 from latentdd_plugin.results.statistics import Accuracy
 
 
@@ -32,23 +34,28 @@ class FakeRecord:
 
 @pytest.fixture
 def fake_run(tmp_path, monkeypatch):
-    """`run`, which only records its calls and fails for seed 13."""
-    module = types.SimpleNamespace(calls=[])
+    """`run`, which only records its calls and fails for seeds 13 and 14."""
+    module, made = types.SimpleNamespace(calls=[]), {}
 
-    def run(config, *, out=None, progress=False, command=None, limit_s=None):
+    def run_precisions(config, precisions, *, out=None, progress=False, command=None, limit_s=None):
         module.calls.append((config, out, progress, command))
         if config.seed == 13:
             raise RunFailed("seed 13:\nnon-finite loss")
         if config.seed == 14:
             raise ZeroDivisionError("a bug")
-        return FakeRecord(config, out or tmp_path / "default", config.precision)
+        base = out or tmp_path / "default"
+        folders = {p: base / p if len(precisions) > 1 else base for p in precisions}
+        records = [FakeRecord(config, folder, p) for p, folder in folders.items()]
+        made.update({record.folder: record for record in records})
+        return records
 
-    def run_precisions(config, precisions, *, out=None, progress=False, command=None, limit_s=None):
-        module.calls.append((config, out, progress, command))
-        return [FakeRecord(config, (out or tmp_path) / p, p) for p in precisions]
+    def run(config, **options):
+        return run_precisions(config, (config.precision,), **options)[0]
 
     monkeypatch.setattr(runs, "run", run)
     monkeypatch.setattr(runs, "run_precisions", run_precisions)
+    monkeypatch.setattr(jobs, "run_precisions", run_precisions)
+    monkeypatch.setattr(Record, "load", made.__getitem__)
     monkeypatch.chdir(tmp_path)
     return module
 
