@@ -173,7 +173,7 @@ def test_all_faults_are_told_and_nothing_is_written(tmp_path, capsys):
         "steps=0: must be at least 1",
         "precision=int8: choose one of fp16, fp32",
         "dataset.validation=0: a fraction must be held out",
-        "codec.size: has no meaning here",
+        "codec.size: is not used here",
     ):
         assert fault in told
     assert called(f"codec train --dataset , --out {tmp_path}/vae") == 2
