@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench leaderboard`."""
+    """Add the flags of `dd-bench leaderboard`."""
     parser.add_argument(
         "--registry",
         metavar="DIR",

@@ -7,7 +7,7 @@
   dd-bench suite run cpu-digits.v1 hydra/launcher=joblib hydra.launcher.n_jobs=2
 
 Every run of the grid is checked before the first one starts. The same command again continues: finished runs stay.
-Each data set and budget becomes a comparison, OUT/<dataset>-ipc<k>, whose cells are run folders to submit. Keys that
+Each dataset and budget becomes a comparison, OUT/<dataset>-ipc<k>, whose cells are run folders to submit. Keys that
 can be set as key=value: dataset.<name>.path, codec.<name>.<location>, device, amp, compile, threads, hydra/launcher,
 hydra.launcher.*.
 """
@@ -26,13 +26,13 @@ from latentdd_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
     from latentdd_plugin.experiments.compare import Cell
-    from latentdd_plugin.experiments.suites import Given, Suite
+    from latentdd_plugin.experiments.suites import Suite, SuiteInputs
 
 KEYS = ("device", "amp", "compile", "threads")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench suite`."""
+    """Add the flags of `dd-bench suite`."""
     parser.add_argument("action", choices=("list", "show", "run"), help="what to do")
     parser.add_argument("words", nargs="*", metavar="NAME key=value", help="the suite, or a file of one; and keys")
     parser.add_argument("--only", metavar="GLOB", action="append", help="runs of these names only, as `show` has them")
@@ -64,7 +64,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def shown(suite: Suite) -> str:
-    """A suite for a person: its conditions, its data, every run's name."""
+    """Format a suite: its conditions, its data, and the name of every run."""
     lines = [f"{suite.name}: {suite.title}", suite.description.strip(), ""]
     lines += [
         f"protocol {suite.protocol}, evaluators {', '.join(suite.evaluators)}, seed {suite.seed}, {suite.split} images"
@@ -87,7 +87,7 @@ def shown(suite: Suite) -> str:
 
 
 def run(suite: Suite, args: argparse.Namespace) -> int:
-    """Check every run, then do what is missing, data set by data set; print each one's table."""
+    """Check every run, then do what is missing, dataset by dataset; print each one's table."""
     from latentdd_plugin.cli.launch import launcher, split
     from latentdd_plugin.cli.logs import start_logging
     from latentdd_plugin.experiments.compare import compare
@@ -95,7 +95,7 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
 
     start_logging(quiet=args.quiet)
     hydra, words = split(args.words[1:])
-    given = asked(suite, words)
+    given = parse_inputs(suite, words)
     names = [name for name, _ in suite.cells(given)]
     stray = [glob for glob in args.only or () if not any(fnmatchcase(name, glob) for name in names)]
     if stray:
@@ -128,11 +128,11 @@ def run(suite: Suite, args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def asked(suite: Suite, words: Sequence[str]) -> Given:
-    """Where data and weights lie and how to compute, from key=value; UsageError with every fault seen in them."""
+def parse_inputs(suite: Suite, words: Sequence[str]) -> SuiteInputs:
+    """Parse locations and compute options from key=value; raise UsageError with every fault in them."""
     import yaml
 
-    from latentdd_plugin.experiments.suites import Given
+    from latentdd_plugin.experiments.suites import SuiteInputs
 
     datasets: dict[str, str] = {}
     codecs: dict[str, dict[str, Any]] = {}
@@ -160,7 +160,7 @@ def asked(suite: Suite, words: Sequence[str]) -> Given:
     faults += _absent(suite, datasets)
     if faults:
         raise UsageError(faults)
-    return Given(datasets, codecs, arithmetic)
+    return SuiteInputs(datasets, codecs, arithmetic)
 
 
 def _locations(codec: str) -> tuple[str, ...]:
@@ -172,9 +172,9 @@ def _locations(codec: str) -> tuple[str, ...]:
 
 
 def _absent(suite: Suite, given: dict[str, str]) -> list[str]:
-    """Data sets whose place nobody has said."""
+    """Return a fault for each dataset without a location."""
     from latentdd_plugin.core import plugins
 
     installed = plugins.entries("datasets")
     missing = [data.name for data in suite.datasets if data.name not in given and data.name not in installed]
-    return [f"dataset.{name}.path: say where {name} lies, a folder or a Hugging Face id" for name in missing]
+    return [f"dataset.{name}.path: give the location of {name}, a folder or a Hugging Face id" for name in missing]

@@ -37,7 +37,7 @@ LEVELS = ("static", "full", "repeat")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `dd-bench verify`."""
+    """Add the flags of `dd-bench verify`."""
     parser.add_argument("words", nargs="*", metavar="RUN_DIR|FILE key=value", help="what to check; where things lie")
     parser.add_argument("--all", action="store_true", help="every submission of the registry")
     parser.add_argument("--level", metavar="X", default="full", choices=LEVELS, help="static, full (default) or repeat")

@@ -49,7 +49,7 @@ class Outcome:
     estimate_s: float | None = None  # of a distillation that was refused as too long
     data: bool = False  # the fault lies in the dataset, so that every job on it fails
 
-    def settled(self, limit_s: float | None) -> bool:
+    def is_final(self, limit_s: float | None) -> bool:
         """Return whether running the job again would change nothing: it is done, or too long for this limit too."""
         too_long = limit_s is not None and self.estimate_s is not None and self.estimate_s > limit_s
         return self.status == "done" or too_long

@@ -1,7 +1,7 @@
 """A suite: the conditions that results share, and a grid of reference runs under them, in one versioned YAML file.
 
-The conditions are the data, the bytes a class, the protocol, the evaluators, the seed and the split: a result that
-meets them can be submitted, whatever its codec and algorithm. A changed suite gets a new version; the old one stays.
+The conditions are the data, the bytes per class, the protocol, the evaluators, the seed and the split: a result that
+meets them can be submitted, with any codec and distiller. A changed suite gets a new version; the old one stays.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from latentdd_plugin.results.record import Record
 SCHEMA = "dd-bench/suite.v1"
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*\.v[1-9][0-9]*"
 NEEDED = ("name", "title", "description", "protocol", "evaluators", "datasets", "codecs", "algos")
-OPTIONS = ("image_size", "classes", "per_class", "flip", "validation")  # of the data set, that change what is measured
+OPTIONS = ("image_size", "classes", "per_class", "flip", "validation")  # of the dataset; they change what is measured
 PINS = ("fingerprint", "image_shape", "classes")
 
 
 @dataclass(frozen=True)
 class SuiteData:
-    """A data set of a suite. Where it lies is the caller's to say; its sizes and options tell it from others.
+    """A dataset of a suite, identified by its sizes and options; the user gives its location.
 
     Attributes:
-        name: what the suite calls it.
+        name: its name in the suite.
         test_size: images in the split that scores.
-        train_size: images in the training split used; None does not say.
+        train_size: images in the training split used; None does not fix it.
         options: of DatasetConfig, among `OPTIONS`.
         pins: of a record's dataset, among `PINS`: equal values mean equal images, labels and classes. The suite's hash
             leaves them out, so that a published suite can be pinned later.
@@ -54,7 +54,7 @@ class SuiteData:
     pins: Mapping[str, Json] = field(default_factory=dict)
 
     def config(self, place: str | None = None) -> DatasetConfig:
-        """The data set as a run takes it; `place` is a folder, an entry or a hub id."""
+        """Return the dataset's configuration; `place` is a folder, an entry or a hub id."""
         options: dict[str, Any] = dict(self.options)
         if options.get("classes") is not None:
             options["classes"] = tuple(map(str, options["classes"]))
@@ -63,7 +63,7 @@ class SuiteData:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as its file says it."""
+    """The content of a suite's file."""
 
     name: str
     title: str
@@ -80,27 +80,27 @@ class Suite:
     split: str = "test"
     sha256: str = ""  # of the file's content, as canonical JSON
 
-    def grids(self, given: Given | None = None) -> Iterator[tuple[str, Grid]]:
-        """A comparison for each data set and budget, by the name of its folder: `digits-ipc1`."""
-        given = given or Given()
-        codecs = tuple({**codec, **given.codecs.get(str(codec["name"]), {})} for codec in self.codecs)
+    def grids(self, inputs: SuiteInputs | None = None) -> Iterator[tuple[str, Grid]]:
+        """Yield (folder name, grid) for each dataset and budget, such as `digits-ipc1`."""
+        inputs = inputs or SuiteInputs()
+        codecs = tuple({**codec, **inputs.codecs.get(str(codec["name"]), {})} for codec in self.codecs)
         for data, ipc in itertools.product(self.datasets, self.ipc):
             base = RunConfig(
-                dataset=data.config(given.datasets.get(data.name)),
+                dataset=data.config(inputs.datasets.get(data.name)),
                 ipc=ipc,
                 evaluators=self.evaluators,
                 protocol=self.protocol,
                 seed=self.seed,
                 split=self.split,
-                **given.arithmetic,
+                **inputs.arithmetic,
             )
             axes = {"precisions": self.precisions, "matches": self.matches, "ledgers": ("bytes",)}
             yield f"{data.name}-ipc{ipc}", Grid(base, codecs, self.algos, **axes)
 
-    def cells(self, given: Given | None = None) -> list[tuple[str, Cell]]:
-        """Every run of the grid under its name; UsageError with all faults of the suite."""
+    def cells(self, inputs: SuiteInputs | None = None) -> list[tuple[str, Cell]]:
+        """Return every run of the grid with its name; raise UsageError with all faults of the suite."""
         found, faults = [], list[str]()
-        for place, grid in self.grids(given):
+        for place, grid in self.grids(inputs):
             try:
                 found += [(cell_name(place, cell), cell) for cell in cells(grid)]
             except UsageError as error:
@@ -132,8 +132,8 @@ class Suite:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the caller brings to a suite: where data and weights lie, and how to compute."""
+class SuiteInputs:
+    """The user's inputs to a suite: locations of data and weights, and compute options."""
 
     datasets: Mapping[str, str] = field(default_factory=dict)  # the suite's name -> folder or hub id
     codecs: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)  # codec -> its locations
@@ -141,7 +141,7 @@ class Given:
 
 
 def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
-    """How a record's data set differs from a suite's."""
+    """Return the differences between a record's dataset and a suite's."""
     options = json.loads(json.dumps(dataclasses.asdict(wanted.config())))
     missing = [f"dataset.options.{key} is missing" for key in OPTIONS if key not in data.options]
     missing += [f"dataset.options.{key} is unknown" for key in data.options if key not in options]
@@ -155,12 +155,12 @@ def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
 
 
 def cell_name(place: str, cell: Cell) -> str:
-    """`<dataset>-ipc<k>-<codec>-<algo>[-pixel]-<precision>`."""
+    """Return `<dataset>-ipc<k>-<codec>-<algo>[-pixel]-<precision>`."""
     return name_of(place, cell.codec, cell.algo, cell.match, cell.precision)
 
 
 def name_of(place: str, codec: str, algo: str, match: str, precision: str) -> str:
-    """What a run of a suite is called; the match space is said where it is not the codes'."""
+    """Return the name of a suite's run; it contains the match space only if that is `pixel`."""
     words = [place, codec, algo, *(["pixel"] if match == "pixel" else []), precision]
     return re.sub(r"[^\w.-]+", "_", "-".join(words))
 
@@ -169,21 +169,21 @@ def name_of(place: str, codec: str, algo: str, match: str, precision: str) -> st
 
 
 def folder() -> Path:
-    """Where the suites that come with the package lie: `benchmarks` of the checkout, or within the package."""
+    """Return the folder of the bundled suites: `benchmarks` in a checkout, `_suites` in an installed package."""
     checkout = Path(__file__).parents[2]
     return checkout / "benchmarks" if (checkout / ".git").exists() else Path(__file__).parents[1] / "_suites"
 
 
 def names() -> list[str]:
-    """The suites that come with the package."""
+    """Return the names of the bundled suites."""
     return sorted(path.name.removesuffix(".yaml") for path in folder().glob("*.yaml"))
 
 
 def get(name: str) -> Suite:
-    """A suite by its name, or from a file of one's own, `./mine.v1.yaml`.
+    """Return a suite by its name, or from your own file, `./mine.v1.yaml`.
 
     Raises:
-        UsageError: there is none of that name, or its file has faults; all of them.
+        UsageError: no suite has that name, or its file has faults; all of them are reported.
     """
     path = Path(name) if name.endswith(".yaml") else folder() / f"{name}.yaml"
     if not name.endswith(".yaml") and name not in names():
@@ -202,7 +202,7 @@ def get(name: str) -> Suite:
 
 
 def read(tree: Json) -> Suite:
-    """The suite that a YAML tree describes; UsageError with every fault of its form."""
+    """Return the suite that a YAML tree describes; raise UsageError with every fault in it."""
     if not isinstance(tree, Mapping) or tree.get("schema") != SCHEMA:
         raise UsageError(f"not a suite of schema {SCHEMA!r}")
     values: dict[str, Any] = {key: value for key, value in tree.items() if key != "schema"}
@@ -215,7 +215,7 @@ def read(tree: Json) -> Suite:
         "a list of names": (("evaluators", "precisions", "matches"), lambda v: _all(v, lambda x: isinstance(x, str))),
         "a list of whole numbers": (("ipc",), lambda v: _all(v, lambda x: type(x) is int and x > 0)),
         "a list of names, or of mappings with a name": (("codecs", "algos"), lambda v: _all(v, _spec)),
-        "a list of data sets with name, test_size and perhaps train_size, options, pins": (
+        "a list of datasets with name, test_size and perhaps train_size, options, pins": (
             ("datasets",),
             lambda v: _all(v, _data),
         ),
@@ -245,7 +245,7 @@ def _all(value: Json, right: Callable[[Json], bool]) -> bool:
 
 
 def _spec(value: Json) -> bool:
-    """A name, or a mapping with one and options; never a file or a dotted path."""
+    """Return whether a value is a name, or a mapping with a name and options; not a file or a dotted path."""
     name = value.get("name") if isinstance(value, Mapping) else value
     return isinstance(name, str) and re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) is not None
 
@@ -265,7 +265,7 @@ def _data(value: Json) -> bool:
 
 
 def _wrong(values: Mapping[str, Any]) -> list[str]:
-    """Faults of a well-formed suite: its name, its protocol, unknown options, and those that are the caller's."""
+    """Return the faults of a well-formed suite: name, protocol, unknown options, and options only a user may set."""
     faults = []
     if not re.fullmatch(NAME, values["name"]):
         faults.append(f"name {values['name']!r}: lower-case words and a version are wanted, as in cpu-digits.v1")
@@ -277,23 +277,23 @@ def _wrong(values: Mapping[str, Any]) -> list[str]:
             f"datasets, {data['name']}: unknown option {key!r}; there are: {', '.join(OPTIONS)}" for key in stray
         ]
     if len({data["name"] for data in values["datasets"]}) < len(values["datasets"]):
-        faults.append("datasets: a name is there twice")
+        faults.append("datasets: two have the same name")
     for codec in values["codecs"]:
         faults += _located(codec) if isinstance(codec, Mapping) else []
     return faults
 
 
 def _located(codec: Mapping[str, Json]) -> list[str]:
-    """A suite says which codec, never where its weights lie."""
+    """Return the faults of a codec whose location the suite sets: that is up to the user."""
     try:
         cls: type[Codec] = plugins.resolve("codecs", str(codec["name"]), base=Codec, installed_only=True).cls
     except UsageError as error:
         return list(error.faults)
-    return [f"codecs, {codec['name']}: {key} is the caller's to say" for key in codec if key in cls.locations]
+    return [f"codecs, {codec['name']}: {key} must be left to the user" for key in codec if key in cls.locations]
 
 
 def matching(record: Record, among: Sequence[str] | None = None) -> tuple[Suite | None, list[str]]:
-    """The first suite whose conditions a record meets; or, where there is none, what the nearest one asks for."""
+    """Return the first suite whose conditions a record meets, or None and the unmet conditions of the nearest one."""
     nearest: list[str] | None = None
     for name in names() if among is None else among:
         suite = get(name)

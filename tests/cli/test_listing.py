@@ -42,6 +42,8 @@ def broken(tmp_path, monkeypatch):
         if text is not None:
             (site / f"{name}.py").write_text(text)
 
+    for name in [*FAULTS, "lacking", "sound", "second", "figures"]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     for name, (text, _) in FAULTS.items():
         distribution(name, f"[dd_bench.codecs]\n{name} = {name}:Part\n", text)
     extra = "Provides-Extra: fast\nRequires-Dist: no-such-wheel>=2; extra == 'fast'\nRequires-Dist: ??? ; nonsense\n"

@@ -43,7 +43,7 @@ def test_list_and_show(capsys):
     [
         ("suite run", "name one; there are: cifar10-ipc.v1, cpu-digits.v1"),
         ("suite run tiny.v2", "unknown suite 'tiny.v2'"),
-        ("suite run tiny.v1.yaml", "dataset.others.path: say where others lies"),
+        ("suite run tiny.v1.yaml", "dataset.others.path: give the location of others"),
         ("suite run tiny.v1.yaml dataset.other.path=x", "dataset.other.path: tiny.v1 has the datasets digits, others"),
         ("suite run tiny.v1.yaml algo.lr=3", "algo.lr: has no meaning for a suite"),
         ("suite run tiny.v1.yaml codec.dct.size=4", "codec.dct.size: has no meaning for a suite"),

@@ -322,9 +322,9 @@ def test_what_a_folder_says(tmp_path):
     (tmp_path / "outcome.json").write_text("{")
     assert read_outcome(tmp_path).status == "unfinished"
     checkpoint.write_json(tmp_path / "outcome.json", {"status": "not run", "reason": "r", "estimate_s": 5.0}, OWNER)
-    assert read_outcome(tmp_path).settled(4.0)
-    assert not read_outcome(tmp_path).settled(6.0)
-    assert not read_outcome(tmp_path).settled(None)
+    assert read_outcome(tmp_path).is_final(4.0)
+    assert not read_outcome(tmp_path).is_final(6.0)
+    assert not read_outcome(tmp_path).is_final(None)
     (tmp_path / "result.json").write_text("{}")
     assert read_outcome(tmp_path).status == "done"
 

@@ -81,13 +81,13 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path):
     [
         ({"name": "Tiny"}, "a version are wanted"),
         ({"protocol": "slow.v1"}, "unknown protocol 'slow.v1'"),
-        ({"codecs": [{"name": "taesd", "path": "/etc"}]}, "codecs, taesd: path is the caller's to say"),
+        ({"codecs": [{"name": "taesd", "path": "/etc"}]}, "codecs, taesd: path must be left to the user"),
         ({"codecs": [{"name": "nothing", "size": 3}]}, "unknown codec 'nothing'"),
         (
             {"datasets": [{"name": "d", "train_size": 1, "test_size": 1, "options": {"name": "x"}}]},
             "unknown option 'name'",
         ),
-        ({"datasets": [{"name": "d", "train_size": 1, "test_size": 1}] * 2}, "a name is there twice"),
+        ({"datasets": [{"name": "d", "train_size": 1, "test_size": 1}] * 2}, "two have the same name"),
         ({"schema": "dd-bench/suite.v9"}, "not a suite of schema"),
     ],
 )

@@ -113,7 +113,7 @@ def test_every_link_leads_somewhere_and_nothing_is_asked_of_the_network(site):
         ]
 
 
-def test_strangers_markup_is_text(site):
+def test_untrusted_markup_is_text(site):
     said = 0
     for path in site.rglob("*.html"):
         page = Page(path)
@@ -164,7 +164,7 @@ def test_a_submissions_page_has_its_grid_its_record_and_the_command(kept, site):
         assert f"{100 * row.accuracy:.2f}%" in text
 
 
-# --- what strangers send ----------------------------------------------------------------------------------------------
+# --- what untrusted submitters send ---
 
 
 @pytest.mark.parametrize(

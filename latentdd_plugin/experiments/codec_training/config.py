@@ -97,7 +97,7 @@ class TrainingConfig:
         return list(dict.fromkeys(found))
 
     def to_json(self) -> dict[str, Json]:
-        """The configuration as plain JSON."""
+        """Return the configuration as plain JSON."""
         value: dict[str, Json] = json.loads(json.dumps(asdict(self)))
         for dataset in value["datasets"]:
             if dataset["max_pixels"] is None:

@@ -16,7 +16,7 @@ VALIDATED = 256  # held-out images of each dataset behind a PSNR
 
 
 class Crops:
-    """What a training sees: crops of one dataset a step, every pixel of all sets about as likely as any other.
+    """Training crops: each step takes them from one dataset, every pixel of all sets about as likely as any other.
 
     Args:
         sets: the datasets.
@@ -52,7 +52,7 @@ class Crops:
         return found.contiguous(memory_format=torch.channels_last)
 
     def names(self) -> list[str]:
-        """A dataset and its size, for the PSNR."""
+        """Return a dataset and its size, for the PSNR."""
         return [f"{images.name} {images.image_shape[1]}x{images.image_shape[2]}" for images in self.sets]
 
 

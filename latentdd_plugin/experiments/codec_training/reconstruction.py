@@ -1,4 +1,4 @@
-"""What an autoencoder makes of an image: computed, judged and shown."""
+"""Reconstructions of an autoencoder: how to compute, measure and show them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SMALLEST = 1e-6  # added to the squared error, whose root has no slope at zero
 def reconstruct(
     model: Any, images: Tensor, noise: torch.Generator | None = None, flipped: tuple[int, ...] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) in [0, 1] through one of diffusers' autoencoders, and the divergence of its posterior.
+    """Return reconstructions of images (N, C, H, W) in [0, 1] by a diffusers autoencoder, and its KL divergence.
 
     The code is the posterior's mode, or with `noise` a sample of it, flipped along the axes `flipped` before it is
-    decoded. The divergence is KL(posterior, N(0, 1)) a value of the code, averaged; 0 where there is no noise.
+    decoded. The divergence is KL(posterior, N(0, 1)) per value of the code, averaged; 0 without noise.
     """
     output = model.encode(2 * images - 1)
     divergence = torch.zeros((), device=images.device)
@@ -37,20 +37,20 @@ def reconstruct(
 
 
 def reconstruction_loss(images: Tensor, back: Tensor, edge: float) -> Tensor:
-    """RMSE of each image + edge * mean |differences between neighbours of the error|, averaged over images (N, …)."""
+    """Return RMSE of each image + edge * mean |differences between neighbours of the error|, averaged over images."""
     error = back - images
     root = (error.square().flatten(1).mean(1) + SMALLEST).sqrt().mean()
     return root + edge * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
 
 
 def mean_psnr(images: Tensor, back: Tensor) -> float:
-    """Mean over images of 10 log10(1 / MSE) in dB, the reconstruction clamped to [0, 1]."""
+    """Return the mean over images of 10 log10(1 / MSE) in dB, the reconstruction clamped to [0, 1]."""
     errors = (back.clamp(0, 1) - images).square().flatten(1).double().mean(1)
     return float((-10 * errors.clamp(min=1e-12).log10()).mean())
 
 
 def write_samples(path: Path, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """A PNG with a row of originals above their reconstructions for each pair of float (n, C, H, W), clamped.
+    """Write a PNG with a row of originals above their reconstructions for each pair of float (n, C, H, W), clamped.
 
     Raises:
         RunFailed: the file cannot be written.

@@ -163,7 +163,7 @@ class Trainer:
         return generator(self.config.seed, "codec/posterior", self.step) if self.config.kl else None
 
     def _flipped(self) -> tuple[int, ...]:
-        """The axes along which this step flips its codes before decoding."""
+        """Return the axes along which this step flips its codes before decoding."""
         draws = torch.rand(2, generator=generator(self.config.seed, "codec/flip", self.step))
         return tuple(axis for axis, drawn in zip((2, 3), draws.tolist(), strict=True) if drawn < self.config.flips)
 
@@ -240,7 +240,7 @@ class Trainer:
 
 
 def _schedule(step: int, steps: int) -> float:
-    """The fraction of the learning rate at a step: a linear rise, then half a cosine."""
+    """Return the fraction of the learning rate at a step: a linear rise, then half a cosine."""
     rise = max(1, round(WARM_UP * steps))
     if step < rise:
         return (step + 1) / rise

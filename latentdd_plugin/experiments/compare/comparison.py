@@ -112,7 +112,7 @@ def _missing_jobs(
     for cell in sorted(found, key=lambda cell: cell.cost):
         if cell.config is not None:
             path = folder / "cells" / cell.name
-            if not read_outcome(path).settled(limit_s):
+            if not read_outcome(path).is_final(limit_s):
                 own = f"cell {cell.name} of: {command}"
                 missing.append(Job(cell.name, cell.config, path, own, limit_s, progress))
     return missing
