@@ -13,6 +13,7 @@ from latentdd_plugin import run
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.errors import DDBenchError, UsageError
 from latentdd_plugin.experiments import run as running
+from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder
 from latentdd_plugin.results.record import Record
 
 EXTRA = {"controls": True}
@@ -174,11 +175,12 @@ def test_a_checkpoint_of_an_older_version_starts_over(killed, undisturbed, tmp_p
 
 def test_another_data_set_under_the_same_name_starts_over(cache, tmp_path, monkeypatch, caplog):
     """The checkpoint belongs to the images, not to the name of the folder they lie in."""
-    prepared = running.prepare(*running.resolve_run(tiny.config()), False, running.Clock())
-    mine, other = prepared.owner(tiny.config()), {**prepared.owner(tiny.config()), "data": "0" * 64}
-    folder = running.RunFolder(tmp_path / "run")
+    job = running.Job(*running.resolve_run(tiny.config()))
+    encoded = running.encode(job, running.load(job))
+    mine, other = encoded.owner(tiny.config()), {**encoded.owner(tiny.config()), "data": "0" * 64}
+    folder = RunFolder(tmp_path / "run")
     checkpoint.write(folder.checkpoints / "distill.safetensors", {"step": 3}, other)
-    assert running.DiskCheckpoint(folder, mine).load() is None
+    assert DiskCheckpoint(folder, mine).load() is None
     assert "was made with another data; the run starts over" in caplog.text
 
 
