@@ -40,9 +40,9 @@ def run(made, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def kept(made, tmp_path_factory):
-    """A registry: four runs, and the first again by strangers; verified, checked, failed, stale and not checked."""
-    folder = tmp_path_factory.mktemp("kept") / "registry"
+def filled(made, tmp_path_factory):
+    """Registry of four runs and a second submission of the first: verified, checked, failed, stale and not checked."""
+    folder = tmp_path_factory.mktemp("filled") / "registry"
     runs = {"dct-dm": made}
     single = tiny_suite.RUN.replace("int8", "fp32")
     for name, command in {

@@ -65,15 +65,15 @@ def test_submit_writes_nothing_through_a_linked_suite_folder(registry, run, else
     assert tree(elsewhere) == before
 
 
-def test_a_site_removes_and_writes_nothing_through_a_link(kept, tmp_path):
+def test_a_site_removes_and_writes_nothing_through_a_link(filled, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    build(kept, site)
+    build(filled, site)
     (site / "suites").rename(elsewhere)
     (site / "suites").symlink_to(elsewhere, target_is_directory=True)
     before = tree(elsewhere)
     empty = tmp_path / "empty"
     (empty / "submissions").mkdir(parents=True)
-    for source in (kept, empty):
+    for source in (filled, empty):
         assert called("leaderboard", "--registry", source, "--out", site) == 2
     assert tree(elsewhere) == before
 

@@ -12,8 +12,8 @@ SHOWN = "[...document.querySelectorAll('.ledger:not([hidden]) .entry:not([data-h
 
 
 @pytest.fixture(scope="module")
-def site(kept, tmp_path_factory):
-    return build(kept, tmp_path_factory.mktemp("site") / "site").folder
+def site(filled, tmp_path_factory):
+    return build(filled, tmp_path_factory.mktemp("site") / "site").folder
 
 
 @pytest.fixture(scope="module")

@@ -59,12 +59,12 @@ def is_valid(value, rule, root):
 
 
 @pytest.fixture(scope="module")
-def written(kept):
+def written(filled):
     """Real files: a submission with its checks, a codec's card."""
-    claim = next(s for s in read(kept).submissions if s.status == "verified")
-    path = kept / "submissions" / claim.suite / f"{claim.slug}.verification.json"
+    claim = next(s for s in read(filled).submissions if s.status == "verified")
+    path = filled / "submissions" / claim.suite / f"{claim.slug}.verification.json"
     return [json.loads(claim.raw), json.loads(claim.raw)["record"], json.loads(path.read_text())] + [
-        json.loads(card.raw) for card in read(kept).cards
+        json.loads(card.raw) for card in read(filled).cards
     ]
 
 

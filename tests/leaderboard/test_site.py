@@ -17,15 +17,15 @@ from latentdd_plugin.leaderboard.site import SUMS, build
 
 
 @pytest.fixture
-def registry(kept, tmp_path):
+def registry(filled, tmp_path):
     """A copy to spoil."""
-    return shutil.copytree(kept, tmp_path / "registry")
+    return shutil.copytree(filled, tmp_path / "registry")
 
 
 @pytest.fixture(scope="module")
-def site(kept, tmp_path_factory):
+def site(filled, tmp_path_factory):
     """The site of the whole registry."""
-    return build(kept, tmp_path_factory.mktemp("site") / "site").folder
+    return build(filled, tmp_path_factory.mktemp("site") / "site").folder
 
 
 def files(folder):
@@ -123,8 +123,8 @@ def test_untrusted_markup_is_text(site):
     assert said >= 4, "it is shown as it was written"
 
 
-def test_every_status_is_on_the_page_and_only_the_unrefuted_are_ranked(kept):
-    entries = {e.key.split("/")[1]: e for e in table.entries(read(kept).submissions)}
+def test_every_status_is_on_the_page_and_only_the_unrefuted_are_ranked(filled):
+    entries = {e.key.split("/")[1]: e for e in table.entries(read(filled).submissions)}
     statuses = {key: e.status for key, e in entries.items()}
     assert set(statuses.values()) == {"verified", "static checks passed", "unverified", "stale", "failed"}
     groups = table.ledgers(list(entries.values()))["bytes"]
@@ -133,28 +133,28 @@ def test_every_status_is_on_the_page_and_only_the_unrefuted_are_ranked(kept):
     assert ranks["verified"] != "–"
 
 
-def test_a_rank_is_the_place_by_accuracy_among_equal_bytes(kept):
-    (group,) = table.ledgers(table.entries(read(kept).submissions))["bytes"]
+def test_a_rank_is_the_place_by_accuracy_among_equal_bytes(filled):
+    (group,) = table.ledgers(table.entries(read(filled).submissions))["bytes"]
     ranked = [(e.accuracy, int(rank)) for e, rank, _ in group.rows if rank != "–"]
     assert ranked == sorted(ranked, key=lambda pair: -pair[0])
     assert [rank for _, rank in ranked] == [1 + sum(a > mine for a, _ in ranked) for mine, _ in ranked]
     assert len(ranked) == 5
 
 
-def test_a_decoder_that_exceeds_the_budget_has_no_rank_where_it_is_counted(kept):
-    (group,) = table.ledgers(table.entries(read(kept).submissions))["bytes"]
+def test_a_decoder_that_exceeds_the_budget_has_no_rank_where_it_is_counted(filled):
+    (group,) = table.ledgers(table.entries(read(filled).submissions))["bytes"]
     pca = next((rank, counted) for e, rank, counted in group.rows if e.codec == "pca")
     assert pca[0] != "–"
     assert pca[1] == "–"
 
 
-def test_equal_count_compares_those_with_as_many_decoded_images(kept):
-    for group in table.ledgers(table.entries(read(kept).submissions))["count"]:
+def test_equal_count_compares_those_with_as_many_decoded_images(filled):
+    for group in table.ledgers(table.entries(read(filled).submissions))["count"]:
         assert len({e.images for e, *_ in group.rows}) == 1
 
 
-def test_a_submissions_page_has_its_grid_its_record_and_the_command(kept, site):
-    one = next(s for s in read(kept).submissions if s.status == "verified")
+def test_a_submissions_page_has_its_grid_its_record_and_the_command(filled, site):
+    one = next(s for s in read(filled).submissions if s.status == "verified")
     text = (site / "submissions" / one.suite / f"{one.slug}.html").read_text()
     assert f"dd-bench verify registry/submissions/{one.suite}/{one.slug}.json" in text
     assert f'src="{one.slug}.png"' in text

@@ -93,9 +93,7 @@ def test_the_first_schema_loads_for_ever(published):
     table = published.table().splitlines()
     assert table[2].split()[:3] == ["pca", "+", "dm"]
     assert any(line.startswith("random-codes") for line in table)
-    assert any(
-        line.startswith("random-pixels") and "not run: 8 bytes a class hold not one int8" in line for line in table
-    )
+    assert any(line.startswith("random-pixels") and "not run: 8 bytes" in line for line in table)
     assert any(line.startswith("skipped: vgg11: vgg11 cannot take 8x8 px") for line in table)
     assert "bytes at int8: codes 80, labels 0, side 224, decoder 1,280, file 2,792" in table
 

@@ -63,7 +63,7 @@ def record(**more):
         "codec": {**fixture["codec"], "name": "dct", "config": {"size": 4}, "code_shape": [1, 4, 4]},
         "budget": budget(31),
         **part(0.9),
-        "skipped": [{"evaluator": "vgg11", "reason": "needs at least 32 pixels a side"}],
+        "skipped": [{"evaluator": "vgg11", "reason": "needs at least 32 pixels per side"}],
         "controls": {
             "random-codes": {**beside, **part(0.87), "budget": budget(31), "gain": {"convnet": stats(0.03)}},
             "random-pixels": {**beside, **part(0.95), "budget": budget(8), "gain": {"convnet": stats(-0.05)}},
@@ -169,7 +169,7 @@ def test_page_tells_everything(tmp_path, grid):
         "+3.0 [+2.0, +4.0]",
         "-5.0 [-6.0, -4.0]",
         "not run: 256 bytes per class hold no image",
-        "vgg11 needs at least 32 pixels a side",
+        "vgg11 needs at least 32 pixels per side",
         "charged to the budget 2,550",
         "charged, with decoder 3,784",
         "budget 256 per class, 2,560 in all",
