@@ -48,7 +48,7 @@ cards: setup  ## measure the codec cards that registry/ lacks; real data and wei
 	$(BIN)/python benchmarks/codec_cards.py $(DATA)/data $(DATA)/weights
 
 docs: setup  ## write the generated pages: contracts, schemas and fields
-	$(BIN)/python -m latentdd_plugin.testing > docs/contracts.md
+	$(BIN)/python -m latentdd_plugin.testing > docs/reference/contracts.md
 	$(BIN)/python -m latentdd_plugin.leaderboard.schema docs
 
 clean:  ## remove caches and build outputs, but not .venv or runs

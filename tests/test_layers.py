@@ -129,7 +129,7 @@ def test_only_the_command_line_knows_hydra(package):
 
 
 def test_the_architecture_page_shows_these_folders_in_this_order():
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    text = (PACKAGE.parent / "docs" / "decisions" / "architecture.md").read_text()
     table = re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)
     assert table == [part for group in ORDER for part in group]
     drawn = re.search(r"```mermaid\n(.*?)```", text, re.DOTALL)[1]

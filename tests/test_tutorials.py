@@ -11,7 +11,7 @@ from latentdd_plugin.testing.__main__ import reference
 from latentdd_plugin.testing.pytest_plugin import subject_of
 
 DOCS = Path(__file__).parents[1] / "docs"
-TUTORIALS = ["add-a-codec.md", "add-an-algorithm.md", "add-an-evaluator.md"]
+TUTORIALS = ["add-a-codec.md", "add-a-distiller.md", "add-an-evaluator.md"]
 CLASSES = {"knn.py": "KNN"}  # others are called as their files
 
 
@@ -33,14 +33,14 @@ def steps(console):
 
 def test_the_tutorials_hold_what_is_executed():
     for name in TUTORIALS:
-        kinds = [kind for kind, _, _ in blocks((DOCS / name).read_text())]
+        kinds = [kind for kind, _, _ in blocks((DOCS / "guides" / name).read_text())]
         assert kinds.count("python") >= 1
         assert kinds.count("console") >= 1
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_the_file_of_a_tutorial_keeps_to_every_contract(name, tmp_path):
-    for kind, title, content in blocks((DOCS / name).read_text()):
+    for kind, title, content in blocks((DOCS / "guides" / name).read_text()):
         if kind == "python":
             (tmp_path / title).write_text(content)
             cls = CLASSES.get(title, title.removesuffix(".py").capitalize())
@@ -54,7 +54,7 @@ def test_a_tutorial_works_line_by_line(name, tmp_path):
     variables = fresh.environment(tmp_path / "environment")
     work = tmp_path / "work"
     work.mkdir()
-    for kind, title, content in blocks((DOCS / name).read_text()):
+    for kind, title, content in blocks((DOCS / "guides" / name).read_text()):
         if kind == "python":
             (work / title).write_text(content)
             continue
@@ -66,4 +66,4 @@ def test_a_tutorial_works_line_by_line(name, tmp_path):
 
 
 def test_the_contract_reference_is_up_to_date():
-    assert (DOCS / "contracts.md").read_text() == reference(), "run: make docs"
+    assert (DOCS / "reference" / "contracts.md").read_text() == reference(), "run: make docs"

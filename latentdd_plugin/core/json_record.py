@@ -1,7 +1,7 @@
 """Frozen dataclasses that are read from JSON, checked, written back unchanged and documented.
 
 Each field states its kind and its meaning once, in `json_field`. The checks of `from_json`, the JSON Schema documents
-and `docs/schema.md` all come from there.
+and `docs/reference/schema.md` all come from there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def json_field(kind: Kind, doc: str, *, key: str | None = None, default: Any = N
 
     Args:
         kind: what the JSON value must be.
-        doc: one line for docs/schema.md.
+        doc: one line for docs/reference/schema.md.
         key: the JSON key, if it is not the field's name.
         default: as of a dataclass field.
         **more: passed to `dataclasses.field`.

@@ -1,4 +1,4 @@
-"""The rule that turns folders of pictures into splits and classes. Reads no file; see docs/your-own-data.md."""
+"""The rule that turns folders of pictures into splits and classes. Reads no file; see docs/guides/your-own-data.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Schema documents and docs/schema.md, generated from the record types.
+"""JSON Schema documents and docs/reference/schema.md, generated from the record types.
 
 python -m latentdd_plugin.leaderboard.schema docs    # what `make docs` calls
 """
@@ -24,6 +24,7 @@ from latentdd_plugin.results.record import Baseline, BaselineKind, SkippedBaseli
 
 __all__ = ["DOCUMENTS", "Document", "documents"]
 
+FOLDER = "reference"  # within `docs`
 INTRODUCTION = """# The files and their fields
 
 This page and the JSON Schema documents in `schema/` are generated from the record types: `make docs`.
@@ -74,10 +75,11 @@ DOCUMENTS = (
 def documents() -> dict[str, str]:
     """Return the text of every generated file, by its path inside `docs`."""
     made = {
-        f"schema/{one.file}": json.dumps(schema_document(one.cls, one.schema), indent=2, ensure_ascii=False) + "\n"
+        f"{FOLDER}/schema/{one.file}": json.dumps(schema_document(one.cls, one.schema), indent=2, ensure_ascii=False)
+        + "\n"
         for one in DOCUMENTS
     }
-    return {**made, "schema.md": INTRODUCTION + "".join(map(_section, DOCUMENTS))}
+    return {**made, f"{FOLDER}/schema.md": INTRODUCTION + "".join(map(_section, DOCUMENTS))}
 
 
 def _section(one: Document) -> str:
@@ -119,8 +121,8 @@ def _kind_rows(kind: Kind, path: str, doc: str, seen: dict[type[JsonRecord], str
 def write(folder: Path) -> None:
     """Write every generated file into a folder, and remove JSON Schema documents of other names."""
     made = documents()
-    for path in (folder / "schema").glob("*.json"):
-        if f"schema/{path.name}" not in made:
+    for path in (folder / FOLDER / "schema").glob("*.json"):
+        if f"{FOLDER}/schema/{path.name}" not in made:
             path.unlink()
     for name, text in made.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

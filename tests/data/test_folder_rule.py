@@ -1,4 +1,4 @@
-"""The rule for folders of pictures: random trees whose truth is known, and the table of docs/your-own-data.md."""
+"""The rule for folders of pictures: random trees whose truth is known, and the table of docs/guides/your-own-data.md."""
 
 import os
 import tempfile
@@ -155,7 +155,7 @@ def test_random_trees_are_loaded_with_every_file_accounted_for(tree):
         assert set(data.classes) == {label for _, label in expected.values()}
 
 
-DECISIONS = [  # the table of docs/your-own-data.md: folders -> splits and classes, or the words of the refusal
+DECISIONS = [  # the table of docs/guides/your-own-data.md: folders -> splits and classes, or the words of the refusal
     (["cat", "dog"], {("train", "cat"), ("train", "dog")}),
     (["train", "cat"], {("train", "train"), ("train", "cat")}),
     (["train/cat", "train/dog"], {("train", "cat"), ("train", "dog")}),
