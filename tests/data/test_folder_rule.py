@@ -1,4 +1,4 @@
-"""The rule for folders of pictures: random trees whose truth is known, and the table of docs/guides/your-own-data.md."""
+"""The rule for folders of pictures: random trees of known truth, and the table of docs/guides/your-own-data.md."""
 
 import os
 import tempfile

@@ -39,7 +39,8 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 SUPPORTED = (
     "supported are folders train/<class>/*.png and test/<class>/*.png, <class>/*.png, a table of labels beside "
-    "pictures, parquet, arrow, .npz, WebDataset tars, or a folder of torchvision's datasets (docs/guides/your-own-data.md)"
+    "pictures, parquet, arrow, .npz, WebDataset tars, or a folder of torchvision's datasets "
+    "(docs/guides/your-own-data.md)"
 )
 
 
