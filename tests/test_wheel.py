@@ -1,4 +1,4 @@
-"""The wheel carries the package, the suites and the codec cards, and not the registry's submissions."""
+"""The wheel carries the package, the suites, the codec cards and the published numbers, and not the registry's submissions."""
 
 import subprocess
 import sys
@@ -46,9 +46,9 @@ def test_it_carries_the_suites(names):
     assert expected == {name for name in names if "/_suites/" in name}
 
 
-def test_it_carries_the_cards_figures_and_nothing_else_of_the_registry(names):
-    cards = (ROOT / "registry").glob("codecs/*/*.json")
-    expected = {f"latentdd_plugin/_registry/{path.relative_to(ROOT / 'registry')}" for path in cards}
+def test_it_carries_the_figures_of_cards_and_papers_and_nothing_else_of_the_registry(names):
+    figures = [*(ROOT / "registry").glob("codecs/*/*.json"), *(ROOT / "registry").glob("literature/*.json")]
+    expected = {f"latentdd_plugin/_registry/{path.relative_to(ROOT / 'registry')}" for path in figures}
     assert expected
     assert expected == {name for name in names if "/_registry/" in name}
 
@@ -59,4 +59,5 @@ def test_installed_the_leaderboard_shows_the_cards(wheel, tmp_path):
     bundled = tmp_path / "installed" / "latentdd_plugin" / "_registry"
     found = registry.read(bundled)
     assert (len(found.submissions), found.faults) == (0, ())
+    assert len(found.literature) == len(list(bundled.glob("literature/*.json"))) > 0
     assert len(found.cards) == len(list(bundled.glob("codecs/*/*.json")))

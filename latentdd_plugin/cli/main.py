@@ -26,6 +26,7 @@ COMMANDS = {
     "import": ("latentdd_plugin.cli.importing", "read another project's distilled set as an artifact"),
     "export": ("latentdd_plugin.cli.exporting", "write an artifact as another project's files"),
     "leaderboard": ("latentdd_plugin.cli.leaderboard", "build the leaderboard, a static site, from a registry"),
+    "literature": ("latentdd_plugin.cli.literature", "list and check the numbers that papers report"),
     "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder"),
     "suite": ("latentdd_plugin.cli.suite", "list, show and run versioned grids of runs"),
     "submit": ("latentdd_plugin.cli.submit", "check a run against its suite and write it into the registry"),
@@ -37,7 +38,7 @@ COMMANDS = {
     "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, a distiller or an evaluator"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, distillers, evaluators and datasets that are installed"),
 }
-LIGHT = ("list", "new", "submit", "leaderboard")  # commands that read and write no cache
+LIGHT = ("list", "new", "submit", "leaderboard", "literature")  # commands that read and write no cache
 INTERRUPTED = 130
 
 

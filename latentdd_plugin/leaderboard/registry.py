@@ -2,6 +2,7 @@
 
 `submissions/<suite>/<slug>.json` is a claim; beside it may lie `<slug>.safetensors`, `<slug>.png` and
 `<slug>.verification.json`. `codecs/<codec>/<dataset>.json` is a card, with a picture of the same name beside it.
+`literature/<source>.json` holds published numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any, TypeVar
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.types import Json
+from latentdd_plugin.leaderboard import literature
 from latentdd_plugin.leaderboard.consistency import contradictions
+from latentdd_plugin.leaderboard.literature import Literature
 from latentdd_plugin.leaderboard.records import (
     FAILED,
     STATIC,
@@ -150,6 +153,7 @@ class Registry:
     submissions: tuple[Submission, ...]
     cards: tuple[CodecCard, ...]
     faults: tuple[Fault, ...]
+    literature: tuple[Literature, ...] = ()
 
 
 def read(folder: Path) -> Registry:
@@ -171,8 +175,13 @@ def read(folder: Path) -> Registry:
 
     submissions = [tried(lambda path: load_submission(path, faults), path) for path in _claims(folder / "submissions")]
     cards = [tried(load_card, path) for path in sorted(folder.glob("codecs/*/*.json"))]
-    known = tuple(s for s in submissions if s is not None)
-    return Registry(known, tuple(c for c in cards if c is not None), tuple(sorted(faults, key=lambda f: f.file)))
+    papers = [tried(load_literature, path) for path in sorted(folder.glob("literature/*.json"))]
+    return Registry(
+        tuple(s for s in submissions if s is not None),
+        tuple(c for c in cards if c is not None),
+        tuple(sorted(faults, key=lambda f: f.file)),
+        tuple(p for p in papers if p is not None),
+    )
 
 
 def _claims(folder: Path) -> Iterator[Path]:
@@ -255,6 +264,15 @@ def load_card(path: Path) -> CodecCard:
     pictures = [path.with_suffix(ending) for ending in (".webp", ".png")]
     there = next((picture for picture in pictures if picture.exists()), None)
     return CodecCard(*names, card=data, raw=raw, picture=(there.name, _picture(there)) if there else None)
+
+
+def load_literature(path: Path) -> Literature:
+    """Return the published numbers of one source; raise ArtifactError with every fault."""
+    found = _checked(path, literature.SCHEMA, Literature)[1]
+    wrong = literature.faults(found)
+    if wrong:
+        raise ArtifactError(wrong)
+    return found
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

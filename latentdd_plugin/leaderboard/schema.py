@@ -15,6 +15,8 @@ from latentdd_plugin.artifacts.header import SCHEMA as ARTIFACT
 from latentdd_plugin.artifacts.header import ArtifactHeader
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, schema_document
 from latentdd_plugin.core.json_schema import Kind, ListOf, MapOf
+from latentdd_plugin.leaderboard.literature import SCHEMA as LITERATURE
+from latentdd_plugin.leaderboard.literature import Literature
 from latentdd_plugin.leaderboard.records import SUBMISSION, VERIFICATION, SubmissionRecord, VerificationRecord
 from latentdd_plugin.results import evaluation, record, training
 from latentdd_plugin.results.cards import ALGO_CARD, CODEC_CARD, AlgoCard, CodecCard
@@ -65,6 +67,7 @@ DOCUMENTS = (
     Document(
         VERIFICATION, VerificationRecord, "`<slug>.verification.json`, or `verification.json` in a run's folder: checks"
     ),
+    Document(LITERATURE, Literature, "`literature/<source>.json`: published numbers"),
     Document(CODEC_CARD, CodecCard, "`codecs/<codec>/<dataset>.json`: a codec's card"),
     Document(ALGO_CARD, AlgoCard, "`algos/<distiller>.json`: a distiller's card"),
     Document(training.SCHEMA, training.Training, "`training.json`: the training of a codec"),

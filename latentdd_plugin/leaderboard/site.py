@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import canonical_json
 from latentdd_plugin.experiments import suites as suites_of
-from latentdd_plugin.leaderboard import submission, table
+from latentdd_plugin.leaderboard import literature, submission, table
 from latentdd_plugin.leaderboard.plot import plots
 from latentdd_plugin.leaderboard.registry import CHECKED, CodecCard, Fault, Registry, Submission, read
 from latentdd_plugin.results.card_page import codec_page
@@ -22,6 +22,7 @@ from latentdd_plugin.results.pages import TEMPLATES, render
 PACKAGE = "latentdd_plugin.leaderboard"  # whose `templates` these pages are
 SUMS = "SHA256SUMS"  # of every file; what marks a folder as ours to replace
 CODECS = ("Codecs", "codecs/index.html")
+LITERATURE = ("Literature", "literature.html")
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ def _known(found: Registry) -> Registry:
     faults = [
         Fault(f"submissions/{one.suite}/{one.slug}.json", (f"suite: there is no suite {one.suite!r}",)) for one in stray
     ]
-    return Registry(
-        tuple(one for one in found.submissions if one.suite in names),
-        found.cards,
-        tuple(sorted((*found.faults, *faults), key=lambda fault: fault.file)),
+    return replace(
+        found,
+        submissions=tuple(one for one in found.submissions if one.suite in names),
+        faults=tuple(sorted((*found.faults, *faults), key=lambda fault: fault.file)),
     )
 
 
@@ -83,16 +84,17 @@ def _files(found: Registry) -> Iterator[tuple[str, bytes]]:
     suites = {name: [s for s in found.submissions if s.suite == name] for name in sorted(_suites(found.submissions))}
     yield "index.html", _index(found, suites)
     for name, members in suites.items():
-        yield f"suites/{name}.html", _suite(name, members, found.cards)
+        yield f"suites/{name}.html", _suite(name, members, found)
     for one in found.submissions:
         yield from _submission(one)
+    yield "literature.html", _literature(found)
     yield "codecs/index.html", _page("codecs.html.j2", "../", (), title="Codec cards", cards=found.cards)
     for card in found.cards:
         yield from _card(card)
 
 
 def _page(template: str, root: str, trail: Sequence[tuple[str, str]], **view: object) -> bytes:
-    return render(template, package=PACKAGE, root=root, trail=[CODECS, *trail], **view).encode()
+    return render(template, package=PACKAGE, root=root, trail=[CODECS, LITERATURE, *trail], **view).encode()
 
 
 def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
@@ -107,10 +109,17 @@ def _index(found: Registry, suites: dict[str, list[Submission]]) -> bytes:
         }
         for name, members in suites.items()
     ]
-    return _page("index.html.j2", "", (), title="Leaderboard", suites=rows, cards=found.cards, faults=found.faults)
+    numbers = sum(len(source.numbers) for source in found.literature)
+    view = {"suites": rows, "cards": found.cards, "faults": found.faults, "numbers": numbers}
+    return _page("index.html.j2", "", (), title="Leaderboard", sources=len(found.literature), **view)
 
 
-def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> bytes:
+def _literature(found: Registry) -> bytes:
+    groups = literature.by_dataset(found.literature)
+    return _page("literature.html.j2", "", (), title="Published numbers", groups=groups, sources=found.literature)
+
+
+def _suite(name: str, members: list[Submission], found: Registry) -> bytes:
     entries = table.entries(members)
     return _page(
         "suite.html.j2",
@@ -121,8 +130,8 @@ def _suite(name: str, members: list[Submission], cards: Sequence[CodecCard]) -> 
         verified=sum(s.status == "verified" for s in members),
         ledgers=[(key, table.LEDGERS[key], groups) for key, groups in table.ledgers(entries).items()],
         filters=table.choices(entries),
-        plots=plots(entries),
-        cards={(c.card.codec.fingerprint, c.card.dataset.name): f"{c.codec}/{c.dataset}" for c in cards},
+        plots=plots(entries, found.literature),
+        cards={(c.card.codec.fingerprint, c.card.dataset.name): f"{c.codec}/{c.dataset}" for c in found.cards},
     )
 
 
@@ -141,7 +150,7 @@ def _submission(one: Submission) -> Iterator[tuple[str, bytes]]:
 def _card(card: CodecCard) -> Iterator[tuple[str, bytes]]:
     place = f"codecs/{card.codec}/{card.dataset}"
     grid = card.picture[0] if card.picture else None
-    yield f"{place}.html", codec_page(card.card, grid, root="../../", trail=[CODECS]).encode()
+    yield f"{place}.html", codec_page(card.card, grid, root="../../", trail=[CODECS, LITERATURE]).encode()
     yield f"{place}.json", card.raw
     if card.picture:
         yield f"codecs/{card.codec}/{card.picture[0]}", card.picture[1]

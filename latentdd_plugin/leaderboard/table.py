@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from latentdd_plugin.core.types import Shape
 from latentdd_plugin.leaderboard.records import WITHIN
 from latentdd_plugin.leaderboard.registry import STALE, STATUSES, Submission
 from latentdd_plugin.results.formatting import count, points
+from latentdd_plugin.results.record import RANDOM_CODES, Record
 
 UNRANKED = ("failed", STALE)
 LEDGERS = {"bytes": "Equal bytes", "count": "Equal count"}
@@ -23,12 +25,24 @@ class Field:
     evaluator: str
     split: str
     fingerprints: tuple[str, str]  # of the dataset and of the protocol
+    shape: Shape  # of an image
 
     @property
     def title(self) -> str:
         """The conditions in a few words."""
         split = "" if self.split == "test" else f", {self.split} images"
         return f"{self.dataset} {self.images}, {self.evaluator}{split}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A baseline's accuracy; bytes are those of a class."""
+
+    name: str  # of the baseline, and for random codes of the codec
+    codec: str  # empty for pixels
+    accuracy: float
+    bytes: float
+    bytes_all: float  # with the decoder
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Entry:
     bytes_all: float  # and on the decoder
     decoder: int  # bytes of the whole decoder
     images: int  # decoded images
+    references: tuple[Reference, ...]  # its baselines
 
     @property
     def ranked(self) -> bool:
@@ -94,6 +109,7 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
             evaluator=evaluator,
             split=record.scored_on,
             fingerprints=(dataset.fingerprint, protocol.sha256),
+            shape=dataset.image_shape,
         ),
         key=f"{submission.suite}/{submission.slug}",
         name=record.method,
@@ -120,7 +136,21 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
         bytes_all=budget.bytes.total_with_decoder / classes,
         decoder=budget.bytes.decoder,
         images=budget.codes_per_class,
+        references=_references(record, evaluator),
     )
+
+
+def _references(record: Record, evaluator: str) -> tuple[Reference, ...]:
+    """Return the baselines that were scored under an evaluator; random codes of pixels are random pixels."""
+    classes, found = len(record.dataset.classes), []
+    for name, one in record.scored_baselines.items():
+        codec = record.codec.name if name == RANDOM_CODES else ""
+        if evaluator in one.summary and codec != "identity":
+            spent = one.budget.bytes
+            title = f"{name}, {codec}" if codec else name
+            sizes = (spent.total / classes, spent.total_with_decoder / classes)
+            found.append(Reference(title, codec, one.summary[evaluator].mean, *sizes))
+    return tuple(found)
 
 
 def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:

@@ -103,7 +103,7 @@ def test_an_empty_registry_has_a_page(tmp_path):
 
 def test_every_link_leads_somewhere_and_nothing_is_asked_of_the_network(site):
     pages = [Page(path) for path in site.rglob("*.html")]
-    assert len(pages) == 12
+    assert len(pages) == 13
     for page in pages:
         for link in page.links():
             if not link.startswith(("data:", "#", "https://example.org")):
