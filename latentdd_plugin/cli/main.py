@@ -94,13 +94,7 @@ def _dispatch(words: list[str]) -> int:
         _complain(f"unknown command {first!r}{hint}; there are: {', '.join(COMMANDS)}")
         return 2
     module = importlib.import_module(COMMANDS[first][0])
-    parser = argparse.ArgumentParser(
-        prog=f"dd-bench {first}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    module.add_arguments(parser)
+    parser = parser_of(first)
     args = parser.parse_intermixed_args(words[1:])
     args.command_line = shlex.join(["dd-bench", *words])
     os.environ["PYTHONSAFEPATH"] = "1"  # for child processes: the working folder is not importable in them either
@@ -111,6 +105,19 @@ def _dispatch(words: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         again = f"interrupted; what was finished is kept, the same command goes on from there: {args.command_line}"
         raise KeyboardInterrupt(str(interrupt) or again) from None
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """Return the parser of a command."""
+    module = importlib.import_module(COMMANDS[command][0])
+    parser = argparse.ArgumentParser(
+        prog=f"dd-bench {command}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    return parser
 
 
 def usage() -> str:
