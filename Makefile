@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest lint types format test-slow test-lowest cards docs clean
+.PHONY: help setup demo test pytest lint types format test-slow test-lowest cards docs site clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ setup: $(STAMP)  ## make .venv with the package and the tested versions
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $(STAMP)
 
 demo: setup  ## distil the bundled digits and score two architectures beside both baselines
@@ -51,6 +51,9 @@ docs: setup  ## write the generated pages: contracts, schemas and fields
 	$(BIN)/python -m latentdd_plugin.testing > docs/reference/contracts.md
 	$(BIN)/python -m latentdd_plugin.leaderboard.schema docs
 
+site: setup  ## build the documentation and the leaderboard as one site, without a network, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean:  ## remove caches and build outputs, but not .venv or runs
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ CLASSES = {"knn.py": "KNN"}  # others are called as their files
 
 def blocks(text):
     """(language, title, content) of each fenced block."""
-    return re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r'^```(\w+)(?: title="(\S+)")?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
 
 
 def steps(console):

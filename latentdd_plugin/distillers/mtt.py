@@ -56,8 +56,11 @@ class MTT(Matching):
         batch_syn: synthetic samples per student step; None takes all of them.
         lr_student: initial value of the learned rate alpha (paper: 0.01).
         lr_lr: step size of alpha.
-        experts, lr_expert, batch_expert, expert_precision: how the trajectories are trained and stored; only the
-            first max_start_epoch - 1 + expert_epochs epochs can be drawn, so only these are trained.
+        experts: number of trajectories (paper: 100). Only their first max_start_epoch - 1 + expert_epochs epochs can be
+            drawn, so only these are trained.
+        lr_expert: step size of the experts' training.
+        batch_expert: samples per step of the experts' training.
+        expert_precision: how their weights are stored, `fp32` or `fp16`.
         gradient: `exact` (flat memory), `tesla` (its approximation) or `unrolled` (the reference, memory grows with N).
         labels: `hard`, or `soft`: logits learned with the codes, initialised by the experts (as in DATM, arXiv
             2310.05773); their bytes are part of the budget.

@@ -504,7 +504,7 @@ def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
     assert all(address.startswith("data:image/png;base64,") for address in pictures)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert "http:" not in raw and "https:" not in raw and "url(" not in raw
-    assert "prefers-color-scheme: dark" in raw
+    assert "color-scheme: light dark" in raw
 
 
 def test_sets_of_one_size_stand_side_by_side_and_one_panel_does_without_decoders(tmp_path):

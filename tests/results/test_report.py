@@ -192,7 +192,7 @@ def test_page_needs_nothing_else(tmp_path, grid):
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe", "a"} & set(page.tags)
     assert "http:" not in raw and "https:" not in raw and "url(" not in raw
-    assert "prefers-color-scheme: dark" in raw
+    assert "color-scheme: light dark" in raw
     assert 'name="viewport"' in raw
 
 
