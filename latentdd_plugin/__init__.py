@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from latentdd_plugin.experiments.catalogue import list_codecs, list_datasets, list_distillers, list_evaluators
     from latentdd_plugin.experiments.run import run, run_precisions
+    from latentdd_plugin.leaderboard.zoo import describe_run, list_distilled, load_distilled
     from latentdd_plugin.results.evaluation import Evaluation
     from latentdd_plugin.results.record import Record
 
@@ -53,13 +54,16 @@ __all__ = [
     "create_codec",
     "create_distiller",
     "create_evaluator",
+    "describe_run",
     "distill",
     "evaluate",
     "list_codecs",
     "list_datasets",
+    "list_distilled",
     "list_distillers",
     "list_evaluators",
     "load_artifact",
+    "load_distilled",
     "run",
     "run_precisions",
     "save_artifact",
@@ -88,6 +92,7 @@ _MODULES = {
     ),
     "experiments.catalogue": ("list_codecs", "list_datasets", "list_distillers", "list_evaluators"),
     "experiments.run": ("run", "run_precisions"),
+    "leaderboard.zoo": ("describe_run", "list_distilled", "load_distilled"),
     "results.evaluation": ("Evaluation",),
     "results.record": ("Record",),
 }

@@ -1,4 +1,4 @@
-"""The wheel carries the package, the suites, the codec cards and the published numbers, and not the registry's submissions."""
+"""The wheel carries the package, the suites, the figures of cards and papers, and not the registry's submissions."""
 
 import subprocess
 import sys

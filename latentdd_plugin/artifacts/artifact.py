@@ -6,6 +6,7 @@ host or path, whose `content_sha256` covers the other fields and every tensor.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from latentdd_plugin.artifacts import views
 from latentdd_plugin.artifacts.budget import ByteLedger
+from latentdd_plugin.artifacts.description import SetDescription
 from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
 from latentdd_plugin.artifacts.packing import Packed, pack, pack_coded, unpack
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
@@ -28,6 +30,7 @@ from latentdd_plugin.latent.space import CodeSpace
 
 if TYPE_CHECKING:
     import datasets
+    from torch.utils.data import TensorDataset
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +123,63 @@ class Artifact:
         images = self.decode(codec, **resolving)
         return views.dataset_of(images, self.labels, self.header.label_kind, self.classes)
 
+    def to_torch(self, codec: SizedCodec | None = None, **resolving: Any) -> TensorDataset:
+        """Return images, float32 in [0, 1] units and clamped, and labels for a plain `DataLoader`.
+
+        Arguments as for `space`. Soft labels stay a row per image.
+        """
+        from torch.utils.data import TensorDataset
+
+        return TensorDataset(self.decode(codec, **resolving).clamp(0, 1), self.labels)
+
+    @classmethod
+    def from_pretrained(cls, repo: str, revision: str | None = None) -> Artifact:
+        """Return a set from the Hugging Face hub, its file checked by sha256.
+
+        Args:
+            repo: `user/name`.
+            revision: a branch, tag or commit; None is the newest.
+
+        Raises:
+            UsageError: the hub is out of reach, or has no such set. ArtifactError: the file is damaged.
+        """
+        artifact: Artifact = _hub().pull_set(repo, revision)[0]
+        return artifact
+
+    def describe(self, name: str, **more: Any) -> SetDescription:
+        """Return what a reader must know of the set: class order, value space, bytes, codec.
+
+        Args:
+            name: what to call it.
+            **more: fields of SetDescription that the set itself does not tell: scores, licence, method, …
+        """
+        header = self.header
+        known: dict[str, Any] = {
+            "dataset": header.dataset.name or "unknown",
+            "image_shape": header.image_shape,
+            "classes": self.classes,
+            "value_space": header.value_space,
+            "labels": header.label_kind,
+            "codec": header.codec.name,
+            "precision": header.precision,
+            "images": header.codes_shape[0],
+            "budget_bytes": self.bytes(0, 0).total,
+        }
+        return SetDescription(name=name, **{**known, **more})
+
+    def push_to_hub(self, repo: str, about: SetDescription | None = None, *, licence: str | None = None) -> str:
+        """Publish the set with a generated card on the Hugging Face hub and return the commit's id.
+
+        Args:
+            repo: `user/name`, created if need be.
+            about: what the card says, as `describe_run` returns it for a run's folder; None describes the set alone.
+            licence: terms of the set, as the hub names them: `cc-by-4.0`.
+
+        Raises:
+            UsageError: the hub is out of reach, or refuses.
+        """
+        return str(_hub().push_set(self, repo, about, licence=licence))
+
     def _repr_html_(self) -> str:
         """Return a line and a small grid of the decoded images, for notebooks; the line alone if they do not decode."""
         try:
@@ -148,6 +208,11 @@ class Artifact:
             decoder=decoder,
             file=file,
         )
+
+
+def _hub() -> Any:
+    """Return the module of the hub, which itself needs this one, at its first use."""
+    return importlib.import_module("latentdd_plugin.artifacts.hub")
 
 
 def _built(options: Mapping[str, Json], shape: Shape, **resolving: Any) -> SizedCodec:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from latentdd_plugin.artifacts.header import SCHEMA as ARTIFACT
 from latentdd_plugin.artifacts.header import ArtifactHeader
+from latentdd_plugin.core.hub_files import SCHEMA as HUB
+from latentdd_plugin.core.hub_files import Manifest
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, schema_document
 from latentdd_plugin.core.json_schema import Kind, ListOf, MapOf
 from latentdd_plugin.leaderboard.literature import SCHEMA as LITERATURE
@@ -70,6 +72,7 @@ DOCUMENTS = (
     Document(LITERATURE, Literature, "`literature/<source>.json`: published numbers"),
     Document(CODEC_CARD, CodecCard, "`codecs/<codec>/<dataset>.json`: a codec's card"),
     Document(ALGO_CARD, AlgoCard, "`algos/<distiller>.json`: a distiller's card"),
+    Document(HUB, Manifest, "`dd-bench.json`: a repository on the hub"),
     Document(training.SCHEMA, training.Training, "`training.json`: the training of a codec"),
     Document(ARTIFACT, ArtifactHeader, "`distilled.safetensors`: an artifact", TENSORS),
 )

@@ -1,0 +1,134 @@
+"""Distilled sets and trained codecs on the Hugging Face hub: pushed with a card, pulled at a revision."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.artifacts.description import SetDescription, dataset_card
+from latentdd_plugin.artifacts.file import load_artifact, save_artifact
+from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.hub_files import TAG, Pulled, pull, push
+from latentdd_plugin.core.storage import atomic_folder
+from latentdd_plugin.core.types import Json
+
+FILE = "distilled.safetensors"
+KNOWN = ("trained_on", "psnr")  # what is published of training.json; the rest may name places of a machine
+
+
+def push_set(artifact: Artifact, repo: str, about: SetDescription | None = None, *, licence: str | None = None) -> str:
+    """Publish a set with a card and return the commit's id.
+
+    Args:
+        artifact: the set.
+        repo: `user/name`, created if need be.
+        about: what the card says; None describes the artifact alone.
+        licence: terms of the set, as the hub names them: `cc-by-4.0`.
+
+    Raises:
+        UsageError: the hub is out of reach, or refuses.
+    """
+    with tempfile.TemporaryDirectory() as holding:
+        path = Path(holding) / FILE
+        sha256 = save_artifact(artifact, path)
+        known = about or artifact.describe(repo)
+        full = replace(
+            known, sha256=sha256, file_bytes=path.stat().st_size, licence=licence or known.licence, key_order=None
+        )
+        return push(repo, "set", {FILE: path}, dataset_card(full, repo), full.to_json())
+
+
+def pull_set(repo: str, revision: str | None = None) -> tuple[Artifact, SetDescription]:
+    """Return a published set and its description.
+
+    Args:
+        repo: `user/name`.
+        revision: a branch, tag or commit; None is the newest.
+
+    Raises:
+        UsageError: the hub is out of reach, or has no such set.
+        ArtifactError: the set is damaged, or its card speaks of another.
+    """
+    found = pull(repo, "set", revision)
+    if FILE not in found.files:
+        raise ArtifactError(f"{repo}: there is no {FILE}")
+    artifact, about = load_artifact(found.files[FILE]), SetDescription.from_json(dict(found.manifest.about))
+    ours = artifact.describe(about.name)
+    names = ("dataset", "image_shape", "classes", "value_space", "labels", "codec", "precision", "images")
+    wrong = [name for name in names if getattr(ours, name) != getattr(about, name)]
+    if wrong:
+        raise ArtifactError(f"{repo}: its description does not fit the set ({', '.join(wrong)})")
+    return artifact, about
+
+
+def push_codec(folder: Path | str, repo: str, *, licence: str | None = None) -> str:
+    """Publish the folder of a trained codec and return the commit's id.
+
+    Args:
+        folder: what `dd-bench codec train` wrote.
+        repo: `user/name`, created if need be.
+        licence: terms of the weights; those of the pictures that they learned from count too.
+
+    Raises:
+        UsageError: it is not such a folder, or the hub is out of reach.
+    """
+    folder = Path(folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise UsageError(
+            f"{folder}: config.json and weights in safetensors are needed; dd-bench codec train makes them"
+        )
+    training = _training(folder)
+    files: dict[str, Path | bytes] = {path.name: path for path in (folder / "config.json", *weights)}
+    if training:
+        files["training.json"] = json.dumps(training, indent=2).encode()
+    about: dict[str, Json] = {"licence": licence, **training}
+    return push(repo, "codec", files, _codec_card(repo, about), about)
+
+
+def pull_codec(repo: str, out: Path | str, revision: str | None = None) -> Pulled:
+    """Write a published codec into a new folder, which `codec.path=FOLDER` loads.
+
+    Raises:
+        UsageError: the folder is there already, or the hub has no such codec. ArtifactError: a file is damaged.
+    """
+    out = Path(out)
+    if out.exists():
+        raise UsageError(f"{out} is there already; choose another --out")
+    found = pull(repo, "codec", revision)
+    with atomic_folder(out) as made:
+        for name, path in found.files.items():
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, made / name)
+    return found
+
+
+def _training(folder: Path) -> dict[str, Json]:
+    """Return what is published of a codec's training: the datasets that it has seen, and its PSNR on them."""
+    try:
+        stated = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return {key: stated[key] for key in KNOWN if key in stated}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _codec_card(repo: str, about: Mapping[str, Json]) -> str:
+    import yaml
+
+    head = {"license": about["licence"] or "other", "library_name": "diffusers", "tags": [TAG, "autoencoder"]}
+    seen = ", ".join(about.get("trained_on", ())) or "not stated"
+    return f"""---
+{yaml.safe_dump(head, sort_keys=True, allow_unicode=True)}---
+
+# {repo}
+
+An image autoencoder trained by `dd-bench codec train`. Trained on: {seen}. The terms of those
+pictures apply to its weights too.
+
+    dd-bench run --codec diffusers codec.repo={repo} --algo dm
+"""
