@@ -102,6 +102,55 @@ def peak_mb() -> tuple[float, float | None]:
     return round(_peak_rss() / 2**20, 1), device
 
 
+def available_memory() -> int:
+    """Return the bytes that this process may still take: free memory, less by limits of the process and its cgroups."""
+    free = [_sizes(Path("/proc/meminfo")).get("MemAvailable", 2**63)]
+    status = _sizes(Path("/proc/self/status"))
+    for limit, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        if (most := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
+            free.append(most - status.get(used, 0))
+    return max(0, min([*free, *_cgroup_free()]))
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Return the sizes in bytes that a file of /proc gives in kB; nothing if it is missing."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3 and words[2] == "kB"}
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+CGROUP_FILES = {  # controller -> limit, use, and the part of the use that the kernel gives back
+    "": ("memory.max", "memory.current", "inactive_file"),  # version 2
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def _cgroup_free() -> Iterator[int]:
+    """Yield the bytes left in each memory cgroup of this process, and those around it."""
+    for _, controller, place in (line.split(":", 2) for line in _cgroup_lines()):
+        if controller not in CGROUP_FILES:
+            continue
+        base = CGROUPS / controller
+        inside = base / place.strip("/")
+        for folder in (inside, *(up for up in inside.parents if up.is_relative_to(base))):
+            try:
+                limit, used = ((folder / name).read_text().strip() for name in CGROUP_FILES[controller][:2])
+                counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                yield int(limit) - int(used) + int(counts.get(CGROUP_FILES[controller][2], 0))
+            except (OSError, ValueError):  # the root lacks such a file, and "max" means unlimited
+                continue
+
+
+def _cgroup_lines() -> list[str]:
+    try:
+        return Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+
+
 def _peak_rss() -> int:
     """Return the peak resident bytes, on Linux from /proc: `getrusage` includes the peak of the parent process."""
     status = Path("/proc/self/status")

@@ -11,6 +11,10 @@ from latentdd_plugin.core.annotations import annotations_of, fit_all
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import CODED, STORAGE, Json
 
+STORES = ("auto", "memory", "disk", "stream")
+CODES = ("fp32", "fp16")
+LATER = ("max_pixels", "store", "codes")  # options of a dataset that published configurations do not have
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -28,6 +32,9 @@ class DatasetConfig:
         validation: stratified fraction (seed 0) removed from the training split, for tuning.
         max_pixels: largest number of pixels that one image file may hold; None takes Pillow's own limit. It changes no
             result, only what is refused.
+        store: `memory`, `disk` (decoded once, memory-mapped), `stream` (decoded whenever it is read) or `auto`, which
+            takes memory if the images fit. It changes no result.
+        codes: precision of codes that do not stay in memory, `fp32` or `fp16`.
     """
 
     name: str = "digits"
@@ -41,12 +48,15 @@ class DatasetConfig:
     flip: bool | None = None
     validation: float = 0.0
     max_pixels: int | None = None
+    store: str = "auto"
+    codes: str = "fp32"
 
     def to_json(self) -> dict[str, Json]:
-        """Return the options as published; `max_pixels` only if it is set."""
+        """Return the options as published; those that came later only if they are set."""
         value = asdict(self)
-        if self.max_pixels is None:
-            del value["max_pixels"]
+        for name in LATER:
+            if value[name] == getattr(DatasetConfig, name):
+                del value[name]
         return value
 
     def faults(self) -> list[str]:
@@ -56,6 +66,7 @@ class DatasetConfig:
             return found
         if not 0.0 <= self.validation < 1.0:
             found.append(f"dataset.validation={self.validation}: must be a fraction in [0, 1)")
+        found += not_among("dataset.store", self.store, STORES) + not_among("dataset.codes", self.codes, CODES)
         return found + _too_small(self, ("image_size", "per_class", "max_pixels"), "dataset.")
 
 

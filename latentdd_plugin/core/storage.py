@@ -53,6 +53,30 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Claim one file of a folder that several processes fill; yield False if another process is making it.
+
+    Args:
+        path: the file; its lock lies beside it.
+        wait: wait for the other process instead.
+
+    Raises:
+        RunFailed: the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+    except OSError as error:
+        raise write_fault(path, error) from error
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends it replaces `path` as a whole, or not at all.
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from latentdd_plugin.core.json_record import JsonRecord, json_field
 from latentdd_plugin.core.json_schema import FRACTION, LINE, OBJECT, TEXT, WHOLE
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Json = Any  # any value that json.dumps takes
@@ -36,11 +37,43 @@ def hash_json(value: Json) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+class SampleStore(Protocol):
+    """Samples by position, in memory or not: the part of a tensor's interface that needs no more than a chunk.
+
+    A tensor is a store; `data/store.py` has those that read from disk.
+    """
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, *shape of one sample)."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the values."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the samples that `[]` returns."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        """Return the samples at these positions: an index tensor, or a slice."""
+
+    def split(self, size: int, /) -> Iterable[Tensor]:
+        """Yield all samples in order, `size` at a time."""
+
+
+def as_tensor(store: SampleStore) -> Tensor:
+    """Return all samples of a store as one tensor in memory."""
+    return store[:]
+
+
 @dataclass(frozen=True)
 class Images:
-    """A labelled set of real images, resident as bytes."""
+    """A labelled set of real images, as bytes."""
 
-    pixels: Tensor  # uint8 (N, C, H, W); the image in [0, 1] is pixels / 255
+    pixels: SampleStore  # uint8 (N, C, H, W); the image in [0, 1] is pixels / 255
     labels: Tensor  # int64 (N,), values 0 … classes-1
 
     def __len__(self) -> int:
@@ -49,15 +82,16 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A dataset ready for a run: training images in memory, held-out images not yet read."""
+    """A dataset ready for a run: training images, and held-out images that are not yet read."""
 
     name: str
     classes: tuple[str, ...]  # class names by label
     train: Images  # after subset, cap and removal of the validation part
     held_out: Callable[[str], Images]  # "test" or "validation" -> images, read at the call, not before
-    fingerprint: str  # sha256 over the training pixels, labels and class names
+    fingerprint: str  # sha256 over the training pixels, labels and class names; "" until a stream was read once
     flip: bool  # True if a mirrored image keeps its label
     source: Mapping[str, Json]  # revision, splits and options, for the record
+    key: str = ""  # identifies a stream's files, labels and classes before its pixels were read
 
     @property
     def image_shape(self) -> Shape:

@@ -27,7 +27,7 @@ from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.errors import DataError, RunFailed
 from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import Shape, hash_json
-from latentdd_plugin.data.depth import Depth, Span, depth_of, eight_bits, is_deep, span_of
+from latentdd_plugin.data.depth import GREY, Depth, Span, depth_of, eight_bits, is_deep, span_of
 from latentdd_plugin.data.kinds import fault_of
 from latentdd_plugin.data.walk import printable
 
@@ -236,6 +236,52 @@ def _decode_all(rows: ImageRows, size: int | None, like: Shape | None, depth: De
             return _decode_as(decoder, shape, like is not None, progress)
         except _ColourFound:
             return _decode_as(decoder, (3, *shape[1:]), True, progress)
+
+
+def first_shape(rows: ImageRows, size: int | None) -> Shape:
+    """Return (C, H, W) of the first image that can be decoded."""
+    try:
+        with _limited(rows.max_pixels):
+            return _Decoder(rows, size, None).first_shape()
+    except DeepImages:
+        return 1, 1, 1  # only memory can hold them
+
+
+def shape_of(rows: ImageRows, size: int | None) -> Shape:
+    """Return (C, H, W) that the images come out as, by their headers: grey only if every image is grey.
+
+    Raises:
+        DataError: there are no images, or some have more than 8 bits per value, which only memory can hold.
+    """
+    if not len(rows.rows):
+        raise DataError(f"{rows.where}: no images are left to read")
+    with _limited(rows.max_pixels):
+        try:
+            shape = _Decoder(rows, size, None).first_shape()
+            grey = shape[0] == 1 and not any(_is_colour(data) for _, files in rows.blocks() for data in files)
+        except DeepImages:
+            raise DataError(f"{rows.where}: images of more than 8 bits per value; set dataset.store=memory") from None
+    return (1 if grey else 3, *shape[1:])
+
+
+def _is_colour(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.mode not in GREY and not is_deep(image)
+    except Exception:
+        return False  # decoding reports it
+
+
+def decode_rows(rows: ImageRows, size: int | None, shape: Shape) -> Tensor:
+    """Return the decoded images uint8 (N, C, H, W) of this shape; colour is made grey or grey colour.
+
+    Raises:
+        DataError: files that are not images of this size, or that have more than 8 bits per value.
+    """
+    try:
+        return _decode_as(_Decoder(rows, size, None), shape, True, False)
+    except DeepImages:
+        raise DataError(f"{rows.where}: images of more than 8 bits per value; set dataset.store=memory") from None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,33 +15,46 @@ import torch
 
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import DataError
-from latentdd_plugin.core.types import ImageData, Images, Json, Shape, canonical_json
+from latentdd_plugin.core.parts import LATER
+from latentdd_plugin.core.types import ImageData, Images, Json, Shape, canonical_json, hash_json
 from latentdd_plugin.data.classes import imagenet_descriptions
 from latentdd_plugin.data.columns import Ints, find_columns, has_labels, read_labels
 from latentdd_plugin.data.depth import Depth
 from latentdd_plugin.data.draws import SEED, capped, stratified
-from latentdd_plugin.data.images import MAX_PIXELS, DeepImages, ImageRows, file_hashes, measure_depth, read_pixels
+from latentdd_plugin.data.images import (
+    MAX_PIXELS,
+    DeepImages,
+    ImageRows,
+    file_hashes,
+    first_shape,
+    measure_depth,
+    read_pixels,
+    shape_of,
+)
 from latentdd_plugin.data.quality import warn_of_flat_pixels
 from latentdd_plugin.data.sources import Source, find
 from latentdd_plugin.data.splits import LOOKED_FOR, split_of
+from latentdd_plugin.data.store import PartStore, RowStore, choose, on_disk, summary_of
 from latentdd_plugin.data.walk import printable
 
 log = logging.getLogger(__name__)
 
 TEST_NAMES = ("test", "validation", "val")
 TEST_FRACTION = 0.2  # held out of the training split if there is no test split
+IN_MEMORY = 3  # times the pixels' bytes that memory must have room for: pixels, and codes made of them
 MANY_TWINS = 0.01  # share of test images that are training images as well, above which a warning is given
 
 
-def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
-    """Find a dataset, choose its rows and decode the training images.
+def load_dataset(config: DatasetConfig, *, progress: bool = False, again: bool = False) -> ImageData:
+    """Find a dataset, choose its rows and decode the training images, unless they are to be streamed.
 
     Args:
         config: which dataset, and which part of it.
         progress: show bars on stderr.
+        again: training pixels will be read again and again; if they do not fit into memory, they go to the disk.
 
     Returns:
-        Training images as uint8 (N, C, H, W) in memory, C = 1 only if every one is grey. No test image is decoded
+        Training images as uint8 (N, C, H, W), C = 1 only if every one is grey. No test image is decoded
         before `held_out("test")`, except to find the depth of a set with more than 8 bits per value. `source` holds
         splits, sizes, revision, options and, for a local folder, the account of its files.
 
@@ -52,6 +66,8 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
     source = find(config, progress=progress)
     chosen = _choose(source, config)
     account = _tell_files(source, chosen, config)
+    if (stored := _stored(source, chosen, config, account, progress, again=again)) is not None:
+        return stored
     parts = [part for part in (chosen.train, chosen.test, chosen.validation) if part is not None]
     hashes = [file_hashes(part.images) for part in parts]
     twins = _tell_twins(hashes[0], hashes[1], f"dataset {config.name}")
@@ -60,26 +76,86 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False) -> ImageData:
     shape = (int(train.pixels.shape[1]), int(train.pixels.shape[2]), int(train.pixels.shape[3]))
 
     def held_out(split: str) -> Images:
-        part = {"test": chosen.test, "validation": chosen.validation}.get(split)
-        if part is None:
-            known = split in ("test", "validation")
-            raise DataError(
-                f"dataset {config.name}: no validation images; set dataset.validation to a fraction, for example 0.1"
-                if known
-                else f"dataset {config.name}: no held-out split {split!r}; ask for test or validation"
-            )
-        return reader.read(part, shape)[0]
+        return reader.read(_held_out_part(chosen, split, config), shape)[0]
 
-    flip = config.flip if config.flip is not None else source.flip
     return ImageData(
         name=source.name,
         classes=chosen.classes,
         train=train,
         held_out=held_out,
         fingerprint=_fingerprint(pixels_sha256, shape, chosen.classes, train),
-        flip=True if flip is None else flip,
+        flip=_may_flip(source, config),
         source=_record(source, chosen, config) | ({"files": account | {"twins": twins}} if account else {}),
     )
+
+
+def _held_out_part(chosen: _Chosen, split: str, config: DatasetConfig) -> _Part:
+    part = {"test": chosen.test, "validation": chosen.validation}.get(split)
+    if part is not None:
+        return part
+    known = split in ("test", "validation")
+    raise DataError(
+        f"dataset {config.name}: no validation images; set dataset.validation to a fraction, for example 0.1"
+        if known
+        else f"dataset {config.name}: no held-out split {split!r}; ask for test or validation"
+    )
+
+
+def _may_flip(source: Source, config: DatasetConfig) -> bool:
+    flip = config.flip if config.flip is not None else source.flip
+    return True if flip is None else flip
+
+
+def _stored(
+    source: Source,
+    chosen: _Chosen,
+    config: DatasetConfig,
+    account: dict[str, Json] | None,
+    progress: bool,
+    *,
+    again: bool,
+) -> ImageData | None:
+    """Return the dataset with pixels that stay on disk or are streamed; None if it goes into memory."""
+    train, size = chosen.train, config.image_size
+    shape = None
+    if config.store == "auto":
+        shape = first_shape(train.images, size)  # a guess, of the first image alone
+        need = IN_MEMORY * len(train.labels) * math.prod(shape)
+        kind = choose("auto", need, train.images.where, again=again)
+    else:
+        kind = choose(config.store, 0, train.images.where, again=again)
+    if kind == "memory":
+        return None
+    shape = shape_of(train.images, size)
+    stamp = source.stamp or hash_json([one.hex() for one in file_hashes(train.images)])
+    rows = RowStore(train.images, size, shape, stamp)
+    pixels = on_disk(rows, progress) if kind == "disk" else rows
+
+    def held_out(split: str) -> Images:
+        part = _held_out_part(chosen, split, config)
+        mine = source.stamp or hash_json([one.hex() for one in file_hashes(part.images)])
+        return Images(on_disk(RowStore(part.images, size, shape, mine), progress), torch.from_numpy(part.labels.copy()))
+
+    images = Images(pixels, torch.from_numpy(train.labels.copy()))
+    data = ImageData(
+        name=source.name,
+        classes=chosen.classes,
+        train=images,
+        held_out=held_out,
+        fingerprint="",
+        flip=_may_flip(source, config),
+        source=_record(source, chosen, config) | ({"files": account} if account else {}),
+        key=_fingerprint(rows.key, shape, chosen.classes, images),
+    )
+    return with_fingerprint(data) if kind == "disk" else data
+
+
+def with_fingerprint(data: ImageData) -> ImageData:
+    """Return the dataset with its fingerprint; a stream's becomes known when all of it was read once."""
+    if data.fingerprint or not isinstance(data.train.pixels, PartStore):
+        return data
+    sha256 = summary_of(data.train.pixels).sha256
+    return replace(data, fingerprint=_fingerprint(sha256, data.image_shape, data.classes, data.train))
 
 
 def _fingerprint(pixels_sha256: str, shape: Shape, classes: tuple[str, ...], train: Images) -> str:
@@ -220,9 +296,7 @@ class _Reader:
 
 
 def _record(source: Source, chosen: _Chosen, config: DatasetConfig) -> dict[str, Json]:
-    options = {
-        key: value for key, value in asdict(config).items() if key not in ("name", "subset", "revision", "max_pixels")
-    }
+    options = {key: value for key, value in asdict(config).items() if key not in ("name", "subset", "revision", *LATER)}
     return {
         "origin": source.origin,
         **chosen.splits,

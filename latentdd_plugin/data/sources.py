@@ -43,6 +43,14 @@ class Source:
     notes: tuple[str, ...] = ()  # how it was read, for the log
     warnings: tuple[str, ...] = ()  # what may be a mistake
     roots: tuple[Path, ...] | None = None  # folders inside which a cell's path is read; None: anywhere (entries)
+    tree: Tree | None = None  # the files of a local folder
+
+    @property
+    def stamp(self) -> str:
+        """Identity of the files without a look into them; "" if they must be read to be known."""
+        if self.tree is not None:
+            return self.tree.stamp
+        return f"{self.name}@{self.revision}" if self.origin == "hub" and self.revision else ""
 
 
 def find(config: DatasetConfig, *, progress: bool = False) -> Source:
@@ -92,7 +100,7 @@ def _from_path(path: Path, config: DatasetConfig) -> Source:
 def _source(path: Path, found: Reading, tree: Tree, config: DatasetConfig) -> Source:
     splits = _as_splits(found.splits, config.name)
     notes, warnings = tuple(found.notes), tuple(found.warnings)
-    return Source(path.resolve().name, "path", splits, None, None, found.account, notes, warnings, (tree.root,))
+    return Source(path.resolve().name, "path", splits, None, None, found.account, notes, warnings, (tree.root,), tree)
 
 
 def _only_table(tree: Tree, table: Path) -> Tree:

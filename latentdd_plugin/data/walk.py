@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import stat
@@ -71,6 +72,15 @@ class Tree:
         for file in self.files:
             found.setdefault(file.suffix, []).append(file)
         return found
+
+    @cached_property
+    def stamp(self) -> str:
+        """The sha256 over names, sizes and times of all files: it changes when one of them does."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            found = file.path.stat()
+            digest.update(f"{file.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
 
     def ending(self, *suffixes: str) -> list[File]:
         """Return the files with one of these lower-case suffixes, in order."""

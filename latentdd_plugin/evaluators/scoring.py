@@ -19,6 +19,7 @@ from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.plugins import code_of
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped
 from latentdd_plugin.core.version import __version__
+from latentdd_plugin.data.store import PartStore, summary_of
 from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.latent.space import Real
@@ -58,6 +59,8 @@ def owner_of(evaluators: Mapping[str, Evaluator], trial: Trial, seed: int) -> di
 def _identity(part: Any) -> Json:
     if isinstance(part, Tensor):
         return [str(part.dtype), list(part.shape), checkpoint.sha256_of(part)]
+    if isinstance(part, PartStore):
+        return [str(part.dtype), list(part.shape), summary_of(part).sha256]
     if isinstance(part, Images):
         return [_identity(part.pixels), _identity(part.labels)]
     return part.to_json() if isinstance(part, Protocol | Numerics) else part

@@ -152,11 +152,12 @@ def accuracy(compiled: CompiledNetwork, trial: Trial) -> float:
     right = 0
     labels = trial.held_out.labels.to(trial.numerics.device)
     with torch.no_grad():
-        for start in range(0, len(labels), TEST_BATCH):
-            part = trial.test_inputs[start : start + TEST_BATCH]
+        start = 0
+        for part in trial.test_batches(TEST_BATCH):
             n = len(part)
             if n < TEST_BATCH:  # pad to the one shape that was compiled
                 part = torch.cat([part, part[-1:].expand(TEST_BATCH - n, -1, -1, -1)])
             logits = compiled.logits(compiled.to_layout(part))[:n]
             right += int((logits.argmax(1) == labels[start : start + n]).sum())
+            start += n
     return right / len(labels)

@@ -61,6 +61,15 @@ class Trial:
         device = self.numerics.device
         return torch.cat([(shrink(p.to(device).float() / 255, self.shape) - self.mean) / self.std for p in parts])
 
+    def test_batches(self, size: int) -> Iterator[Tensor]:
+        """Yield the test inputs, `size` at a time; those of images that are not in memory are made on the way."""
+        if isinstance(self.held_out.pixels, Tensor):
+            yield from self.test_inputs.split(size)
+            return
+        for part in self.held_out.pixels.split(size):
+            images = part.to(self.numerics.device).float() / 255
+            yield (shrink(images, self.shape) - self.mean) / self.std
+
     @cached_property
     def targets(self) -> Tensor:
         """Training targets: int64 (M,), or class probabilities float32 (M, classes)."""

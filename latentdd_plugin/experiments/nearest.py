@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentdd_plugin.core.types import SampleStore
 from latentdd_plugin.results.entries import NearestImages
 
 SIDE = 16  # pixels; larger images are reduced to it before they are compared
@@ -18,7 +19,7 @@ CHUNK = 4096  # real images compared at a time
 COPY = 0.5  # of the distance to the other split: nearer than that, a sample repeats an image
 
 
-def nearest_images(samples: Tensor, train: Tensor, test: Tensor) -> NearestImages:
+def nearest_images(samples: Tensor, train: SampleStore, test: SampleStore) -> NearestImages:
     """Compare distilled samples with every real image.
 
     Args:
@@ -37,7 +38,7 @@ def nearest_images(samples: Tensor, train: Tensor, test: Tensor) -> NearestImage
     )
 
 
-def _distances(samples: Tensor, pixels: Tensor) -> Tensor:
+def _distances(samples: Tensor, pixels: SampleStore) -> Tensor:
     """Return the distance (M,) of each sample to the nearest of these images."""
     found = torch.full((len(samples),), torch.inf, device=samples.device)
     for part in pixels.split(CHUNK):

@@ -22,7 +22,7 @@ from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
-from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.data.load import load_dataset, with_fingerprint
 from latentdd_plugin.distillers.services import Checkpoint, Services
 from latentdd_plugin.distillers.task import Task, validate_result
 from latentdd_plugin.evaluators.scoring import score, trial_of
@@ -131,7 +131,8 @@ def load(job: Job) -> Loaded:
     numerics = resolve_numerics(job.config.compute)
     if faults := weight_faults(job.config.codec):
         raise UsageError(faults)
-    data = load_dataset(job.config.dataset, progress=job.progress)
+    again = job.config.match == "pixel" or job.config.codec.name == "identity"
+    data = load_dataset(job.config.dataset, progress=job.progress, again=again)
     job.clock.lap("load_s")
     return Loaded(data, numerics)
 
@@ -151,8 +152,8 @@ def encode(job: Job, loaded: Loaded) -> Encoded:
     if wanted > smallest:
         log.warning("%d codes per class, but a class has only %d images to draw them from", wanted, smallest)
     log.info("%s: %d images %s, %d classes", data.name, len(data.train), data.image_shape, len(data.classes))
-    pixels = pixel_set(data, numerics.device)
-    space, codes = code_set(data, codec, numerics, progress=job.progress)
+    space, codes = code_set(data, codec, numerics, progress=job.progress, precision=job.config.dataset.codes)
+    data, pixels = with_fingerprint(data), pixel_set(data, numerics.device)
     job.clock.lap("encode_s")
     return Encoded(data, numerics, pixels, codec, space, codes)
 

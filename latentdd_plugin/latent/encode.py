@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +16,11 @@ from tqdm import tqdm
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import Mode, Numerics, forward_flops, try_compiled
-from latentdd_plugin.core.storage import locked
-from latentdd_plugin.core.types import ImageData, Shape, hash_json
+from latentdd_plugin.core.errors import RunFailed
+from latentdd_plugin.core.monitor import available_memory
+from latentdd_plugin.core.processes import group
+from latentdd_plugin.core.types import ImageData, Json, SampleStore, Shape, hash_json
+from latentdd_plugin.data.store import PART, MappedStore, PartStore, fill
 from latentdd_plugin.latent.finite import check_codes, check_spread, try_round_trip
 from latentdd_plugin.latent.sized_codec import SizedCodec, float_batches
 from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, statistics
@@ -21,15 +28,17 @@ from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, st
 log = logging.getLogger(__name__)
 
 ENCODE_BATCH = 64  # images per call of a costly codec: one fixed shape for the compiler
-PART = 1024  # images per file of the cache: what a killed run loses at most
+COPIES = 3  # of the codes that memory must have room for, to hold them there
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 def code_set(
-    data: ImageData, codec: SizedCodec, numerics: Numerics, *, progress: bool = False
+    data: ImageData, codec: SizedCodec, numerics: Numerics, *, progress: bool = False, precision: str = "fp32"
 ) -> tuple[CodeSpace, Real]:
     """Fit the codec if it learns, encode the training images once, try a few of them back, and standardise.
 
-    Codes of a codec that runs a network are kept on disk and found again by data, codec, shape and arithmetic.
+    Codes of a codec that runs a network, or of images that are not in memory, are kept on disk and found again by data,
+    codec, shape and arithmetic. They are memory-mapped if they would fill the memory.
 
     Raises:
         RunFailed: the codec gives codes or images that are not finite, or codes that hardly vary; it is named.
@@ -38,16 +47,21 @@ def code_set(
     if codec.pixels:
         real = pixel_set(data, numerics.device)
         return CodeSpace(codec, real.mean, real.std), real
-    encode = _encode_cached if codec.codec.costly else _encode_all
-    codes = encode(data, codec, numerics, progress).to(numerics.device)
-    mean, std = statistics(codes, common=min(codec.code_shape[1:]) < 2)
+    resident = isinstance(data.train.pixels, Tensor)
+    codes: SampleStore
+    if resident and not codec.codec.costly:
+        codes = _encode_all(data, codec, numerics).to(numerics.device)
+    else:
+        codes = _encode_parts(data, codec, numerics, progress, precision if not resident else "fp32")
+        codes = codes if isinstance(codes, MappedStore) else codes.to(numerics.device)
+    mean, std = (moment.to(numerics.device) for moment in statistics(codes, common=min(codec.code_shape[1:]) < 2))
     check_spread(codec, std, data)
-    try_round_trip(codec, data, codes)
+    try_round_trip(codec, data, codes, numerics.device)
     by_class = members(data.train.labels, len(data.classes))
     return CodeSpace(codec, mean, std), Real(codes, data.train.labels, by_class, mean, std)
 
 
-def _encode_all(data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool) -> Tensor:
+def _encode_all(data: ImageData, codec: SizedCodec, numerics: Numerics) -> Tensor:
     codes: list[Tensor] = []
     with torch.no_grad():
         for part in float_batches(data.train, numerics.device):
@@ -55,38 +69,83 @@ def _encode_all(data: ImageData, codec: SizedCodec, numerics: Numerics, progress
     return torch.cat(codes)
 
 
-def _encode_cached(data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool) -> Tensor:
-    total = len(data.train)
-    mode = numerics.mode(total * forward_flops(_Encoder(codec), data.image_shape, numerics.device))
-    key = hash_json(
-        [
-            data.fingerprint,
-            codec.identity,
-            data.image_shape,
-            codec.upsample,
-            mode.amp,
-            mode.compile,
-            ENCODE_BATCH,
-            PART,
-        ]
-    )
+def _encode_parts(
+    data: ImageData, codec: SizedCodec, numerics: Numerics, progress: bool, precision: str
+) -> Tensor | MappedStore:
+    """Encode what is not on disk yet, part by part; return the codes in memory if they fit, else mapped."""
+    total, size = len(data.train), math.prod(codec.code_shape) * DTYPES[precision].itemsize
+    encode, mode = _part_encoder(data, codec, numerics, total)
+    key = _key(data, codec, mode, precision)
     folder, owner = cache_dir() / "codes" / key[:32], {"codes": key}
-    parts = [(start, folder / f"part-{start // PART:05d}.safetensors") for start in range(0, total, PART)]
-    with locked(folder):
-        kept = {start: stored.content["codes"] for start, path in parts if (stored := checkpoint.read(path, owner))}
-        for start, codes in kept.items():
-            check_codes(codes, codec, start, amp=mode.amp)
-        missing = [(start, path) for start, path in parts if start not in kept]
-        if missing:
-            log.info("encoding %d images (%d of %d parts to do)", total, len(missing), len(parts))
-            encode = _encoder(codec, mode, data.image_shape)
-            with tqdm(total=len(missing) * PART, unit="img", desc="encode", disable=not progress) as bar:
-                for start, path in missing:
-                    pixels = data.train.pixels[start : start + PART]
-                    codes = encode_batches(encode, pixels, mode.device, bar)
-                    kept[start] = check_codes(codes, codec, start, amp=mode.amp)
-                    checkpoint.write_tensors(path, {"codes": kept[start]}, owner)
-    return torch.cat([kept[start] for start, _ in parts])
+    paths = [folder / f"part-{number:05d}.safetensors" for number in range(-(-total // PART))]
+    kept = _kept(paths, owner, codec, amp=mode.amp, held=total * size * COPIES <= available_memory())
+    missing = sum(not path.exists() for path in paths)
+    if missing:
+        log.info("encoding %d images (%d of %d parts to do)", total, missing, len(paths))
+    store = data.train.pixels
+
+    def read(number: int) -> Tensor:
+        return store.part(number) if isinstance(store, PartStore) else store[number * PART : (number + 1) * PART]
+
+    with tqdm(total=missing * PART // group().size, unit="img", desc="encode", disable=not progress) as bar:
+
+        def make(number: int, pixels: Tensor) -> Tensor:
+            codes = check_codes(encode(pixels, bar), codec, number * PART, amp=mode.amp)
+            return codes.to(DTYPES[precision])
+
+        fill(paths, read, make, "codes", owner)
+    if kept is None:
+        log.info("codes are memory-mapped: %.1f GB", total * size / 1e9)
+        return MappedStore(paths, "codes", owner, total)
+    for number, path in enumerate(paths):
+        if number not in kept:
+            stored = checkpoint.read(path, owner)
+            if stored is None:
+                raise RunFailed(f"{path} is damaged or gone; run the same command again")
+            kept[number] = stored.content["codes"]
+    return torch.cat([kept[number] for number in range(len(paths))]).float()
+
+
+def _kept(
+    paths: Sequence[Path], owner: Mapping[str, Json], codec: SizedCodec, *, amp: bool, held: bool
+) -> dict[int, Tensor] | None:
+    """Return the parts on disk, or None if they are not to be `held`; damaged ones are removed."""
+    kept: dict[int, Tensor] = {}
+    for number, path in enumerate(paths):
+        stored = checkpoint.read(path, owner)
+        if stored is not None:
+            codes = check_codes(stored.content["codes"], codec, number * PART, amp=amp)
+            kept |= {number: codes} if held else {}
+        elif path.exists():
+            path.unlink()
+    return kept if held else None
+
+
+def _key(data: ImageData, codec: SizedCodec, mode: Mode, precision: str) -> str:
+    """Return what decides the codes."""
+    how = [mode.amp, mode.compile, ENCODE_BATCH, PART] if codec.codec.costly else ["plain", PART]
+    more = [] if precision == "fp32" else [precision]
+    return hash_json([data.key or data.fingerprint, codec.identity, data.image_shape, codec.upsample, *how, *more])
+
+
+def _part_encoder(
+    data: ImageData, codec: SizedCodec, numerics: Numerics, total: int
+) -> tuple[Callable[[Tensor, tqdm[Any]], Tensor], Mode]:
+    """Return a function from the pixels of a part to its codes, float32 on the CPU, and its arithmetic."""
+    if not codec.codec.costly:
+        return _plainly(codec, numerics.device), Mode(False, False, numerics.device)
+    mode = numerics.mode(total * forward_flops(_Encoder(codec), data.image_shape, numerics.device))
+    encode = functools.cache(lambda: _encoder(codec, mode, data.image_shape))  # compiled only if there is work
+    return lambda pixels, bar: encode_batches(encode(), pixels, mode.device, bar), mode
+
+
+def _plainly(codec: SizedCodec, device: str) -> Callable[[Tensor, tqdm[Any]], Tensor]:
+    def encode(pixels: Tensor, bar: tqdm[Any]) -> Tensor:
+        bar.update(len(pixels))
+        with torch.no_grad():
+            return codec.encode(pixels.to(device).float() / 255).float().cpu()
+
+    return encode
 
 
 class _Encoder(torch.nn.Module):

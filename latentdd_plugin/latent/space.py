@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from latentdd_plugin.core.types import ImageData, Shape
+from latentdd_plugin.core.types import ImageData, SampleStore, Shape, as_tensor
+from latentdd_plugin.data.store import PartStore, summary_of
 from latentdd_plugin.latent.finite import check_images
 from latentdd_plugin.latent.sized_codec import SizedCodec
 
@@ -28,7 +29,7 @@ PIXELS_PER_CHUNK = 1 << 20  # decoded pixels (all channels) whose activations ar
 class Real:
     """Real samples of one space, standardised per channel when they are taken."""
 
-    store: Tensor  # uint8 pixels (N, C, H, W), or float32 codes (N, c, h, w)
+    store: SampleStore  # uint8 pixels (N, C, H, W), or float32 (float16 on disk) codes (N, c, h, w)
     labels: Tensor  # int64 (N,)
     by_class: tuple[Tensor, ...]  # int64 indices of each class
     mean: Tensor  # float32 (c, 1, 1), in units of the space: pixels in [0, 1], or raw codes
@@ -42,15 +43,19 @@ class Real:
 
     def take(self, indices: Tensor) -> Tensor:
         """Return standardised samples float32 (n, c, h, w) at these positions of the training set."""
-        samples = self.store[indices.to(self.store.device)]
+        samples = self.store[indices.to(self.store.device)].to(self.mean.device)
         if samples.dtype == torch.uint8:
             return samples.float().sub_(self.mean * 255).div_(self.std * 255)
-        return (samples - self.mean) / self.std
+        return (samples.float() - self.mean) / self.std
+
+    def pick(self, label: int, n: int, generator: torch.Generator) -> Tensor:
+        """Draw the positions of min(n, class size) samples of one class without replacement."""
+        members = self.by_class[label]
+        return members[torch.randperm(len(members), generator=generator)[:n]]
 
     def batch(self, label: int, n: int, generator: torch.Generator) -> Tensor:
         """Draw min(n, class size) samples of one class without replacement."""
-        members = self.by_class[label]
-        return self.take(members[torch.randperm(len(members), generator=generator)[:n]])
+        return self.take(self.pick(label, n, generator))
 
     def all(self) -> tuple[Tensor, Tensor]:
         """Return every sample (N, c, h, w) and its label (N,)."""
@@ -100,7 +105,7 @@ class CodeSpace:
         return self.codec.decode(codes * self.std + self.mean)
 
 
-def statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
+def statistics(store: SampleStore, *, common: bool) -> tuple[Tensor, Tensor]:
     """Return per-channel mean and standard deviation (c, 1, 1) over samples and places.
 
     Args:
@@ -108,9 +113,10 @@ def statistics(store: Tensor, *, common: bool) -> tuple[Tensor, Tensor]:
         common: whether all channels share one deviation, that of all values.
     """
     scale = 255.0 if store.dtype == torch.uint8 else 1.0
-    count = store.numel() / store.shape[1]
+    values = math.prod(store.shape[1:])
+    count = len(store) * values / store.shape[1]
     total, squares = (torch.zeros(store.shape[1], dtype=torch.float64) for _ in range(2))
-    chunk = max(1, VALUES_PER_CHUNK // store[0].numel())
+    chunk = max(1, VALUES_PER_CHUNK // values)
     for part in store.split(chunk):
         total += part.to(torch.float64).sum((0, 2, 3)).cpu()
     mean = total / count
@@ -129,6 +135,10 @@ def members(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
 
 def pixel_set(data: ImageData, device: str) -> Real:
     """Return the training images as real samples of pixel space."""
-    store = data.train.pixels.to(device)
-    mean, std = statistics(store, common=False)
+    store: SampleStore = data.train.pixels
+    if isinstance(store, PartStore):
+        mean, std = (moment.to(device) for moment in summary_of(store).moments())
+    else:
+        store = as_tensor(store).to(device)
+        mean, std = statistics(store, common=False)
     return Real(store, data.train.labels, members(data.train.labels, len(data.classes)), mean, std)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import MATCH_SPACES, SyntheticSet
+from latentdd_plugin.core.types import MATCH_SPACES, SyntheticSet, as_tensor
 from latentdd_plugin.distillers.loop import Matching
 from latentdd_plugin.distillers.task import validate_result
 from latentdd_plugin.experiments.build import build_distiller
@@ -156,9 +156,9 @@ def _global_states() -> dict[str, str]:
 def real_data_kept(subject: DistillerSubject) -> None:
     """Check that the real samples are not changed."""
     given = task("dct")
-    before = given.codes.store.clone()
+    before = as_tensor(given.codes.store).clone()
     subject.build().distill(given)
-    off = difference(given.codes.store, before)
+    off = difference(as_tensor(given.codes.store), before)
     require(not off, f"the codes of the training set were changed: {off}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
-from latentdd_plugin.core.types import ImageData, Images, Json, Shape
+from latentdd_plugin.core.types import ImageData, Images, Json, Shape, as_tensor
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.distillers.services import Checkpoint, Services
 from latentdd_plugin.distillers.task import Task
@@ -103,7 +103,7 @@ def task(
         more: fields of `Task` and of `Services` to replace.
     """
     sized, space, *both = spaces(codec, **options)
-    codes, pixels = (replace(real, store=real.store.clone()) for real in both)
+    codes, pixels = (replace(real, store=as_tensor(real.store).clone()) for real in both)
     in_pixels = match == "pixel" or sized.pixels
     operations = operations_for(colour=False, spatial=in_pixels or sized.spatial, flip=digits().flip)
     given = {

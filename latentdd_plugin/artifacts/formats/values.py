@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.plugins import near
-from latentdd_plugin.core.types import ImageData
+from latentdd_plugin.core.types import ImageData, as_tensor
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -115,7 +115,7 @@ class Whitening:
     @classmethod
     def fitted(cls, data: ImageData) -> Whitening:
         """Return the whitening fitted on the pixels, in [0, 1], of these training images, in float64."""
-        pixels = data.train.pixels.flatten(1)
+        pixels = as_tensor(data.train.pixels).flatten(1)
         total, size = pixels.shape
         if total < 2 or size > LARGEST_WHITENED:
             raise UsageError(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from latentdd_plugin.codecs.untrained import KINDS
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
+from latentdd_plugin.core.parts import LATER
 from latentdd_plugin.core.types import Json
 
 PRECISIONS = ("fp16", "fp32")
@@ -100,6 +101,7 @@ class TrainingConfig:
         """Return the configuration as plain JSON."""
         value: dict[str, Json] = json.loads(json.dumps(asdict(self)))
         for dataset in value["datasets"]:
-            if dataset["max_pixels"] is None:
-                del dataset["max_pixels"]
+            for name in LATER:
+                if dataset[name] == getattr(DatasetConfig, name):
+                    del dataset[name]
         return value
