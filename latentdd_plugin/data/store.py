@@ -190,7 +190,7 @@ class RowStore(PartStore):
 
 @dataclass(frozen=True)
 class Summary:
-    """What one look at every pixel of a set leaves behind."""
+    """Hash and histogram of every pixel of a set."""
 
     sha256: str  # over the pixels in order; of sets above LARGE bytes, over the hashes of their parts
     counts: tuple[tuple[int, ...], ...]  # (C, 256): how often each value occurs in a channel

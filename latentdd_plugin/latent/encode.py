@@ -78,7 +78,7 @@ def _encode_parts(
     key = _key(data, codec, mode, precision)
     folder, owner = cache_dir() / "codes" / key[:32], {"codes": key}
     paths = [folder / f"part-{number:05d}.safetensors" for number in range(-(-total // PART))]
-    kept = _kept(paths, owner, codec, amp=mode.amp, held=total * size * COPIES <= available_memory())
+    kept = _read_parts(paths, owner, codec, amp=mode.amp, held=total * size * COPIES <= available_memory())
     missing = sum(not path.exists() for path in paths)
     if missing:
         log.info("encoding %d images (%d of %d parts to do)", total, missing, len(paths))
@@ -106,7 +106,7 @@ def _encode_parts(
     return torch.cat([kept[number] for number in range(len(paths))]).float()
 
 
-def _kept(
+def _read_parts(
     paths: Sequence[Path], owner: Mapping[str, Json], codec: SizedCodec, *, amp: bool, held: bool
 ) -> dict[int, Tensor] | None:
     """Return the parts on disk, or None if they are not to be `held`; damaged ones are removed."""

@@ -17,7 +17,9 @@ SHOWN = 8  # images per class in the grid
 def write_pictures(record: Record, synthetic: SyntheticSet, images: Tensor, pixels: Real) -> None:
     """Write decoded codes beside their nearest real neighbours of the same class, and the report around them."""
     labels = synthetic.labels.cpu() if synthetic.labels.ndim == 1 else synthetic.labels.argmax(1).cpu()
-    shown = torch.cat([(labels == label).nonzero().flatten()[:SHOWN] for label in range(min(ROWS, len(pixels.by_class)))])
+    shown = torch.cat(
+        [(labels == label).nonzero().flatten()[:SHOWN] for label in range(min(ROWS, len(pixels.by_class)))]
+    )
     pictures, marks = images[shown.to(images.device)].cpu(), labels[shown]
     neighbours = torch.cat([_nearest(pictures[marks == label], int(label), pixels) for label in marks.unique()])
     grid = record.folder / "grid.png"
