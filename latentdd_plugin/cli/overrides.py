@@ -20,7 +20,14 @@ from latentdd_plugin.cli.names import SYNONYMS, normal_key
 from latentdd_plugin.cli.values import Kind, hydra_value, is_quoted, kind_of, literal, parsed, quoted, split
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.annotations import annotations_of
-from latentdd_plugin.core.config import BudgetConfig, ComputeConfig, DatasetConfig, ScoringConfig
+from latentdd_plugin.core.config import (
+    BudgetConfig,
+    ComputeConfig,
+    DatasetConfig,
+    LabelConfig,
+    ScoringConfig,
+    TeacherConfig,
+)
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.plugins import near
 
@@ -52,11 +59,31 @@ FLAGS = {  # flag -> the key it sets
     "seed": "seed",
     "device": "device",
     "controls": "controls",
+    "labels": "labels.regime",
+    "teacher": "teacher.name",
 }
 OPEN = ("codec", "algo")  # nodes that take any key: their plug-in's constructor decides
-NAMED = ("codec", "algo", "dataset")  # nodes for which `node=x` is short for `node.name=x`
+NAMED = {
+    "codec": "name",
+    "algo": "name",
+    "dataset": "name",
+    "labels": "regime",
+    "teacher": "name",
+}  # what `node=x` sets
+PARTS = {"dataset": DatasetConfig, "labels": LabelConfig, "teacher": TeacherConfig}
 LISTS = ("evaluator", "precision")  # keys that take one name or a list of names
-CHOICES = ("codec.name", "algo.name", "protocol", "match", "split", "device", "amp", "compile")
+CHOICES = (
+    "codec.name",
+    "algo.name",
+    "labels.regime",
+    "teacher.name",
+    "protocol",
+    "match",
+    "split",
+    "device",
+    "amp",
+    "compile",
+)
 WORD = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[^\s=+~'\"\[\]{}(),]+)=(?P<value>.*)", re.DOTALL)
 
 
@@ -130,7 +157,7 @@ def _checked(
         return _hydra_word(word)
     key, raw = normal_key(found["key"]), found["value"]
     if key in NAMED and not _is_mapping(raw):
-        key = f"{key}.name"
+        key = f"{key}.{NAMED[key]}"
     if key not in keys and key not in NAMED and key.split(".")[0] not in OPEN:
         shown = [*keys, *SYNONYMS]
         return None, f"unknown key {found['key']!r}{near(key, shown)}; the keys are: {', '.join(keys)}, codec.*, algo.*"
@@ -188,8 +215,8 @@ def _kind(key: str, raw: str, named: Mapping[str, Sequence[str]]) -> Kind:
         return Kind.TEXTS
     if key in ("codec.name", "algo.name", "algo.preset"):
         return Kind.TEXT
-    if node == "dataset" and option:
-        return kind_of(annotations_of(DatasetConfig).get(option))
+    if node in PARTS and option:
+        return kind_of(annotations_of(PARTS[node]).get(option))
     if node in OPEN:
         return _option_kind(node, option, raw, named)
     if key == "out":

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from latentdd_plugin.cli.overrides import split_commas
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.annotations import annotations_of, fit_all
-from latentdd_plugin.core.config import BudgetConfig, ComputeConfig, DatasetConfig, RunConfig, ScoringConfig
+from latentdd_plugin.core.config import (
+    BudgetConfig,
+    ComputeConfig,
+    DatasetConfig,
+    LabelConfig,
+    RunConfig,
+    ScoringConfig,
+    TeacherConfig,
+)
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json
 
@@ -21,7 +29,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("latentdd_plugin")
 
-APART = ("dataset", "codec", "algo", "out", "evaluator", "controls", "precision")  # keys read one by one
+APART = (
+    "dataset",
+    "labels",
+    "teacher",
+    "codec",
+    "algo",
+    "out",
+    "evaluator",
+    "controls",
+    "precision",
+)  # keys read one by one
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,11 @@ def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[st
     faults += more
     if dataset.get("classes") is not None:
         dataset["classes"] = tuple(map(str, dataset["classes"]))
+    for node in ("labels", "teacher"):
+        of_node: type[LabelConfig | TeacherConfig] = LabelConfig if node == "labels" else TeacherConfig
+        options, more = fit_all(annotations_of(of_node), tree[node], f"{node}.")
+        values[node] = of_node(**options)
+        faults += more
     precisions, found = _several("precision", tree["precision"])
     values["evaluators"], more = _several("evaluator", tree["evaluator"])
     values["controls"], last = _controls(tree["controls"])

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("ipc",): "budget in images per class (default 1)",
         ("lpc",): "budget in codes per class, instead of --ipc",
         ("precision",): "fp32, fp16, int8, int4 or int2; several with commas at a fixed --lpc",
+        ("labels",): "own, hard, soft, views or teacher: what networks are trained with (default own)",
+        ("teacher",): "classifier for these labels: convnet or a timm architecture; teacher.path=FOLDER loads one",
         ("match",): "code or pixel: the space that the matching networks look at",
         ("evaluator",): "evaluators or timm architectures, with commas (default convnet)",
         ("protocol",): "evaluation recipe (default fast.v1)",

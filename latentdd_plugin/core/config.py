@@ -16,11 +16,15 @@ from latentdd_plugin.core.parts import (
     BudgetConfig,
     ComputeConfig,
     DatasetConfig,
+    LabelConfig,
     PartSpec,
     ScoringConfig,
+    TeacherConfig,
     dataset_config,
+    label_config,
     names,
     not_among,
+    teacher_config,
 )
 from latentdd_plugin.core.types import MATCH_SPACES, Json, hash_json
 
@@ -33,10 +37,12 @@ __all__ = [
     "ComputeConfig",
     "DatasetConfig",
     "EvaluationConfig",
+    "LabelConfig",
     "PartSpec",
     "ResolvedEvaluation",
     "RunConfig",
     "ScoringConfig",
+    "TeacherConfig",
 ]
 
 Part = TypeVar("Part")
@@ -79,6 +85,8 @@ class RunConfig:
         controls: run the baselines `random-codes` and `random-pixels` at the same bytes beside the distiller.
         seed: the only source of randomness.
         compute: device, mixed precision, compilation, threads.
+        labels: labels that networks are trained with, a regime's name or its options; the baselines get the same.
+        teacher: the classifier that gives them, a name or its options. It is dropped if nothing asks for it.
         code: sha256 of the code of each plug-in that is not this package's, by part. Filled in when the configuration
             is resolved, so that a run made with other code is another run.
 
@@ -95,6 +103,8 @@ class RunConfig:
     controls: bool
     seed: int
     compute: ComputeConfig
+    labels: LabelConfig
+    teacher: TeacherConfig
     code: Mapping[str, str]
 
     def __init__(
@@ -109,6 +119,8 @@ class RunConfig:
         controls: bool = True,
         seed: int = 0,
         compute: ComputeConfig | None = None,
+        labels: LabelConfig | str | Mapping[str, Json] | None = None,
+        teacher: TeacherConfig | str | Mapping[str, Json] | None = None,
         code: Mapping[str, str] | None = None,
         **options: Unpack[RunOptions],
     ) -> None:
@@ -123,6 +135,8 @@ class RunConfig:
             "controls": given.pop("baselines", controls),
             "seed": seed,
             "compute": _part(ComputeConfig, compute, given),
+            "labels": label_config(labels),
+            "teacher": teacher_config(teacher),
             "code": dict(code or {}),
         }
         if given:
@@ -141,6 +155,7 @@ class RunConfig:
             *self.budget.faults(),
             *self.scoring.faults(),
             *self.compute.faults(),
+            *label_faults(self.labels, self.teacher),
             *not_among("match", self.match, MATCH_SPACES),
         ]
         if type(self.seed) is not int:
@@ -168,6 +183,7 @@ class RunConfig:
             "split": self.split,
             "seed": self.seed,
             **asdict(self.compute),
+            **labels_json(self.labels, self.teacher),
             **({"code": dict(self.code)} if self.code else {}),
         }
         plain: dict[str, Json] = json.loads(json.dumps(value))
@@ -234,6 +250,22 @@ class RunConfig:
         return self.compute.threads
 
 
+def label_faults(labels: LabelConfig, teacher: TeacherConfig) -> list[str]:
+    """Return the faults of labels and teacher, and of their combination."""
+    found = [*labels.faults(), *teacher.faults()]
+    if labels.taught and not teacher:
+        found.append(f"labels={labels.regime}: name the teacher, for example --teacher convnet")
+    return found
+
+
+def labels_json(labels: LabelConfig, teacher: TeacherConfig) -> dict[str, Json]:
+    """Return labels and teacher as published: nothing for the labels of the method itself and no teacher."""
+    return {
+        **({"labels": labels.to_json()} if labels.regime != "own" else {}),
+        **({"teacher": teacher.to_json()} if teacher else {}),
+    }
+
+
 def _unset_split(dataset: DatasetConfig, scoring: ScoringConfig) -> list[str]:
     if scoring.split != "validation" or dataset.validation != 0.0:
         return []
@@ -265,6 +297,9 @@ class EvaluationConfig:
         metrics: of `lrs` and `ars`, DD-Ranking's scores; their parts are measured under the same protocol.
         seed: networks are trained under 1000 * seed + 0, 1, …
         networks: at least so many of them per evaluator; None leaves it to the protocol.
+        labels: the regime to train under: `own` takes what the artifact holds, `hard` its class numbers, `soft` and
+            `teacher` what the teacher says now.
+        teacher: the classifier, a name or its options.
         compute: as for a run; `device`, `amp`, `compile` and `threads` can be given by their own names.
     """
 
@@ -276,6 +311,8 @@ class EvaluationConfig:
     metrics: tuple[str, ...]
     seed: int
     networks: int | None
+    labels: LabelConfig
+    teacher: TeacherConfig
     compute: ComputeConfig
 
     def __init__(
@@ -289,6 +326,8 @@ class EvaluationConfig:
         metrics: Sequence[str] | str = (),
         seed: int = 0,
         networks: int | None = None,
+        labels: LabelConfig | str | Mapping[str, Json] | None = None,
+        teacher: TeacherConfig | str | Mapping[str, Json] | None = None,
         compute: ComputeConfig | None = None,
         **options: Any,
     ) -> None:
@@ -301,6 +340,8 @@ class EvaluationConfig:
             "metrics": names(metrics),
             "seed": seed,
             "networks": networks,
+            "labels": label_config(labels),
+            "teacher": teacher_config(teacher),
             "compute": _part(ComputeConfig, compute, options),
         }
         if options:
@@ -321,6 +362,8 @@ class ResolvedEvaluation:
     reference: str = "none"
     metrics: tuple[str, ...] = ()
     networks: int | None = None
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     code: Mapping[str, str] = field(default_factory=dict)  # of each plug-in that is not this package's, by part
 
     def faults(self) -> list[str]:
@@ -329,6 +372,7 @@ class ResolvedEvaluation:
             *self.dataset.faults(),
             *self.scoring.faults(),
             *self.compute.faults(),
+            *label_faults(self.labels, self.teacher),
             *_unset_split(self.dataset, self.scoring),
             *not_among("reference", self.reference, REFERENCES),
         ]
@@ -342,6 +386,7 @@ class ResolvedEvaluation:
             **asdict(self.compute),
             **({"metrics": self.metrics} if self.metrics else {}),
             **({"networks": self.networks} if self.networks else {}),
+            **labels_json(self.labels, self.teacher),
             **({"code": dict(self.code)} if self.code else {}),
             "artifact": self.content,
             "reference": self.reference,

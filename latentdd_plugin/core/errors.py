@@ -37,6 +37,10 @@ class PluginError(UsageError):
     """A plug-in cannot be found, imported or used."""
 
 
+class Unsuitable(Exception):
+    """An evaluator cannot score a trial, or a network cannot take images of this size; the message says why."""
+
+
 class RunFailed(DDBenchError):
     """A run began and could not be finished (exit code 1): a full disk, a non-finite loss."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from latentdd_plugin.core.annotations import annotations_of, fit_all
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import CODED, STORAGE, Json
+from latentdd_plugin.core.types import CODED, LABEL_PRECISIONS, LABEL_REGIMES, STORAGE, Json
 
 STORES = ("auto", "memory", "disk", "stream")
 CODES = ("fp32", "fp16")
@@ -177,6 +177,110 @@ class ScoringConfig:
         """Return every fault that can be seen without looking the names up."""
         found = [*_type_faults(self), *not_among("split", self.split, ("test", "validation"))]
         return found if self.evaluators else [*found, "evaluator: name at least one, for example convnet"]
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Labels that networks are trained with: those of the method, or a teacher's.
+
+    Attributes:
+        regime: `own` keeps what the method returns, `hard` keeps class numbers alone; `soft` stores a teacher's
+            distribution per sample, `views` several augmented views per sample with a distribution each, `teacher`
+            stores nothing and asks the teacher at every step. `soft` and `views` are inside the byte budget.
+        precision: of a stored log-probability, `fp32`, `fp16` or `int8`.
+        top_k: store the most probable classes only, by number and value; None stores all.
+        views: number of views per sample, for `views`.
+        temperature: the teacher's logits are divided by it before they become a distribution.
+    """
+
+    regime: str = "own"
+    precision: str = "int8"
+    top_k: int | None = None
+    views: int = 10
+    temperature: float = 1.0
+
+    @property
+    def taught(self) -> bool:
+        """True if a teacher gives the labels."""
+        return self.regime in ("soft", "views", "teacher")
+
+    @property
+    def stored(self) -> bool:
+        """True if a teacher's labels are stored beside the codes."""
+        return self.regime in ("soft", "views")
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the options that mean something under this regime."""
+        wanted: dict[str, Json] = {"regime": self.regime}
+        if self.taught:
+            wanted["temperature"] = self.temperature
+        if self.stored:
+            wanted |= {"precision": self.precision, "top_k": self.top_k}
+        return {**wanted, "views": self.views} if self.regime == "views" else wanted
+
+    def faults(self) -> list[str]:
+        """Return every fault that can be seen without the number of classes."""
+        found = _type_faults(self, "labels.")
+        if found:
+            return found
+        if not 0 < self.temperature < float("inf"):
+            found.append(f"labels.temperature={self.temperature}: must be a finite number above 0")
+        return [
+            *found,
+            *not_among("labels.regime", self.regime, LABEL_REGIMES),
+            *not_among("labels.precision", self.precision, LABEL_PRECISIONS),
+            *_too_small(self, ("top_k", "views"), "labels."),
+        ]
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """A classifier of the dataset's classes, which labels or scores samples.
+
+    Attributes:
+        name: `convnet`, a timm architecture, or the name of a stored teacher's folder with `path`; None means no
+            teacher.
+        path: folder of a stored teacher (`teacher.safetensors` and `teacher.json`); None trains one, once per dataset.
+        pretrained: take timm's pretrained weights from the hub and its head as it is.
+        recipe: how it is trained here.
+        networks: number of networks whose logits are averaged.
+        seed: of the first network; the others follow it.
+    """
+
+    name: str | None = None
+    path: str | None = None
+    pretrained: bool = False
+    recipe: str = "teacher-quick.v1"
+    networks: int = 1
+    seed: int = 0
+
+    def __bool__(self) -> bool:
+        return self.name is not None or self.path is not None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return every option."""
+        return asdict(self)
+
+    def faults(self) -> list[str]:
+        """Return every fault that can be seen without weights."""
+        found = [*_type_faults(self, "teacher."), *_too_small(self, ("networks",), "teacher.")]
+        if self.path is not None and self.pretrained:
+            found.append("teacher: give teacher.path or teacher.pretrained=true, not both")
+        return found
+
+
+def label_config(value: LabelConfig | str | Mapping[str, Json] | None) -> LabelConfig:
+    """Return the labels that a regime's name or a mapping of options describes."""
+    if isinstance(value, LabelConfig):
+        return value
+    return LabelConfig(value) if isinstance(value, str) else LabelConfig(**(value or {}))
+
+
+def teacher_config(value: TeacherConfig | str | Mapping[str, Json] | None) -> TeacherConfig:
+    """Return the teacher that a name or a mapping of options describes."""
+    if isinstance(value, TeacherConfig):
+        return value
+    return TeacherConfig(value) if isinstance(value, str) else TeacherConfig(**(value or {}))
 
 
 def dataset_config(value: DatasetConfig | str | Mapping[str, Json]) -> DatasetConfig:

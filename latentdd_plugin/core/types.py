@@ -24,6 +24,8 @@ Shape = tuple[int, int, int]  # (C, H, W) of one image, or (c, h, w) of one code
 PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}  # name -> bits per value
 CODED = "coded"  # as many bits as the codes carry, within a number of bytes
 STORAGE = (*PRECISIONS, CODED)  # every way to store codes
+LABEL_REGIMES = ("own", "hard", "soft", "views", "teacher")
+LABEL_PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8}  # of a stored log-probability -> bits
 MATCH_SPACES = ("code", "pixel")
 
 

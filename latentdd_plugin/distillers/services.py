@@ -13,6 +13,7 @@ from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.gradients import Gradients
 from latentdd_plugin.nn.augment import Augment
 from latentdd_plugin.nn.convnet import MatchingNetwork, matching_network
+from latentdd_plugin.nn.teacher import Teacher
 
 
 class Checkpoint:
@@ -45,6 +46,7 @@ class Services:
     augment: Augment = field(default_factory=Augment)  # operations that suit the match space
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Progress = silent
+    teacher: Teacher | None = None  # a classifier of the classes, on the device; None if the run names none
 
 
 class Networks:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.core.compute import Mode, Numerics
-from latentdd_plugin.core.errors import RunFailed
+from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Shape, SyntheticSet
 from latentdd_plugin.distillers.embedding import Embedding
@@ -21,6 +21,7 @@ from latentdd_plugin.distillers.services import Checkpoint, Networks, Progress, 
 from latentdd_plugin.latent.space import CodeSpace, Real
 from latentdd_plugin.nn.augment import Augment
 from latentdd_plugin.nn.convnet import MatchingNetwork
+from latentdd_plugin.nn.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,17 @@ class Task:
     def progress(self) -> Progress:
         """Callback for the progress bar: steps done, steps in all, loss."""
         return self.services.progress
+
+    @property
+    def teacher(self) -> Teacher:
+        """The run's teacher: it classifies images (N, C, H, W) in [0, 1] units, such as `space.decode` returns.
+
+        Raises:
+            UsageError: the run names none.
+        """
+        if self.services.teacher is None:
+            raise UsageError("this method needs a teacher: name one, for example --teacher convnet")
+        return self.services.teacher
 
     @cached_property
     def networks(self) -> Networks:

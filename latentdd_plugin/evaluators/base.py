@@ -11,15 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+from latentdd_plugin.core.errors import Unsuitable
 from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, Score
 from latentdd_plugin.evaluators.trial import Trial
 
 __all__ = ["Evaluator", "Trial", "Unsuitable"]
-
-
-class Unsuitable(Exception):
-    """The evaluator cannot score this trial; the message gives the reason."""
 
 
 class Evaluator(ABC):

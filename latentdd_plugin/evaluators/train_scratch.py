@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from latentdd_plugin.core.compute import Mode, forward_flops, try_compiled
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.types import Json, Score
-from latentdd_plugin.evaluators.architectures import build
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.trial import Trial
+from latentdd_plugin.nn.architectures import build
 
 TEST_BATCH = 500
 
@@ -120,12 +120,19 @@ def train(compiled: CompiledNetwork, trial: Trial, seed: int) -> None:
     optimizer = make_optimizer(compiled.network, protocol, lr)
     compiled.network.train()
     for step, (inputs, targets) in enumerate(trial.batches(seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(protocol, step, steps, lr)
-        loss = compiled.loss(compiled.to_layout(inputs), targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        train_step(compiled, optimizer, inputs, targets, rate_at(protocol, step, steps, lr))
+
+
+def train_step(
+    compiled: CompiledNetwork, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor, lr: float
+) -> None:
+    """Take one step of the optimiser at this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    loss = compiled.loss(compiled.to_layout(inputs), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
 
 
 def make_optimizer(network: nn.Module, protocol: Protocol, lr: float) -> torch.optim.Optimizer:

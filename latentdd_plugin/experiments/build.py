@@ -16,6 +16,7 @@ from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
+from latentdd_plugin.experiments.teachers import teacher_faults
 from latentdd_plugin.latent.sized_codec import upsample_fault
 
 DEFAULT_PRESET = "quick"
@@ -59,6 +60,11 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
         faults += error.faults
     found = build_evaluators(config.scoring)
     faults += found.faults
+    needs = distiller is not None and distiller.needs_teacher
+    if needs and not config.teacher:
+        faults.append(f"algo={config.algo.name}: it needs a teacher, for example --teacher convnet")
+    config = config.replace(teacher=config.teacher if needs or config.labels.taught else None)
+    faults += teacher_faults(config.teacher)
     if faults or distiller is None or found.protocol is None:
         raise UsageError(list(dict.fromkeys(faults)))
     preset = preset_of(config.algo)
@@ -232,7 +238,7 @@ def build_evaluator(name: str, **options: Json) -> Evaluator:
         except (TypeError, ValueError) as error:
             raise UsageError(f"evaluator {name}: {error}") from error
         return evaluator
-    from latentdd_plugin.evaluators.architectures import is_known, known_names
+    from latentdd_plugin.nn.architectures import is_known, known_names
 
     if not is_known(name):
         near = plugins.near(name, ["convnet", *plugins.entries("evaluators"), *known_names()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from latentdd_plugin.core import plugins
-from latentdd_plugin.evaluators.timm_names import CONVNETS, timm_names
+from latentdd_plugin.nn.timm_names import CONVNETS, timm_names
 
 
 def list_codecs(pattern: str = "*") -> list[str]:

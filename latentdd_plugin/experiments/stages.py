@@ -29,10 +29,12 @@ from latentdd_plugin.evaluators.scoring import score, trial_of
 from latentdd_plugin.experiments.build import Parts, weight_faults
 from latentdd_plugin.experiments.nearest import nearest_images
 from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
+from latentdd_plugin.experiments.teachers import obtain_teacher
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
+from latentdd_plugin.nn.teacher import Teacher
 from latentdd_plugin.results.entries import ArtifactEntry, BudgetEntry, NearestImages
 from latentdd_plugin.results.record import Record
 
@@ -78,10 +80,13 @@ class Encoded:
     codec: SizedCodec
     space: CodeSpace
     codes: Real
+    teacher: Teacher | None = None
 
     def owner(self, config: RunConfig) -> dict[str, Json]:
         """Return what a checkpoint of this configuration belongs to."""
         inputs = {"data": self.data.fingerprint, "codec": self.codec.identity}
+        if self.teacher is not None:
+            inputs["teacher"] = self.teacher.card.sha256
         return checkpoint_owner(config, self.numerics.to_json(), **inputs)
 
 
@@ -155,7 +160,9 @@ def encode(job: Job, loaded: Loaded) -> Encoded:
     space, codes = code_set(data, codec, numerics, progress=job.progress, precision=job.config.dataset.codes)
     data, pixels = with_fingerprint(data), pixel_set(data, numerics.device)
     job.clock.lap("encode_s")
-    return Encoded(data, numerics, pixels, codec, space, codes)
+    teacher = obtain_teacher(job.config.teacher, data, numerics, progress=job.progress)
+    job.clock.lap("teacher_s")
+    return Encoded(data, numerics, pixels, codec, space, codes, teacher)
 
 
 def distil(job: Job, encoded: Encoded, finished: SyntheticSet | None = None) -> Distilled:
@@ -188,7 +195,7 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
             codes_per_class=budget_of(job, data, encoded.codec).codes_per_class,
             num_classes=len(data.classes),
             seed=config.seed,
-            services=Services(encoded.numerics, Augment(operations), checkpoint, progress),
+            services=Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher),
             real_id=hash_json([data.fingerprint, "pixels" if in_pixels else encoded.codec.identity]),
         )
         return validate_result(_call_distiller(job, task), task)

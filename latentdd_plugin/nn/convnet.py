@@ -7,6 +7,7 @@ InstanceNorm, ReLU and 2x2 average pooling, then one linear layer.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,9 +52,19 @@ class MatchingNetwork(nn.Module):
 
 
 class ConvNet(MatchingNetwork):
-    """ConvNet with `depth` blocks of `width` channels. Inputs of 28 px are padded to 32, as in the original."""
+    """ConvNet with `depth` blocks of `width` channels. Inputs of 28 px are padded to 32, as in the original.
 
-    def __init__(self, shape: Shape, num_classes: int, depth: int | None = None, width: int = 128) -> None:
+    Args:
+        shape: (c, h, w) of an input.
+        num_classes: number of logits.
+        depth: number of blocks; None fits the input's size.
+        width: channels of each block.
+        norm: `instance`, or `batch` as teachers of SRe2L and RDED have it.
+    """
+
+    def __init__(
+        self, shape: Shape, num_classes: int, depth: int | None = None, width: int = 128, norm: str = "instance"
+    ) -> None:
         super().__init__()
         channels, h, w = shape
         depth = convnet_depth(h, w) if depth is None else depth
@@ -65,7 +76,7 @@ class ConvNet(MatchingNetwork):
         for block in range(depth):
             blocks += [
                 nn.Conv2d(channels, width, 3, padding=first_padding if block == 0 else 1),
-                nn.GroupNorm(width, width),
+                nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(width, width),
                 nn.ReLU(),
                 nn.AvgPool2d(2),
             ]
@@ -102,47 +113,31 @@ def matching_network(shape: Shape, num_classes: int) -> MatchingNetwork:
     return MLP(shape, num_classes) if min(h, w) < 2 else ConvNet(shape, num_classes)
 
 
-def _timm_convnet(
-    depth: int, num_classes: int = 10, in_chans: int = 3, img_size: int | tuple[int, int] = 32, **_: Any
-) -> ConvNet:
-    h, w = (img_size, img_size) if isinstance(img_size, int) else img_size
-    return ConvNet((in_chans, h, w), num_classes, depth)
+def _timm_convnet(name: str, depth: int, norm: str) -> Callable[..., ConvNet]:
+    """Return a function that builds a ConvNet for `timm.create_model`."""
 
+    def build(
+        pretrained: bool = False,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        img_size: int | tuple[int, int] = 32,
+        **_: Any,
+    ) -> ConvNet:
+        h, w = (img_size, img_size) if isinstance(img_size, int) else img_size
+        return ConvNet((in_chans, h, w), num_classes, depth, norm=norm)
 
-def convnet_d1(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """Build a ConvNet of depth 1, for `timm.create_model`."""
-    return _timm_convnet(1, **kwargs)
-
-
-def convnet_d2(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """Build a ConvNet of depth 2, for `timm.create_model`."""
-    return _timm_convnet(2, **kwargs)
-
-
-def convnet_d3(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """Build a ConvNet of depth 3, for `timm.create_model`: 320,010 parameters at 32 px, 3 channels, 10 classes."""
-    return _timm_convnet(3, **kwargs)
-
-
-def convnet_d4(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """Build a ConvNet of depth 4, for `timm.create_model`."""
-    return _timm_convnet(4, **kwargs)
-
-
-def convnet_d5(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """Build a ConvNet of depth 5, for `timm.create_model`."""
-    return _timm_convnet(5, **kwargs)
-
-
-def convnet_d6(pretrained: bool = False, **kwargs: Any) -> ConvNet:
-    """Build a ConvNet of depth 6, for `timm.create_model`."""
-    return _timm_convnet(6, **kwargs)
+    build.__name__, build.__module__ = name, __name__
+    return build
 
 
 def register_with_timm() -> None:
-    """Register `convnet_d1` … `convnet_d6` with timm, unless they are registered already."""
+    """Register `convnet_d1` … `convnet_d6` and, with BatchNorm, `convnet_bn_d1` …, unless they are registered.
+
+    `convnet_d3` has 320,010 parameters at 32 px, 3 channels and 10 classes.
+    """
     from timm.models import is_model, register_model
 
-    for build in (convnet_d1, convnet_d2, convnet_d3, convnet_d4, convnet_d5, convnet_d6):
-        if not is_model(build.__name__):
-            register_model(build)
+    for prefix, norm in (("convnet_d", "instance"), ("convnet_bn_d", "batch")):
+        for depth in range(1, MAX_DEPTH + 1):
+            if not is_model(f"{prefix}{depth}"):
+                register_model(_timm_convnet(f"{prefix}{depth}", depth, norm))

@@ -214,6 +214,7 @@ class Cost(JsonRecord):
     load_s: float | None = json_field(MEASURED, "seconds to load the data", default=None)
     fit_s: float | None = json_field(MEASURED, "seconds to fit the codec", default=None)
     encode_s: float | None = json_field(MEASURED, "seconds to encode the training set", default=None)
+    teacher_s: float | None = json_field(MEASURED, "seconds to load or train the teacher", default=None)
     distill_s: float | None = json_field(MEASURED, "seconds to distil", default=None)
     decode_s: float | None = json_field(MEASURED, "seconds to decode, of an evaluation", default=None)
     evaluate_s: float | None = json_field(MEASURED, "seconds to train and test networks", default=None)
@@ -233,7 +234,8 @@ class Cost(JsonRecord):
         """Return the cost of a run: seconds per stage, peak memory to the end of the distillation and in all."""
         from latentdd_plugin.core.monitor import peak_mb
 
-        stages = ("load_s", "fit_s", "encode_s", "distill_s", "evaluate_s", "controls_s")
+        stages: tuple[str, ...] = ("load_s", "fit_s", "encode_s", "distill_s", "evaluate_s", "controls_s")
+        stages += ("teacher_s",) if clock.seconds.get("teacher_s", 0.0) > 0.01 else ()
         rss, device = peak_mb()
         distill_rss, distill_device = clock.peaks.get("distill_s", (None, None))
         return cls.from_json(

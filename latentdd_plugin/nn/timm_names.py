@@ -8,7 +8,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
-CONVNETS = tuple(f"convnet_d{depth}" for depth in range(1, 7))  # this package's own, registered with timm
+CONVNETS = tuple(
+    f"{prefix}{depth}" for prefix in ("convnet_d", "convnet_bn_d") for depth in range(1, 7)
+)  # this package's own, registered with timm
 REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
 OLD_NAME = re.compile(r"^\s*['\"]([\w.]+)['\"]\s*:", re.MULTILINE)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from latentdd_plugin.core.random import seeded
-from latentdd_plugin.evaluators import architectures
-from latentdd_plugin.evaluators.architectures import build, is_known
 from latentdd_plugin.evaluators.base import Unsuitable
+from latentdd_plugin.nn import architectures
+from latentdd_plugin.nn.architectures import build, is_known
 
 NAMED = [
     "convnet",
@@ -125,7 +125,7 @@ def same_state(network, direct):
 def test_names_read_from_the_source_are_those_of_timms_registry():
     code = (
         "import sys\n"
-        "from latentdd_plugin.evaluators.timm_names import CONVNETS, timm_names\n"
+        "from latentdd_plugin.nn.timm_names import CONVNETS, timm_names\n"
         "found = timm_names()\nassert not {'torch', 'timm'} & set(sys.modules)\n"
         "import timm\nfrom timm.models import _registry\nassert found == set(_registry._model_entrypoints), (\n"
         "    found ^ set(_registry._model_entrypoints))\n"

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from latentdd_plugin.core.errors import Unsuitable, UsageError
 from latentdd_plugin.core.types import Json, Shape
-from latentdd_plugin.evaluators.base import Unsuitable
-from latentdd_plugin.evaluators.timm_names import CONVNETS, timm_names
 from latentdd_plugin.nn.convnet import convnet_depth, register_with_timm
+from latentdd_plugin.nn.timm_names import CONVNETS, timm_names
 
+SIZED = ("convnet", "convnet_bn")  # the depth follows the size of the images
 TRANSFORMERS = ("vit", "deit", "beit", "eva", "cait", "xcit")
+KWARGS = frozenset({"img_size", "patch_size", "window_size", "output_stride"})  # what `candidates` sets
 WINDOWED = ("swin", "maxvit", "coatnet")
 
 
 def timm_name(arch: str, shape: Shape) -> str:
-    """Return timm's name of an architecture; `convnet` becomes the ConvNet with the depth that fits the size."""
-    return f"convnet_d{convnet_depth(*shape[1:])}" if arch == "convnet" else arch
+    """Return timm's name of an architecture; `convnet` and `convnet_bn` get the depth that fits the size."""
+    return f"{arch}_d{convnet_depth(*shape[1:])}" if arch in SIZED else arch
 
 
 def known_names() -> frozenset[str]:
@@ -29,7 +32,7 @@ def known_names() -> frozenset[str]:
 
 def is_known(arch: str) -> bool:
     """Return whether timm or this package has an architecture of this name; a pretrained tag may follow a dot."""
-    return arch == "convnet" or arch.partition(".")[0] in known_names()
+    return arch in SIZED or arch.partition(".")[0] in known_names()
 
 
 def _divisor(side: int, at_most: int) -> int:
@@ -43,7 +46,7 @@ def candidates(name: str, shape: Shape) -> list[dict[str, Json]]:
     single pixel. Small inputs therefore get a smaller stride or patch, so that the last map keeps about 4x4 or 8x8.
     """
     side = min(shape[1:])
-    if name.startswith("convnet_d"):
+    if name.startswith(("convnet_d", "convnet_bn_d")):
         return [{"img_size": list(shape[1:])}]
     if name.startswith(TRANSFORMERS):
         return [{"img_size": list(shape[1:]), "patch_size": _divisor(side, min(16, side // 8))}]
@@ -83,6 +86,35 @@ def build(arch: str, shape: Shape, num_classes: int) -> tuple[nn.Module, str, di
             continue
         return network, name, kwargs
     raise Unsuitable(f"{name} cannot take {shape[1]}x{shape[2]} px ({'; '.join(reasons)})")
+
+
+def build_named(name: str, kwargs: Mapping[str, Json], shape: Shape, num_classes: int) -> nn.Module:
+    """Return the network of a stored teacher: a timm name and the options that `build` found.
+
+    Raises:
+        UsageError: an unknown name, options that `build` does not give, or a network that does not take such inputs.
+    """
+    import timm
+
+    register_with_timm()
+    unknown = sorted(set(kwargs) - KWARGS)
+    if unknown:
+        raise UsageError(
+            f"{name}: options {', '.join(unknown)} are not allowed; allowed are {', '.join(sorted(KWARGS))}"
+        )
+    if not is_known(name) or name in SIZED:
+        raise UsageError(f"unknown architecture {name!r}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = timm.create_model(
+                name, num_classes=num_classes, in_chans=shape[0], **_typed(dict(kwargs))
+            )
+            _probe(network, shape, num_classes)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{name} with {dict(kwargs)} does not take {shape} ({reason})") from None
+    return network
 
 
 def _typed(kwargs: dict[str, Json]) -> dict[str, Any]:
