@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,14 +19,17 @@ from latentdd_plugin.artifacts import views
 from latentdd_plugin.artifacts.budget import ByteLedger
 from latentdd_plugin.artifacts.description import SetDescription
 from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
+from latentdd_plugin.artifacts.labels import LabelForm, StoredLabels, stored_labels
 from latentdd_plugin.artifacts.packing import Packed, pack, pack_coded, unpack
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
 from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError, RunFailed, UsageError
+from latentdd_plugin.core.parts import LabelConfig
 from latentdd_plugin.core.plugins import OURS
 from latentdd_plugin.core.types import CODED, ImageData, Json, Shape, SyntheticSet
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace
+from latentdd_plugin.nn.teacher import Teacher
 
 if TYPE_CHECKING:
     import datasets
@@ -44,6 +47,7 @@ class Artifact:
     lr: float | None
     codec_state: Mapping[str, Tensor]  # a fitted codec's decoder, else empty
     header: ArtifactHeader
+    soft: StoredLabels | None = None  # a teacher's, if they are stored
 
     @property
     def codes(self) -> Tensor:
@@ -201,9 +205,10 @@ class Artifact:
         scales = 0 if self.packed.scale is None else self.packed.scale.numel() * 4
         space = 8 * len(self.header.space.mean)
         hard = self.header.label_kind == "hard"
+        own = 0 if hard else self.labels.numel() * self.labels.element_size()
         return ByteLedger(
             codes=self.packed.nbytes,
-            labels=0 if hard else self.labels.numel() * self.labels.element_size(),
+            labels=own if self.soft is None else self.soft.nbytes,
             side=scales + space + (0 if self.lr is None else 4) + (len(self.labels) * 8 if hard else 0),
             decoder=decoder,
             file=file,
@@ -287,6 +292,26 @@ def make_artifact(
     )
     packed = _packed(synthetic.codes, space, precision, limit)
     return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header)
+
+
+def labelled(artifact: Artifact, images: Tensor, config: LabelConfig, teacher: Teacher, seed: int) -> Artifact:
+    """Return an artifact with a teacher's labels for its decoded images.
+
+    Args:
+        artifact: its own labels become class numbers.
+        images: float32 (M, C, H, W), as the artifact decodes.
+        config: regime and storage.
+        teacher: on the images' device.
+        seed: draws the views.
+
+    Raises:
+        RunFailed: the teacher gives logits that are not finite.
+    """
+    labels = artifact.labels if artifact.header.label_kind == "hard" else artifact.labels.argmax(1)
+    form = LabelForm.of(config, teacher.card.sha256)
+    header = replace(artifact.header, label_kind="hard", labels=form)
+    hard = replace(artifact, labels=labels, header=header)
+    return replace(hard, soft=stored_labels(form, images, teacher, seed)) if config.stored else hard
 
 
 def _packed(codes: Tensor, space: CodeSpace, precision: str, limit: int | None) -> Packed:

@@ -48,6 +48,9 @@ class ByteLedger(JsonRecord):
     side: int = json_field(WHOLE, "side information: scales, standardisation, learned learning rate, hard labels")
     decoder: int = json_field(WHOLE, "weights and fitted tables that decoding needs")
     file: int = json_field(WHOLE, "the whole file, header included")
+    teacher: int | None = json_field(
+        WHOLE.or_missing(omit=True), "weights of the teacher that the labels come from", default=None
+    )
 
     @property
     def total(self) -> int:
@@ -58,6 +61,11 @@ class ByteLedger(JsonRecord):
     def total_with_decoder(self) -> int:
         """Bytes of codes, soft labels and the decoder."""
         return self.total + self.decoder
+
+    @property
+    def total_with_teacher(self) -> int:
+        """Bytes of codes, labels, the decoder and the teacher."""
+        return self.total_with_decoder + (self.teacher or 0)
 
     @property
     def parts(self) -> dict[str, int]:

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.header import SCHEMA, ArtifactHeader
+from latentdd_plugin.artifacts.labels import StoredLabels
 from latentdd_plugin.artifacts.packing import Packed
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import CODED, PRECISIONS, Json, canonical_json
+from latentdd_plugin.nn.views import VIEW_BYTES, Views
 
 KEY = "dd-bench"
+KNOWN = ("codes", "codes.scale", "labels", "labels.soft", "labels.views", "lr")
 CODEC = "codec."  # prefix of the tensors of a fitted codec
 LARGEST_VALUE = 1e6  # of a code in deviations, and of a channel's mean and deviation
 LARGEST_STEP = 1e30  # of an entropy-coded channel
@@ -102,6 +105,10 @@ def _tensors(artifact: Artifact) -> dict[str, Tensor]:
         tensors["codes.scale"] = artifact.packed.scale
     if artifact.lr is not None:
         tensors["lr"] = torch.tensor([artifact.lr], dtype=torch.float32)
+    if artifact.soft is not None:
+        tensors["labels.soft"] = artifact.soft.data
+        if artifact.soft.views is not None:
+            tensors["labels.views"] = artifact.soft.views
     tensors |= {CODEC + name: tensor for name, tensor in artifact.codec_state.items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
@@ -120,7 +127,7 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     fields = {k: v for k, v in header.items() if k != "content_sha256"}
     if _content_hash(fields, tensors) != header.get("content_sha256"):
         raise ArtifactError("content does not match its hash: the file was changed or damaged")
-    unknown = [n for n in tensors if n not in ("codes", "codes.scale", "labels", "lr") and not n.startswith(CODEC)]
+    unknown = [n for n in tensors if n not in KNOWN and not n.startswith(CODEC)]
     if unknown or not {"codes", "labels"} <= set(tensors):
         raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
     try:
@@ -141,7 +148,27 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     broken = [n for n in ("lr", *(CODEC + n for n in state)) if n in tensors and not _finite(tensors[n])]
     if broken:
         raise ArtifactError(f"{', '.join(broken)} holds values that are not finite")
-    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, known)
+    soft = _checked_soft(known, tensors, m)
+    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, known, soft)
+
+
+def _checked_soft(header: ArtifactHeader, tensors: Mapping[str, Tensor], m: int) -> StoredLabels | None:
+    """Return a teacher's stored labels; ArtifactError if header and tensors do not belong together."""
+    form, data, views = header.labels, tensors.get("labels.soft"), tensors.get("labels.views")
+    stored, seen = form is not None and form.regime != "teacher", form is not None and form.regime == "views"
+    if (data is not None) != stored or (views is not None) != seen:
+        raise ArtifactError("labels: the header and the tensors labels.soft, labels.views do not belong together")
+    if form is None or data is None:
+        return None
+    if form.precision is None or (form.views is not None) != seen or header.label_kind != "hard":
+        raise ArtifactError(f"labels: {form.regime} needs precision, class numbers, and views only if it is `views`")
+    if seen and (views is None or views.dtype != torch.uint8 or tuple(views.shape) != (m, form.views, VIEW_BYTES)):
+        raise ArtifactError(f"labels.views: uint8 {(m, form.views, VIEW_BYTES)} is needed")
+    found = StoredLabels(form, data, views)
+    found.log_probabilities(m, len(header.classes))
+    if views is not None and int(Views.from_bytes(views).partner.max()) >= m:
+        raise ArtifactError("labels.views: a view is mixed with a sample that does not exist")
+    return found
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from latentdd_plugin.artifacts.labels import LabelForm
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
 from latentdd_plugin.core.json_schema import COUNT, LARGEST, OBJECT, SHA256, TEXT, Leaf, is_number, word
 from latentdd_plugin.core.types import STORAGE, Json, Shape
@@ -110,6 +111,9 @@ class ArtifactHeader(JsonRecord):
     image_shape: Shape = json_field(_sizes(3, LARGEST_IMAGE), "C, H, W of a decoded image in pixels")
     classes: tuple[str, ...] = json_field(CLASSES, "class names in label order")
     label_kind: str = json_field(word(*LABEL_KINDS), "`hard`, `probabilities` or `logits`")
+    labels: LabelForm | None = json_field(
+        RecordOf(LabelForm).or_missing(omit=True), "labels of a teacher, beside the class numbers", default=None
+    )
     dataset: HeaderDataset = json_field(RecordOf(HeaderDataset), "what it was distilled from")
     origin: Origin | None = json_field(
         RecordOf(Origin).or_missing(omit=True), "of an imported set: where it came from", default=None

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+import math
+from dataclasses import asdict, dataclass, fields
 
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, hash_json
@@ -31,6 +33,13 @@ class Protocol:
     labels: str  # stored (soft if the artifact's are) | hard
     seeds: int  # trained networks per evaluator
     implementation: int = 1
+    loss: str = "ce"  # ce | kl (soft targets, both sides at the temperature; class numbers keep cross-entropy)
+    temperature: float = 1.0  # of `kl`
+    crop: tuple[float, float] | None = None  # random resized crop: smallest and largest share of the area
+    mix: str = "none"  # none | cutmix, one box and one order per batch
+    batches: tuple[tuple[int, int], ...] = ()  # (samples per class, batch), the first that fits; () is `batch`
+    decay: str = "all"  # all | weights: parameters with one dimension, biases among them, do not decay
+    ema: float = 0.0  # decay per step of the averaged weights that are tested; 0 tests the last ones
 
     def steps_for(self, side: int) -> int | None:
         """Return the number of optimiser steps for images of this side, or None if epochs count."""
@@ -42,7 +51,20 @@ class Protocol:
         """Return every number of the recipe, for the record."""
         value = asdict(self)
         value["steps"], value["augment"] = [list(pair) for pair in self.steps], list(self.augment)
+        later = {field.name: field.default for field in fields(self) if field.name in LATER}
+        plain = {name: default for name, default in later.items() if value[name] == default}
+        value = {name: part for name, part in value.items() if name not in plain}  # hashes of earlier recipes stay
+        value.update({name: json.loads(json.dumps(value[name])) for name in later if name in value})
         return value
+
+    def batch_for(self, samples: int, classes: int) -> int:
+        """Return the samples per step for a set of this size; a hundred classes or more double a batch of `batches`."""
+        per_class = math.ceil(samples / classes)
+        found = next((size for most, size in self.batches if per_class <= most), None)
+        if not self.batches:
+            return self.batch
+        size = self.batches[-1][1] if found is None else found
+        return min(samples, size * (2 if classes >= 100 else 1))
 
     @property
     def sha256(self) -> str:
@@ -50,6 +72,7 @@ class Protocol:
         return hash_json(self.to_json())
 
 
+LATER = ("loss", "temperature", "crop", "mix", "batches", "decay", "ema")  # not in the hash at their defaults
 ALL_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
 PROTOCOLS = {
@@ -122,6 +145,52 @@ PROTOCOLS = {
             clamp=False,
             labels="stored",
             seeds=5,
+        ),
+        # RDED's evaluation (Sun et al., arXiv 2312.03526): its batch sizes, temperature, crops and half a cosine.
+        Protocol(
+            name="rded.v1",
+            side=None,
+            steps=(),
+            epochs=300,
+            batch=100,
+            batches=((1, 10), (10, 50), (50, 100)),
+            optimizer="adamw",
+            lr=1e-3,
+            lr_from="fixed",
+            schedule="half-cosine",
+            momentum=0.0,
+            weight_decay=0.01,
+            decay="weights",
+            augment=("flip",),
+            crop=(1.0, 1.0),
+            mix="cutmix",
+            loss="kl",
+            temperature=20.0,
+            clamp=True,
+            labels="stored",
+            seeds=3,
+        ),
+        # A teacher's labels on two CPU cores: `fast.v1` with crops, CutMix and softened targets.
+        Protocol(
+            name="kd-quick.v1",
+            side=64,
+            steps=((32, 800), (64, 500)),
+            epochs=0,
+            batch=128,
+            optimizer="adamw",
+            lr=2e-3,
+            lr_from="fixed",
+            schedule="cosine",
+            momentum=0.0,
+            weight_decay=0.05,
+            augment=("flip",),
+            crop=(0.35, 1.0),
+            mix="cutmix",
+            loss="kl",
+            temperature=4.0,
+            clamp=True,
+            labels="stored",
+            seeds=3,
         ),
     )
 }

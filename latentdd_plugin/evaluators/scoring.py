@@ -15,7 +15,8 @@ from tqdm import tqdm
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.compute import Numerics
-from latentdd_plugin.core.errors import RunFailed
+from latentdd_plugin.core.config import LabelConfig
+from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.plugins import code_of
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped
 from latentdd_plugin.core.version import __version__
@@ -23,6 +24,8 @@ from latentdd_plugin.data.store import PartStore, summary_of
 from latentdd_plugin.evaluators.base import Evaluator, Trial, Unsuitable
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.latent.space import Real
+from latentdd_plugin.nn.teacher import Teacher
+from latentdd_plugin.nn.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,10 @@ def _identity(part: Any) -> Json:
         return [str(part.dtype), list(part.shape), checkpoint.sha256_of(part)]
     if isinstance(part, PartStore):
         return [str(part.dtype), list(part.shape), summary_of(part).sha256]
+    if isinstance(part, Teacher):
+        return part.card.sha256
+    if isinstance(part, Views):
+        return _identity(part.to_bytes())
     if isinstance(part, Images):
         return [_identity(part.pixels), _identity(part.labels)]
     return part.to_json() if isinstance(part, Protocol | Numerics) else part
@@ -83,6 +90,9 @@ def trial_of(
     held_out: Images,
     protocol: Protocol,
     numerics: Numerics,
+    *,
+    labels: LabelConfig | None = None,
+    teacher: Teacher | None = None,
 ) -> Trial:
     """Return the trial of an artifact.
 
@@ -94,11 +104,15 @@ def trial_of(
         held_out: the images to test on.
         protocol: the recipe.
         numerics: device and arithmetic.
+        labels: the regime to train under; `own`, the default, is what the artifact holds.
+        teacher: what `soft`, `teacher`, and an artifact that asks for its teacher need.
+
+    Raises:
+        UsageError: the teacher is missing, or it is another than the artifact's.
     """
     return Trial(
+        **training_labels(stored, decoded, labels or LabelConfig(), teacher),
         images=decoded,
-        labels=stored.labels,
-        label_kind=stored.header.label_kind,
         lr=stored.lr,
         held_out=held_out,
         num_classes=len(images.classes),
@@ -108,6 +122,29 @@ def trial_of(
         protocol=protocol,
         numerics=numerics,
     )
+
+
+def training_labels(stored: Artifact, decoded: Tensor, labels: LabelConfig, teacher: Teacher | None) -> dict[str, Any]:
+    """Return the fields of a trial that hold its labels under a regime."""
+    soft, form = stored.soft, stored.header.labels
+    if labels.regime == "own" and form is not None and form.regime == "teacher":
+        labels = LabelConfig("teacher", temperature=form.temperature)
+        if teacher is not None and teacher.card.sha256 != form.teacher:
+            raise UsageError(f"the artifact's teacher is {form.teacher[:12]}…, this one {teacher.card.sha256[:12]}…")
+    if labels.regime == "own" and soft is not None:
+        logits = soft.log_probabilities(len(stored.labels), len(stored.classes))
+        return {"labels": logits, "label_kind": "logits", "views": soft.to_views()}
+    if labels.regime in ("own", "hard"):
+        hard = labels.regime == "hard" and stored.labels.ndim == 2
+        kind = "hard" if hard else stored.header.label_kind
+        return {"labels": stored.labels.argmax(1) if hard else stored.labels, "label_kind": kind}
+    if teacher is None:
+        raise UsageError("the labels come from a teacher: name it, with --teacher convnet or teacher.path=FOLDER")
+    if labels.regime == "soft":
+        logits = teacher.classify(decoded) / labels.temperature
+        return {"labels": logits.cpu(), "label_kind": "logits"}
+    hard_labels = stored.labels if stored.labels.ndim == 1 else stored.labels.argmax(1)
+    return {"labels": hard_labels, "label_kind": "hard", "teacher": teacher, "softness": labels.temperature}
 
 
 def score(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentdd_plugin.core.compute import Mode, forward_flops, try_compiled
 from latentdd_plugin.core.random import seeded
@@ -93,9 +95,14 @@ def compile_network(network: nn.Module, trial: Trial, seed: int) -> CompiledNetw
     if mode.compile:
         network = network.to(memory_format=torch.channels_last)
 
+    protocol = trial.protocol
+
     def loss(inputs: Tensor, targets: Tensor) -> Tensor:
         with mode.autocast():
-            return F.cross_entropy(network(inputs), targets)
+            found = network(inputs)
+            if targets.dtype == torch.int64 or protocol.loss == "ce":
+                return F.cross_entropy(found, targets)
+            return F.kl_div(F.log_softmax(found / protocol.temperature, 1), targets, reduction="batchmean")
 
     def logits(inputs: Tensor) -> Tensor:
         with mode.autocast():
@@ -118,9 +125,15 @@ def train(compiled: CompiledNetwork, trial: Trial, seed: int) -> None:
     protocol, steps = trial.protocol, len(trial.batch_sizes)
     lr = trial.lr if protocol.lr_from == "artifact" and trial.lr is not None else protocol.lr
     optimizer = make_optimizer(compiled.network, protocol, lr)
+    average = get_ema_multi_avg_fn(protocol.ema)
+    averaged = AveragedModel(compiled.network, multi_avg_fn=average, use_buffers=True) if protocol.ema else None
     compiled.network.train()
     for step, (inputs, targets) in enumerate(trial.batches(seed)):
         train_step(compiled, optimizer, inputs, targets, rate_at(protocol, step, steps, lr))
+        if averaged is not None:
+            averaged.update_parameters(compiled.network)
+    if averaged is not None:
+        compiled.network.load_state_dict(averaged.module.state_dict())
 
 
 def train_step(
@@ -137,16 +150,24 @@ def train_step(
 
 def make_optimizer(network: nn.Module, protocol: Protocol, lr: float) -> torch.optim.Optimizer:
     """Return the protocol's optimiser over all parameters."""
+    parameters: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if protocol.decay == "weights":
+        flat, matrices = ([p for p in network.parameters() if (p.ndim > 1) == wanted] for wanted in (False, True))
+        parameters = [{"params": matrices}, {"params": flat, "weight_decay": 0.0}]
     if protocol.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr, weight_decay=protocol.weight_decay, fused=True)
-    return torch.optim.SGD(network.parameters(), lr, protocol.momentum, weight_decay=protocol.weight_decay, fused=True)
+        return torch.optim.AdamW(parameters, lr, weight_decay=protocol.weight_decay, fused=True)
+    return torch.optim.SGD(parameters, lr, protocol.momentum, weight_decay=protocol.weight_decay, fused=True)
 
 
 def rate_at(protocol: Protocol, step: int, steps: int, lr: float) -> float:
     """Return the learning rate of a step.
 
     `cosine` rises over the first tenth of the steps and falls as half a cosine; `drop` falls to a tenth at half way.
+    `half-cosine` falls epoch by epoch along a quarter of a cosine's period, to a half.
     """
+    if protocol.schedule == "half-cosine":
+        epoch = step * protocol.epochs // steps
+        return lr * 0.5 * (1 + math.cos(math.pi * epoch / protocol.epochs / 2))
     if protocol.schedule == "cosine":
         warm = max(1, steps // 10)
         return lr * min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))

@@ -15,6 +15,8 @@ from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Images, Shape
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.nn.augment import Augment, operations_for
+from latentdd_plugin.nn.teacher import Teacher
+from latentdd_plugin.nn.views import Views, apply_crops, draw_crops, draw_mix_boxes, paste, see
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Trial:
     """
 
     images: Tensor  # float32 (M, C, H, W), decoded, [0, 1] units, on the device
-    labels: Tensor  # int64 (M,), or float32 (M, classes)
+    labels: Tensor  # int64 (M,), or float32 (M, classes), or of views (M, V, classes)
     label_kind: str  # hard | probabilities | logits
     lr: float | None  # the artifact's learned learning rate
     held_out: Images  # the test images
@@ -35,6 +37,9 @@ class Trial:
     flip: bool  # labels stay the same under a horizontal flip
     protocol: Protocol
     numerics: Numerics
+    teacher: Teacher | None = None  # labels every batch as it is trained on; stored labels are then not used
+    softness: float = 1.0  # the teacher's logits are divided by it
+    views: Views | None = None  # stored views (M, V); `labels` are then (M, V, classes)
 
     @property
     def side(self) -> int:
@@ -74,11 +79,13 @@ class Trial:
     def targets(self) -> Tensor:
         """Training targets: int64 (M,), or class probabilities float32 (M, classes)."""
         labels = self.labels.to(self.numerics.device)
+        if self.views is not None:
+            raise ValueError("views have a target each: read `batches`")
         if self.label_kind == "hard":
             return labels
         if self.protocol.labels == "hard":
             return labels.argmax(1)
-        return labels.softmax(1) if self.label_kind == "logits" else labels
+        return self._soft(labels) if self.label_kind == "logits" else labels
 
     @cached_property
     def augment(self) -> Augment:
@@ -93,7 +100,8 @@ class Trial:
         steps = protocol.steps_for(self.side)
         if steps is not None:
             return (protocol.batch,) * steps
-        epoch = [min(protocol.batch, samples - start) for start in range(0, samples, protocol.batch)]
+        batch = protocol.batch_for(samples, self.num_classes)
+        epoch = [min(batch, samples - start) for start in range(0, samples, batch)]
         usable = [size for size in epoch if size > 1 or samples == 1]  # BatchNorm refuses a batch of one
         return tuple(usable * protocol.epochs)
 
@@ -106,9 +114,45 @@ class Trial:
             Inputs float32 (n, C, H, W), augmented, and targets int64 (n,) or float32 (n, classes).
         """
         order, draws = generator(seed, "evaluate/order"), generator(seed, "evaluate/augment")
+        crops, mixes = generator(seed, "evaluate/crop"), generator(seed, "evaluate/mix")
         for rows in sample_order(len(self.images), self.batch_sizes, order, by_epoch=not self.protocol.steps):
-            inputs = self.augment.apply(self.inputs[rows], self.augment.draw(draws, len(rows)))
-            yield inputs, self.targets[rows]
+            if self.views is not None:
+                yield self._viewed(rows, crops)
+                continue
+            inputs = self.inputs[rows]
+            if self.protocol.crop is not None:
+                inputs = apply_crops(inputs, draw_crops(len(rows), self.protocol.crop, crops))
+            inputs = self.augment.apply(inputs, self.augment.draw(draws, len(rows)))
+            yield self._labelled(rows, inputs, mixes)
+
+    def _labelled(self, rows: Tensor, inputs: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the batch, mixed if the protocol says so, with its targets."""
+        if self.protocol.mix == "none":
+            return inputs, self.targets[rows] if self.teacher is None else self._taught(inputs)
+        partner = torch.randperm(len(rows), generator=draws)
+        inputs, share = paste(inputs, inputs[partner.to(inputs.device)], draw_mix_boxes(1, draws))
+        if self.teacher is not None:
+            return inputs, self._taught(inputs)
+        targets = self.targets[rows]
+        if targets.dtype == torch.int64:
+            targets = F.one_hot(targets, self.num_classes).float()
+        return inputs, targets + share[:, None] * (targets[partner.to(targets.device)] - targets)
+
+    def _viewed(self, rows: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return one stored view of each sample and its stored target."""
+        assert self.views is not None  # noqa: S101 - the caller's branch
+        numbers = torch.randint(self.labels.shape[1], (len(rows),), generator=draws)
+        inputs = see(self.inputs, rows, numbers, self.views)
+        return inputs, self._soft(self.labels[rows, numbers].to(self.numerics.device))
+
+    def _taught(self, inputs: Tensor) -> Tensor:
+        """Return the teacher's distribution float32 (n, classes) on inputs as they are trained on."""
+        assert self.teacher is not None  # noqa: S101 - the caller's branch
+        return self._soft(self.teacher.classify(inputs * self.std + self.mean) / self.softness)
+
+    def _soft(self, logits: Tensor) -> Tensor:
+        """Return probabilities at the temperature of the protocol's loss."""
+        return (logits / self.protocol.temperature).softmax(1)
 
 
 def sample_order(samples: int, sizes: Sequence[int], generator: torch.Generator, *, by_epoch: bool) -> Iterator[Tensor]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts.artifact import Artifact, make_artifact
+from latentdd_plugin.artifacts.artifact import Artifact, labelled, make_artifact
 from latentdd_plugin.artifacts.budget import Budget, ByteLedger, budget_for
 from latentdd_plugin.artifacts.file import save_artifact
+from latentdd_plugin.artifacts.labels import label_bits
 from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
@@ -220,16 +221,24 @@ def _call_distiller(job: Job, task: Task) -> SyntheticSet:
 
 def to_artifact(job: Job, distilled: Distilled) -> Artifact:
     """Pack the distilled set at the configured precision, with everything that decoding it needs."""
-    encoded = distilled.encoded
+    encoded, config = distilled.encoded, job.config
     codes, classes = len(distilled.synthetic.codes), len(encoded.data.classes)
-    return make_artifact(
-        distilled.synthetic,
+    synthetic = distilled.synthetic
+    if config.labels.regime != "own" and synthetic.label_kind != "hard":
+        synthetic = replace(synthetic, labels=synthetic.labels.argmax(1), label_kind="hard")
+    made = make_artifact(
+        synthetic,
         encoded.space,
         job.config.precision,
         encoded.data,
         str(job.config.codec["name"]),
         limit=budget_of(job, encoded.data, encoded.codec).packed_bytes(codes, classes),
     )
+    if not config.labels.taught or encoded.teacher is None:
+        return made
+    with torch.no_grad():  # of the codes as the file will hold them
+        images = encoded.space.decode(made.codes.to(encoded.numerics.device))
+    return labelled(made, images, config.labels, encoded.teacher, config.seed)
 
 
 def store(job: Job, distilled: Distilled) -> Stored:
@@ -242,6 +251,8 @@ def store(job: Job, distilled: Distilled) -> Stored:
     sha256 = save_artifact(artifact, path)
     size = path.stat().st_size
     spent = artifact.bytes(size, decoder_bytes(encoded.codec.codec))
+    if encoded.teacher is not None:
+        spent = replace(spent, teacher=encoded.teacher.bytes)
     budget = _budget_entry(budget_of(job, encoded.data, encoded.codec), artifact, spent)
     return Stored(distilled, artifact, ArtifactEntry(path=path.name, sha256=sha256, bytes=size), budget)
 
@@ -258,7 +269,7 @@ def evaluate(job: Job, decoded: Decoded) -> Evaluated:
     encoded = decoded.stored.distilled.encoded
     held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
-    trial = trial_of(decoded.stored.artifact, decoded.images, *judged_on)
+    trial = trial_of(decoded.stored.artifact, decoded.images, *judged_on, teacher=encoded.teacher)
     scores, skipped = score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
     nearest = nearest_images(decoded.images, encoded.data.train.pixels, held_out.pixels)
     job.clock.lap("evaluate_s")
@@ -267,9 +278,10 @@ def evaluate(job: Job, decoded: Decoded) -> Evaluated:
 
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
     """Return the budget of a job on a dataset: bytes and codes per class."""
-    label_bits = job.parts.distiller.label_bits(len(data.classes))
+    wanted, classes = job.config.labels, len(data.classes)
+    bits = job.parts.distiller.label_bits(classes) if wanted.regime == "own" else label_bits(wanted, classes)
     shapes = data.image_shape, codec.code_shape
-    return budget_for(*shapes, job.config.precision, ipc=job.config.ipc, lpc=job.config.lpc, label_bits=label_bits)
+    return budget_for(*shapes, job.config.precision, ipc=job.config.ipc, lpc=job.config.lpc, label_bits=bits)
 
 
 def _budget_entry(budget: Budget, artifact: Artifact, spent: ByteLedger) -> BudgetEntry:

@@ -28,7 +28,7 @@ from latentdd_plugin.results.cards import ComparedSpace, SpaceAccuracies, Traine
 from latentdd_plugin.results.statistics import gains, summarise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CodeTrial(Trial):
     """A trial whose network takes standardised codes: `images` are the training codes."""
 
