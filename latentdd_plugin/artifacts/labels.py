@@ -21,7 +21,7 @@ from latentdd_plugin.core.json_record import JsonRecord, json_field
 from latentdd_plugin.core.json_schema import COUNT, POSITIVE, SHA256, word
 from latentdd_plugin.core.parts import LabelConfig
 from latentdd_plugin.core.random import generator
-from latentdd_plugin.core.types import LABEL_PRECISIONS, LABEL_REGIMES
+from latentdd_plugin.core.types import LABEL_PRECISIONS, LABEL_REGIMES, Json
 from latentdd_plugin.nn.teacher import Teacher
 from latentdd_plugin.nn.views import LARGEST_PARTNER, VIEW_BYTES, Views, draw_views, see
 
@@ -57,6 +57,10 @@ class LabelForm(JsonRecord):
             top_k=config.top_k if config.stored else None,
             views=config.views if config.regime == "views" else None,
         )
+
+    def options(self) -> dict[str, Json]:
+        """Return everything but the teacher's hash."""
+        return {key: value for key, value in self.to_json().items() if key != "teacher"}
 
 
 def label_bits(config: LabelConfig, classes: int) -> int:

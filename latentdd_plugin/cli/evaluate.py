@@ -3,9 +3,10 @@
   dd-bench evaluate runs/digits-dct-dm-0123abcd --evaluator convnet,resnet18
   dd-bench evaluate distilled.safetensors --dataset my/folder dataset.image_size=64 codec.path=my/taesd
   dd-bench evaluate runs/digits-dct-dm-0123abcd --protocol dc-bench.v1 --reference full
+  dd-bench evaluate runs/digits-dct-dm-0123abcd --labels hard,soft,teacher --teacher convnet
 
 Options of the dataset that are left out come from the run that the artifact lies in. Keys that can be set as key=value:
-dataset.*, codec.*, split, device, amp, compile, threads.
+dataset.*, codec.*, labels.*, teacher.*, split, device, amp, compile, threads.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from latentdd_plugin.core.errors import UsageError
 
 KEYS = ("evaluator", "protocol", "split", "seed", "device", "amp", "compile", "threads")
-OPEN = ("dataset", "codec")
+OPEN = ("dataset", "codec", "labels", "teacher")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluator": "evaluators or timm architectures, with commas (default convnet)",
         "dataset": "name, folder or Hugging Face id (default: what the artifact names, if it is installed)",
         "codec": "name, package.module:Class or ./file.py:Class to decode with (default: what the artifact names)",
+        "labels": "own, hard, soft or teacher, several with commas: the labels to train with (default own)",
+        "teacher": "classifier for soft and teacher: convnet or a timm architecture; teacher.path=FOLDER loads one",
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
         "reference": "none, or full: train on the whole real training set too, and report the recovery",
@@ -53,23 +56,27 @@ def execute(args: argparse.Namespace) -> int:
     from latentdd_plugin.experiments.evaluate import evaluate_artifact
 
     start_logging(quiet=args.quiet)
-    values, dataset, codec = parse_request(args)
-    note(shadow_note(str(dataset.get("name", ""))), quiet=args.quiet)
+    regimes = split_commas(args.labels) if args.labels else [None]
+    if len(regimes) > 1 and args.out is not None:
+        raise UsageError("--out: an evaluation under several label regimes chooses a folder for each")
     metrics = tuple(split_commas(args.metrics or ""))
-    try:
-        evaluation = evaluate_artifact(
-            args.artifact,
-            EvaluationConfig(dataset=dataset, reference=args.reference or "none", metrics=metrics, **values),
-            codec=codec,
-            allow_plugins=args.allow_plugin,
-            allow_other_data=args.allow_other_data,
-            out=args.out,
-            progress=not args.quiet and sys.stderr.isatty(),
-            command=args.command_line,
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; finished scores are kept, the same command continues") from None
-    sys.stdout.write(f"{evaluation.table()}\n{evaluation.folder / evaluation.file}\n")
+    for args.labels in regimes:
+        values, dataset, codec = parse_request(args)
+        note(shadow_note(str(dataset.get("name", ""))), quiet=args.quiet)
+        try:
+            evaluation = evaluate_artifact(
+                args.artifact,
+                EvaluationConfig(dataset=dataset, reference=args.reference or "none", metrics=metrics, **values),
+                codec=codec,
+                allow_plugins=args.allow_plugin,
+                allow_other_data=args.allow_other_data,
+                out=args.out,
+                progress=not args.quiet and sys.stderr.isatty(),
+                command=args.command_line,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; finished scores are kept, the same command continues") from None
+        sys.stdout.write(f"{evaluation.table()}\n{evaluation.folder / evaluation.file}\n")
     return 0
 
 
@@ -86,6 +93,9 @@ def parse_request(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, A
     values = {key: getattr(config, key) for key in KEYS if key in given and key != "evaluator"}
     if "evaluator" in given:
         values["evaluators"] = config.evaluators
+    values |= {
+        node: getattr(config, node) for node in ("labels", "teacher") if any(k.startswith(f"{node}.") for k in given)
+    }
     options = {key.partition(".")[2] for key in given if key.startswith("dataset.")}
     named = {key.split(".")[1] for key in given if key.startswith("codec.")}
     codec = {key: value for key, value in config.codec.items() if key in named}

@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--registry", metavar="DIR", type=Path, help="of --all (default: the checkout's, else here)")
     parser.add_argument("--artifact", metavar="FILE", type=Path, help="of a submission whose artifact lies at a URL")
     parser.add_argument(
+        "--teacher", metavar="FOLDER", help="the claim's teacher (default: it is trained again by its recipe)"
+    )
+    parser.add_argument(
         "--allow-plugin", metavar="DIST", action="append", default=[], help="a distribution whose entries it may name"
     )
     parser.add_argument(
@@ -118,7 +121,8 @@ def parse_request(args: argparse.Namespace) -> tuple[list[Path], VerifyInputs]:
     datasets, codecs, more = places(words)
     if faults or more:
         raise UsageError([*faults, *more])
-    return paths, VerifyInputs(datasets, codecs, tuple(args.allow_plugin), args.artifact, args.extra_seeds)
+    allowed = tuple(args.allow_plugin)
+    return paths, VerifyInputs(datasets, codecs, allowed, args.artifact, args.teacher, args.extra_seeds)
 
 
 def places(words: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, Any]], list[str]]:

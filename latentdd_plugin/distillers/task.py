@@ -40,6 +40,7 @@ class Task:
     seed: int
     services: Services
     real_id: str = ""  # identifies the real samples of the match space, as a key for files on disk
+    pixels: Real | None = None  # the same training samples as images, at the same positions
     _built: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # --- samples and budget ---
@@ -88,6 +89,16 @@ class Task:
     def generator(self, purpose: str, step: int = 0) -> torch.Generator:
         """Return a CPU generator derived from the run's seed, for one purpose at one step."""
         return generator(self.seed, purpose, step)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Return real images float32 (n, C, H, W) in [0, 1] units at these positions of the training set."""
+        if self.pixels is None:
+            raise ValueError("this task was made without its images")
+        return self.pixels.take(indices) * self.pixels.std + self.pixels.mean
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return standardised codes (n, c, h, w) of images (n, C, H, W) in [0, 1] units, without gradients."""
+        return self.space.encode(images)
 
     # --- services ---
 

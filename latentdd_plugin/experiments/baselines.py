@@ -15,7 +15,8 @@ def baseline_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape
     `random-codes` is the draw that the method started from, not optimised. `random-pixels` are real images at the same
     bytes and precision; `random-pixels-fp32` are real images at the same bytes in fp32.
     """
-    plain = config.replace(algo=RANDOM, controls=False, match="code")
+    teacher = config.teacher if config.labels.taught else None
+    plain = config.replace(algo=RANDOM, controls=False, match="code", teacher=teacher)
     is_random, is_identity = config.algo["name"] == "random", config.codec["name"] == "identity"
     configs: dict[str, RunConfig | str] = {}
     if not is_random:

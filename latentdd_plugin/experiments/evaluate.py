@@ -27,8 +27,10 @@ from latentdd_plugin.experiments.dd_ranking import metric_faults, robustness
 from latentdd_plugin.experiments.full_dataset import reference
 from latentdd_plugin.experiments.nearest import nearest_images
 from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.experiments.teachers import obtain_teacher, teacher_faults
 from latentdd_plugin.latent.space import CodeSpace, pixel_set
-from latentdd_plugin.results.entries import CodecEntry, Cost, NearestImages, ProtocolEntry, StoredSize
+from latentdd_plugin.nn.teacher import Teacher
+from latentdd_plugin.results.entries import CodecEntry, Cost, NearestImages, ProtocolEntry, StoredSize, TeacherEntry
 from latentdd_plugin.results.environment import command_line, environment
 from latentdd_plugin.results.evaluation import EvaluatedArtifact, EvaluatedDataset, Evaluation, Metrics, WholeSet
 from latentdd_plugin.results.statistics import recoveries, summarise
@@ -90,8 +92,11 @@ def evaluate_artifact(
     with folder.open(wanted):
         protocol, held_out = protocols.get(wanted.scoring.protocol), images.held_out(wanted.scoring.split)
         protocol = replace(protocol, seeds=max(protocol.seeds, wanted.networks or 0))
-        trial = trial_of(stored, pictures, images, pixel_set(images, how.device), held_out, protocol, how)
-        evaluation = _record(work, space, images, trial, _score(work, images, trial))
+        teacher = obtain_teacher(wanted.teacher, images, how, progress=progress)
+        work.clock.lap("teacher_s")
+        real = pixel_set(images, how.device)
+        trial = trial_of(stored, pictures, images, real, held_out, protocol, how, labels=wanted.labels, teacher=teacher)
+        evaluation = _record(work, space, images, trial, _score(work, images, trial), teacher)
         evaluation.save()
         folder.seal()
         folder.close()
@@ -122,7 +127,9 @@ class Scored:
     metrics: Metrics | None
 
 
-def _record(work: Work, space: CodeSpace, images: ImageData, trial: Trial, scored: Scored) -> Evaluation:
+def _record(
+    work: Work, space: CodeSpace, images: ImageData, trial: Trial, scored: Scored, teacher: Teacher | None
+) -> Evaluation:
     stored, clock = work.stored, work.clock
     size = work.path.stat().st_size
     return Evaluation(
@@ -143,6 +150,7 @@ def _record(work: Work, space: CodeSpace, images: ImageData, trial: Trial, score
         ),
         dataset=EvaluatedDataset.of(images, trial.held_out, same=_same(stored, images)),
         codec=CodecEntry.from_json(space.codec.describe(stored.header.codec.name)),
+        teacher=None if teacher is None else TeacherEntry.of(teacher, trial.held_out),
         protocol=ProtocolEntry.of(trial.protocol),
         scored_on=work.wanted.scoring.split,
         scores=scored.scores,
@@ -204,9 +212,16 @@ def _resolve(
         reference=config.reference,
         metrics=config.metrics,
         networks=config.networks,
+        labels=config.labels,
+        teacher=config.teacher,
         code=code_of({name: type(evaluator) for name, evaluator in found.evaluators.items()}),
     )
-    faults = [*resolved.faults(), *found.faults, *metric_faults(config.metrics, found.protocol)]
+    faults = [
+        *resolved.faults(),
+        *teacher_faults(config.teacher),
+        *found.faults,
+        *metric_faults(config.metrics, found.protocol),
+    ]
     if faults:
         raise UsageError(faults)
     return resolved

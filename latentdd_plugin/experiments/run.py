@@ -180,6 +180,7 @@ def record(job: Job, evaluated: Evaluated) -> Record:
         codec=CodecEntry.from_json(encoded.codec.describe(config.codec.name)),
         distiller=DistillerEntry(config.algo.name, job.parts.distiller.config(), config.match),
         budget=stored.budget,
+        teacher=evaluated.teacher,
         artifact=stored.file,
         protocol=ProtocolEntry.of(job.parts.protocol),
         scored_on=config.split,

@@ -36,7 +36,7 @@ from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
 from latentdd_plugin.nn.teacher import Teacher
-from latentdd_plugin.results.entries import ArtifactEntry, BudgetEntry, NearestImages
+from latentdd_plugin.results.entries import ArtifactEntry, BudgetEntry, NearestImages, TeacherEntry
 from latentdd_plugin.results.record import Record
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class Evaluated:
     scores: tuple[Score, ...]
     skipped: tuple[Skipped, ...]
     nearest: NearestImages
+    teacher: TeacherEntry | None = None
 
 
 def load(job: Job) -> Loaded:
@@ -191,6 +192,7 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
         task = Task(
             real=encoded.pixels if in_pixels else encoded.codes,
             codes=encoded.codes,
+            pixels=encoded.pixels,
             space=encoded.space,
             match=config.match,
             codes_per_class=budget_of(job, data, encoded.codec).codes_per_class,
@@ -271,9 +273,10 @@ def evaluate(job: Job, decoded: Decoded) -> Evaluated:
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
     trial = trial_of(decoded.stored.artifact, decoded.images, *judged_on, teacher=encoded.teacher)
     scores, skipped = score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
+    teacher = None if encoded.teacher is None else TeacherEntry.of(encoded.teacher, held_out)
     nearest = nearest_images(decoded.images, encoded.data.train.pixels, held_out.pixels)
     job.clock.lap("evaluate_s")
-    return Evaluated(decoded, held_out, tuple(scores), tuple(skipped), nearest)
+    return Evaluated(decoded, held_out, tuple(scores), tuple(skipped), nearest, teacher)
 
 
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:

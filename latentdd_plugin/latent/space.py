@@ -87,6 +87,13 @@ class CodeSpace:
             return torch.cat([self._watched(chunk, start * size) for start, chunk in enumerate(chunks)])
         return torch.cat([self._checked(chunk, start * size) for start, chunk in enumerate(chunks)])
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Return standardised codes float32 (M, c, h, w) of images (M, C, H, W) in [0, 1] units, without gradients."""
+        size = max(1, PIXELS_PER_CHUNK // math.prod(images.shape[1:]))
+        with torch.no_grad():
+            codes = torch.cat([self.codec.encode(part.clamp(0, 1)).float() for part in images.split(size)])
+        return (codes - self.mean) / self.std
+
     def step_weights(self) -> Tensor:
         """Return the quantiser steps of standardised channels relative to each other, float32 (c,), on the CPU."""
         std = self.std.flatten().cpu()

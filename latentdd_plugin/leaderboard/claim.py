@@ -9,10 +9,12 @@ from pathlib import Path
 
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.file import file_sha256, load_artifact
+from latentdd_plugin.artifacts.labels import LabelForm
 from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.entry_points import WEIGHTS
 from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.parts import label_config
 from latentdd_plugin.core.types import Json
 from latentdd_plugin.experiments import suites
 from latentdd_plugin.experiments.compare.grid import short
@@ -142,6 +144,11 @@ def _against_artifact(record: Record, stored: Artifact, path: Path, distribution
         "dataset.image_shape": (record.dataset.image_shape, header.image_shape),
         "budget.precision": (record.budget.precision, header.precision),
         "budget.codes": (record.budget.codes, stored.packed.shape[0]),
+        "config.labels": (_label_options(record), None if header.labels is None else header.labels.options()),
+        "teacher.sha256": (
+            header.labels and record.teacher and record.teacher.sha256,
+            header.labels and record.teacher and header.labels.teacher,
+        ),
         "codec.code_shape": (record.codec.code_shape, tuple(header.codes_shape[1:])),
         **{
             f"codec.{key}": (getattr(record.codec, key), getattr(header.codec, key))
@@ -175,6 +182,12 @@ def _decoder(stored: Artifact, claimed: CodecEntry, distributions: Sequence[str]
         return claimed.decoder_bytes, [f"codec: {fault}" for fault in error.faults]
     ours = CodecEntry.from_json(sized.describe(name))
     return decoder_bytes(sized.codec), codec_differences(claimed, ours)
+
+
+def _label_options(record: Record) -> Json:
+    """Return the options of a teacher's labels as an artifact's header has them; None if there are none."""
+    config = label_config(dict(record.config.labels or {}))
+    return LabelForm.of(config, "").options() if config.taught else None
 
 
 def codec_differences(claimed: CodecEntry, found: CodecEntry) -> list[str]:

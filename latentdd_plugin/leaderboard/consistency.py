@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from latentdd_plugin.artifacts.budget import budget_for, image_bytes
+from latentdd_plugin.artifacts.labels import label_bits
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
@@ -286,6 +287,8 @@ def _baseline(record: Record, entry: Baseline, expected: RunConfig) -> Iterator[
         "config.protocol": (entry.config.protocol, record.config.protocol),
         "config.evaluators": (entry.config.evaluators, record.config.evaluators),
         "config.seed": (entry.config.seed, record.config.seed),
+        "config.labels": (entry.config.labels, record.config.labels),
+        "config.teacher": (entry.config.teacher, expected.to_json().get("teacher")),
         "config.split": (entry.config.split, record.config.split),
         "codec.name": (entry.codec.name, expected.codec.name),
         "budget.precision": (entry.budget.precision, expected.precision),
@@ -304,7 +307,9 @@ def _reasons(record: Record, name: str, config: RunConfig) -> list[str]:
     """Return the reasons for which this baseline may be missing: its budget holds not one code."""
     shape = record.codec.code_shape if name == "random-codes" else record.dataset.image_shape
     try:
-        budget_for(record.dataset.image_shape, shape, config.precision, ipc=config.ipc, lpc=config.lpc)
+        bits = label_bits(config.labels, len(record.dataset.classes))
+        how: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "label_bits": bits}
+        budget_for(record.dataset.image_shape, shape, config.precision, **how)
     except UsageError as error:
         return [str(error)]
     return []

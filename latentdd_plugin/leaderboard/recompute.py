@@ -18,19 +18,22 @@ from statistics import fmean, variance
 import torch
 
 from latentdd_plugin.artifacts.artifact import Artifact
-from latentdd_plugin.artifacts.decode import allowed
+from latentdd_plugin.artifacts.decode import allowed, decode_artifact
 from latentdd_plugin.artifacts.file import load_artifact
+from latentdd_plugin.artifacts.labels import stored_labels
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import resolve_numerics
-from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, EvaluationConfig, RunConfig
+from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, EvaluationConfig, RunConfig, TeacherConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, Score, hash_json
+from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.experiments.baselines import baseline_configs
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
 from latentdd_plugin.experiments.run import cached_run
 from latentdd_plugin.experiments.run_folder import CHECKSUMS
+from latentdd_plugin.experiments.teachers import obtain_teacher
 from latentdd_plugin.leaderboard.claim import Claim, codec_differences
 from latentdd_plugin.leaderboard.records import FULL, REPEAT, Check, CheckedRow
 from latentdd_plugin.results.environment import environment
@@ -40,6 +43,7 @@ from latentdd_plugin.results.statistics import gains
 
 NETWORKS = 5  # at least so many per evaluator on another platform
 TOLERANCE, ERRORS = 0.01, 3.0  # a mean may differ by the larger of this fraction and so many standard errors
+LABELS_APART = 0.01  # mean difference of a teacher's probabilities on another platform
 CAP = 0.05  # and never by more than this fraction, however far networks spread; a gain, of two means, by twice as much
 PACKAGES = ("latentdd-plugin", "timm")  # beside the numerics, what a network's bits depend on
 DRAWN = {"name": "random"}
@@ -53,6 +57,7 @@ class VerifyInputs:
     codecs: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)  # a codec's name, or "" -> its locations
     plugins: tuple[str, ...] = ()
     artifact: Path | None = None  # of a submission whose artifact lies elsewhere
+    teacher: str | None = None  # folder of the teacher, if it is not trained again
     extra_seeds: int = 0  # networks under seeds that the claim does not know
 
 
@@ -88,12 +93,17 @@ class _Recomputation:
         return {**options, **({"name": place} if place else {})}
 
     @property
+    def dataset_config(self) -> DatasetConfig:
+        """The dataset to load."""
+        return DatasetConfig(**{"name": self.record.dataset.name, **self.dataset})
+
+    @property
     def run(self) -> RunConfig:
         """The configuration of the run, as far as baselines and a repetition depend on it."""
         record = self.record
         codec, budget = record.codec, record.budget
         return RunConfig(
-            dataset=DatasetConfig(**{"name": record.dataset.name, **self.dataset}),
+            dataset=self.dataset_config,
             codec={**codec.config, **self.places, "name": codec.name, "upsample": codec.upsample},
             algo={**record.config.algo.extra, "name": record.distiller.name},
             match=record.distiller.match,
@@ -106,7 +116,15 @@ class _Recomputation:
             controls=record.config.controls,
             seed=record.config.seed,
             compute=self.compute,
+            labels=record.config.labels,
+            teacher=self.teacher,
         )
+
+    @property
+    def teacher(self) -> TeacherConfig:
+        """The record's teacher, at the caller's place if one is given."""
+        stated = {key: value for key, value in (self.record.config.teacher or {}).items() if key != "path"}
+        return TeacherConfig(**{**stated, **({"path": self.inputs.teacher} if self.inputs.teacher else {})})
 
     @property
     def evaluation(self) -> EvaluationConfig:
@@ -119,6 +137,7 @@ class _Recomputation:
             protocol=self.record.protocol.name,
             split=self.record.scored_on,
             seed=self.record.config.seed,
+            teacher=self.teacher,
             networks=max(seeds + self.inputs.extra_seeds, least) if self.inputs.extra_seeds or least else None,
             compute=self.compute,
         )
@@ -157,10 +176,12 @@ def recompute(claim: Claim, inputs: VerifyInputs, *, repeat: bool = False, progr
         for part, is_, has in record.budget.bytes.differences(evaluation.budget.bytes)
     ]
     why += _dataset(record, evaluation.dataset)
+    why += _teacher(record, evaluation, same=same)
     found, reasons = _baselines(work, evaluation.scores)
     rows, why = [*rows, *found], [*why, *reasons]
     if _is_fitted(record):
         why += _decoder(work)
+    why += _labels(work)
     if repeat:
         why += _repetition(work)
     notes = [evaluation.nearest.sentence] if evaluation.nearest else []
@@ -274,6 +295,16 @@ def _dataset(record: Record, found: object) -> list[str]:
     ]
 
 
+def _teacher(record: Record, evaluation: Evaluation, *, same: bool) -> list[str]:
+    """Compare the teacher with the one that was loaded or trained here."""
+    stated, found = record.teacher, evaluation.teacher
+    if stated is None or found is None:
+        return [] if stated is found else ["teacher: stated in one place only"]
+    names = ("arch", "networks", "params", "bytes", *(("sha256", "accuracy") if same else ()))
+    pairs = ((name, getattr(stated, name), getattr(found, name)) for name in names)
+    return [f"teacher.{name}: {is_!r} claimed, {has!r} found" for name, is_, has in pairs if is_ != has]
+
+
 def _baselines(work: _Recomputation, scores: Sequence[Score]) -> tuple[list[CheckedRow], list[str]]:
     """Draw and train every baseline that a run of the claim's configuration has."""
     record, rows, why = work.record, list[CheckedRow](), list[str]()
@@ -349,6 +380,32 @@ def _decoder(work: _Recomputation) -> list[str]:
     else:
         equal = all(torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4) for name in ours)
     return [] if equal else ["codec: its decoder is not what fitting on the training images gives"]
+
+
+def _labels(work: _Recomputation) -> list[str]:
+    """Ask the teacher again: its labels, which travel in the artifact, must come out."""
+    theirs, config = load_artifact(work.claim.stored), work.run
+    form = theirs.header.labels
+    if form is None or theirs.soft is None:
+        return []
+    data, numerics = load_dataset(work.dataset_config), resolve_numerics(work.compute)
+    teacher = obtain_teacher(work.teacher, data, numerics, progress=work.progress)
+    if teacher is None:
+        return ["labels: the artifact holds a teacher's, the configuration names none"]
+    _, images = decode_artifact(theirs, work.places, allowed(work.inputs.plugins), numerics.device)
+    with torch.no_grad():
+        ours = stored_labels(form, images, teacher, config.seed)
+    if work.same:
+        equal = torch.equal(ours.data, theirs.soft.data)
+    else:
+        size = len(theirs.labels), len(theirs.classes)
+        far = (ours.log_probabilities(*size).exp() - theirs.soft.log_probabilities(*size).exp()).abs()
+        equal = float(far.mean()) < LABELS_APART
+    if (ours.views is None) != (theirs.soft.views is None):
+        equal = False
+    elif ours.views is not None and theirs.soft.views is not None:
+        equal = equal and torch.equal(ours.views, theirs.soft.views)
+    return [] if equal else ["labels: those in the artifact are not what the teacher gives for its images"]
 
 
 def _repetition(work: _Recomputation) -> list[str]:

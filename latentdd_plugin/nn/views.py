@@ -69,12 +69,14 @@ def draw_views(
     return Views.from_bytes(Views(crop, boxes, flips, partner).to_bytes())
 
 
-def draw_crops(n: int, area: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """Draw boxes float32 (n, 4) of random resized crops."""
+def draw_crops(
+    n: int, area: tuple[float, float], generator: torch.Generator, *, ratio: tuple[float, float] = RATIO
+) -> Tensor:
+    """Draw boxes float32 (n, 4) of random resized crops; `ratio` bounds their aspect ratio."""
     share = area[0] + (area[1] - area[0]) * torch.rand(n, generator=generator)
-    low, high = (math.log(value) for value in RATIO)
-    ratio = torch.exp(low + (high - low) * torch.rand(n, generator=generator))
-    height, width = (share / ratio).sqrt().clamp(max=1), (share * ratio).sqrt().clamp(max=1)
+    low, high = (math.log(value) for value in ratio)
+    aspect = torch.exp(low + (high - low) * torch.rand(n, generator=generator))
+    height, width = (share / aspect).sqrt().clamp(max=1), (share * aspect).sqrt().clamp(max=1)
     place = torch.rand((n, 2), generator=generator)
     return torch.stack([place[:, 0] * (1 - height), place[:, 1] * (1 - width), height, width], 1)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from latentdd_plugin.core.monitor import Clock
     from latentdd_plugin.core.types import ImageData, Images
     from latentdd_plugin.evaluators.protocols import Protocol
+    from latentdd_plugin.nn.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class Settings(JsonRecord):
     controls: bool = json_field(FLAG, "whether baselines were run at the same bytes")
     split: str = json_field(word("test", "validation"), "held-out images that score")
     seed: int = json_field(WHOLE, "the only source of randomness")
+    labels: Mapping[str, Json] | None = json_field(
+        OBJECT.or_missing(omit=True), "label regime and its options; missing: the method's own labels", default=None
+    )
+    teacher: Mapping[str, Json] | None = json_field(
+        OBJECT.or_missing(omit=True), "the teacher, as it was asked for", default=None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +166,38 @@ class BudgetEntry(JsonRecord):
     shortfall: str | None = json_field(TEXT.or_missing(), "why there are fewer codes than fit, or null", default=None)
     precision: str = json_field(word(*STORAGE), "how codes are stored")
     bytes: ByteLedger = json_field(RecordOf(ByteLedger), "what the file spends")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherEntry(JsonRecord):
+    """The teacher that labelled or scored samples."""
+
+    arch: str = json_field(LINE, "timm name of the network")
+    networks: int = json_field(COUNT, "number of networks, whose logits are averaged")
+    params: int = json_field(WHOLE, "parameters of all networks")
+    bytes: int = json_field(WHOLE, "bytes of all weights")
+    sha256: str = json_field(SHA256, "hash of its weights")
+    trained_on: tuple[str, ...] = json_field(LINES, "datasets that its weights have seen")
+    recipe: str | None = json_field(LINE.or_missing(omit=True), "recipe it was trained by, if known", default=None)
+    accuracy: float = json_field(FRACTION, "its accuracy on the images that scored")
+
+    @classmethod
+    def of(cls, teacher: Teacher, held_out: Images) -> Self:
+        """Return the entry of a teacher, which is tested on the held-out images."""
+        card = teacher.card
+        device = next(teacher.networks[0].parameters()).device
+        parts = zip(held_out.pixels.split(1000), held_out.labels.split(1000), strict=True)
+        right = sum(int((teacher.classify(x.to(device).float() / 255).argmax(1).cpu() == y).sum()) for x, y in parts)
+        return cls(
+            arch=card.arch,
+            networks=card.networks,
+            params=teacher.params,
+            bytes=teacher.bytes,
+            sha256=card.sha256,
+            trained_on=card.trained_on,
+            recipe=card.recipe,
+            accuracy=right / len(held_out),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from latentdd_plugin.results.entries import (
     NearestImages,
     ProtocolEntry,
     StoredSize,
+    TeacherEntry,
 )
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record import SCORES, SKIPPED, SUMMARY
@@ -116,6 +117,9 @@ class Evaluation(RecordFile):
     budget: StoredSize = json_field(RecordOf(StoredSize), "its codes and bytes")
     dataset: EvaluatedDataset = json_field(RecordOf(EvaluatedDataset), "the data")
     codec: CodecEntry = json_field(RecordOf(CodecEntry), "the codec that decoded it")
+    teacher: TeacherEntry | None = json_field(
+        RecordOf(TeacherEntry).or_missing(omit=True), "the teacher that labels came from, if any", default=None
+    )
     protocol: ProtocolEntry = json_field(RecordOf(ProtocolEntry), "the evaluation recipe")
     scored_on: str = json_field(word("test", "validation"), "held-out images that scored")
     scores: tuple[Score, ...] = json_field(SCORES, "every trained network")

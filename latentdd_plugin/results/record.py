@@ -21,6 +21,7 @@ from latentdd_plugin.results.entries import (
     ProtocolEntry,
     Seeds,
     Settings,
+    TeacherEntry,
 )
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record_file import RecordFile
@@ -98,6 +99,9 @@ class Record(RecordFile):
     codec: CodecEntry = json_field(RecordOf(CodecEntry), "the codec")
     distiller: DistillerEntry = json_field(RecordOf(DistillerEntry), "the method")
     budget: BudgetEntry = json_field(RecordOf(BudgetEntry), "bytes allowed and spent")
+    teacher: TeacherEntry | None = json_field(
+        RecordOf(TeacherEntry).or_missing(omit=True), "the teacher, if one labelled or scored samples", default=None
+    )
     artifact: ArtifactEntry = json_field(RecordOf(ArtifactEntry), "the distilled set's file")
     protocol: ProtocolEntry = json_field(RecordOf(ProtocolEntry), "the evaluation recipe")
     scored_on: str = json_field(word("test", "validation"), "held-out images that scored")
@@ -121,6 +125,11 @@ class Record(RecordFile):
     def method(self) -> str:
         """Codec and distiller: `dct + dm`."""
         return f"{self.codec.name} + {self.distiller.name}"
+
+    @property
+    def regime(self) -> str:
+        """The label regime: `own`, `hard`, `soft`, `views` or `teacher`."""
+        return str((self.config.labels or {}).get("regime", "own"))
 
     @property
     def scored_baselines(self) -> dict[str, Baseline]:
@@ -196,6 +205,11 @@ def _notes(record: Record) -> list[str]:
     )
     parts = ", ".join(f"{part} {size:,}" for part, size in budget.bytes.parts.items())
     lines.append(f"bytes at {budget.precision}: {parts}")
+    if (taught := record.teacher) is not None:
+        lines.append(
+            f"labels: {record.regime}, of {taught.arch} ({taught.bytes:,} bytes, {100 * taught.accuracy:.1f}% on "
+            f"{record.scored_on}); the baselines have the same"
+        )
     if budget.shortfall:
         lines.append(f"shortfall: {budget.shortfall}")
     stages = {

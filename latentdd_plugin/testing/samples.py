@@ -15,6 +15,7 @@ from torch import Tensor
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig
+from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.types import ImageData, Images, Json, Shape, as_tensor
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.distillers.services import Checkpoint, Services
@@ -24,7 +25,9 @@ from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
+from latentdd_plugin.nn.architectures import build
 from latentdd_plugin.nn.augment import Augment, operations_for
+from latentdd_plugin.nn.teacher import Teacher
 
 PICTURES = 80  # images to fit a codec on
 
@@ -83,6 +86,24 @@ def spaces(codec: str, **options: Json) -> tuple[SizedCodec, CodeSpace, Real, Re
     return sized, space, codes, pixel_set(digits(), "cpu")
 
 
+@cache
+def teacher() -> Teacher:
+    """Return a teacher of the digits: a ConvNet as it is initialised, which suffices for the rules of the contracts."""
+    data, pixels = digits(), pixel_set(digits(), "cpu")
+    with seeded(0, "testing/teacher"):
+        network, arch, kwargs = build("convnet", data.image_shape, len(data.classes))
+    return Teacher.of(
+        (network,),
+        arch=arch,
+        kwargs=kwargs,
+        classes=data.classes,
+        input_shape=data.image_shape,
+        mean=tuple(pixels.mean.flatten().tolist()),
+        std=tuple(pixels.std.flatten().tolist()),
+        trained_on=(),
+    )
+
+
 def task(
     codec: str = "dct",
     match: str = "code",
@@ -114,8 +135,9 @@ def task(
         "codes_per_class": codes_per_class,
         "num_classes": 10,
         "seed": seed,
+        "pixels": pixels,
     }
-    services: dict[str, Any] = {"numerics": plain(), "augment": Augment(operations)}
+    services: dict[str, Any] = {"numerics": plain(), "augment": Augment(operations), "teacher": teacher()}
     services |= {field.name: more.pop(field.name) for field in fields(Services) if field.name in more}
     return Task(**{**given, "services": Services(**services), **more})
 
