@@ -25,7 +25,8 @@ def test_every_protocol_is_frozen():
 @pytest.mark.parametrize("field", [f.name for f in fields(protocols.Protocol)])
 def test_every_number_is_in_the_hash(field):
     value = getattr(tiny.PROTOCOL, field)
-    other = not value if isinstance(value, bool) else (*value, *value) if isinstance(value, tuple) else f"{value}1"
+    more = (*value, *value, (1, 1)) if isinstance(value, tuple) else ()
+    other = not value if isinstance(value, bool) else more or f"{value}1"
     assert replace(tiny.PROTOCOL, **{field: other}).sha256 != tiny.PROTOCOL.sha256
 
 
@@ -36,7 +37,9 @@ def test_a_recipe_can_be_followed(name):
     assert json.loads(json.dumps(protocol.to_json())) == protocol.to_json()
     assert set(protocol.augment) <= set(OPERATIONS)
     assert protocol.optimizer in ("adamw", "sgd")
-    assert protocol.schedule in ("cosine", "drop")
+    assert protocol.schedule in ("cosine", "drop", "half-cosine")
+    assert protocol.loss in ("ce", "kl")
+    assert protocol.mix in ("none", "cutmix")
     assert protocol.lr_from in ("fixed", "artifact")
     assert protocol.labels in ("stored", "hard")
     assert protocol.seeds >= 2
@@ -56,6 +59,15 @@ def test_the_fields_own_recipe_is_the_fields():
     assert (found.optimizer, found.lr, found.momentum, found.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
     assert (found.batch, found.epochs, found.schedule, found.side) == (256, 1000, "drop", None)
     assert found.augment == OPERATIONS
+
+
+def test_rdeds_recipe_is_rdeds():
+    """AdamW 1e-3, decay 0.01 of weights alone, 300 epochs, CutMix, temperature 20, and a batch by samples per class."""
+    found = protocols.get("rded.v1")
+    assert (found.optimizer, found.lr, found.weight_decay, found.decay) == ("adamw", 1e-3, 0.01, "weights")
+    assert (found.epochs, found.loss, found.temperature, found.mix) == (300, "kl", 20.0, "cutmix")
+    assert [found.batch_for(10 * n, 10) for n in (1, 10, 50, 200)] == [10, 50, 100, 100]
+    assert [found.batch_for(1000 * n, 1000) for n in (1, 10, 50)] == [20, 100, 200]
 
 
 def test_an_unknown_name_lists_those_there_are():

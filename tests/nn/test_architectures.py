@@ -129,7 +129,7 @@ def test_names_read_from_the_source_are_those_of_timms_registry():
         "found = timm_names()\nassert not {'torch', 'timm'} & set(sys.modules)\n"
         "import timm\nfrom timm.models import _registry\nassert found == set(_registry._model_entrypoints), (\n"
         "    found ^ set(_registry._model_entrypoints))\n"
-        "from latentdd_plugin.nn.convnet import MAX_DEPTH\nassert len(CONVNETS) == MAX_DEPTH\n"
+        "from latentdd_plugin.nn.convnet import MAX_DEPTH\nassert len(CONVNETS) == 2 * MAX_DEPTH\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
