@@ -22,7 +22,7 @@ from latentdd_plugin.core.config import TeacherConfig
 from latentdd_plugin.core.errors import RunFailed, Unsuitable, UsageError
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.storage import locked
-from latentdd_plugin.core.types import ImageData, Json, hash_json
+from latentdd_plugin.core.types import ImageData, Json, as_tensor, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import (
@@ -200,7 +200,7 @@ def _trained_network(
 def _whole(data: ImageData, real: Real, recipe: Protocol, numerics: Numerics) -> Trial:
     """Return the trial on every real training image; no held-out image is read."""
     return Trial(
-        images=data.train.pixels.to(numerics.device).float() / 255,
+        images=as_tensor(data.train.pixels).to(numerics.device).float() / 255,
         labels=data.train.labels,
         label_kind="hard",
         lr=None,
