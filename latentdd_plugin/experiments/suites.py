@@ -19,10 +19,12 @@ import yaml
 
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
+from latentdd_plugin.core.checkout import PACKAGE, checkout
 from latentdd_plugin.core.config import DatasetConfig, RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, hash_json
 from latentdd_plugin.evaluators import protocols
+from latentdd_plugin.experiments.baselines import is_baseline_distiller
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
 from latentdd_plugin.results.entries import DatasetEntry
 from latentdd_plugin.results.record import Record
@@ -119,7 +121,7 @@ class Suite:
             "split": (record.scored_on, self.split),
         }
         faults = [f"{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in conditions.items() if is_ != wants]
-        if not config.controls and config.algo.name != "random":  # random is the baseline itself
+        if not config.controls and not is_baseline_distiller(config.algo.name):
             faults.append("it was made without baselines")
         if config.ipc not in self.ipc:
             faults.append(f"ipc is {config.ipc}, not {' or '.join(map(str, self.ipc))}")
@@ -170,8 +172,8 @@ def name_of(place: str, codec: str, algo: str, match: str, precision: str) -> st
 
 def folder() -> Path:
     """Return the folder of the bundled suites: `benchmarks` in a checkout, `_suites` in an installed package."""
-    checkout = Path(__file__).parents[2]
-    return checkout / "benchmarks" if (checkout / ".git").exists() else Path(__file__).parents[1] / "_suites"
+    tree = checkout()
+    return tree / "benchmarks" if tree else PACKAGE / "_suites"
 
 
 def names() -> list[str]:

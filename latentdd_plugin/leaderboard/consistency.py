@@ -21,7 +21,7 @@ from latentdd_plugin.core.json_schema import short
 from latentdd_plugin.core.parts import ComputeConfig
 from latentdd_plugin.core.types import Json
 from latentdd_plugin.evaluators import protocols
-from latentdd_plugin.experiments.baselines import baseline_configs
+from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.results.entries import BudgetEntry
 from latentdd_plugin.results.record import Baseline, Record
@@ -257,7 +257,7 @@ def _baselines(record: Record) -> list[str]:
         wanted = baseline_configs(config, record.budget.bytes_per_class, record.dataset.image_shape)
     except (UsageError, TypeError) as error:
         return [f"config: not the configuration of a run ({error})"]
-    if not record.config.controls and record.distiller.name == "random":
+    if not record.config.controls and is_baseline_distiller(record.distiller.name):
         wanted = {}  # it is the baseline itself
     found = [
         f"controls.{short(name)}: such a run has no baseline of that name"
@@ -282,7 +282,7 @@ def _baseline(record: Record, entry: Baseline, expected: RunConfig) -> Iterator[
     """Compare a baseline's own statements with the method's and with its configuration."""
     pairs: dict[str, tuple[Json, Json]] = {
         "config.codec.name": (entry.config.codec.name, expected.codec.name),
-        "config.algo.name": (entry.config.algo.name, "random"),
+        "config.algo.name": (entry.config.algo.name, expected.algo.name),
         "config.precision": (entry.config.precision, expected.precision),
         "config.protocol": (entry.config.protocol, record.config.protocol),
         "config.evaluators": (entry.config.evaluators, record.config.evaluators),

@@ -29,7 +29,7 @@ from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, Evaluation
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Json, Score, hash_json
 from latentdd_plugin.data.load import load_dataset
-from latentdd_plugin.experiments.baselines import baseline_configs
+from latentdd_plugin.experiments.baselines import baseline_configs, has_pixel_codes, is_baseline_distiller
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
 from latentdd_plugin.experiments.run import cached_run
 from latentdd_plugin.experiments.run_folder import CHECKSUMS
@@ -331,7 +331,7 @@ def _baselines(work: _Recomputation, scores: Sequence[Score]) -> tuple[list[Chec
 
 def _baseline_configs(work: _Recomputation) -> dict[str, RunConfig]:
     record = work.record
-    if not record.config.controls and record.distiller.name == "random":  # it is the baseline itself
+    if not record.config.controls and is_baseline_distiller(record.distiller.name):  # it is the baseline itself
         return {}
     configs = baseline_configs(work.run, record.budget.bytes_per_class, record.dataset.image_shape)
     return {name: one for name, one in configs.items() if isinstance(one, RunConfig)}
@@ -342,7 +342,7 @@ def _more_networks(work: _Recomputation, made: Record) -> tuple[Score, ...]:
     return evaluate_artifact(
         made.folder,
         work.evaluation,
-        codec={} if made.codec.name == "identity" else work.places,
+        codec={} if has_pixel_codes(made.codec.name) else work.places,
         allow_plugins=work.inputs.plugins,
         progress=work.progress,
         command="verify",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from latentdd_plugin.core.checkout import PACKAGE, checkout
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.types import Json
@@ -56,10 +57,9 @@ def default(*, reading: bool = False) -> Path:
     Args:
         reading: fall back on the registry inside the installed package, which holds codec cards and no submissions.
     """
-    package = Path(__file__).parents[1]
-    if (package.parent / ".git").exists():
-        return package.parent / "registry"
-    here, bundled = Path("registry"), package / "_registry"
+    if tree := checkout():
+        return tree / "registry"
+    here, bundled = Path("registry"), PACKAGE / "_registry"
     return bundled if reading and bundled.is_dir() and not here.exists() else here
 
 
