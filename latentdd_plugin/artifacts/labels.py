@@ -18,7 +18,7 @@ from torch import Tensor
 
 from latentdd_plugin.core.errors import ArtifactError, RunFailed, UsageError
 from latentdd_plugin.core.json_record import JsonRecord, json_field
-from latentdd_plugin.core.json_schema import COUNT, POSITIVE, SHA256, word
+from latentdd_plugin.core.json_schema import COUNT, FRACTION, POSITIVE, SHA256, word
 from latentdd_plugin.core.parts import LabelConfig
 from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import LABEL_PRECISIONS, LABEL_REGIMES, Json
@@ -38,6 +38,9 @@ class LabelForm(JsonRecord):
     regime: str = json_field(word(*LABEL_REGIMES[2:]), "`soft`, `views` or `teacher`")
     temperature: float = json_field(POSITIVE, "the teacher's logits were divided by it")
     teacher: str = json_field(SHA256, "hash of the teacher's weights")
+    truth: float | None = json_field(
+        FRACTION.or_missing(omit=True), "weight of the class itself in the targets; missing: 0", default=None
+    )
     precision: str | None = json_field(
         word(*LABEL_PRECISIONS).or_missing(omit=True), "of stored log-probabilities", default=None
     )
@@ -52,6 +55,7 @@ class LabelForm(JsonRecord):
         return cls(
             regime=config.regime,
             temperature=config.temperature,
+            truth=config.truth or None,
             teacher=teacher,
             precision=config.precision if config.stored else None,
             top_k=config.top_k if config.stored else None,

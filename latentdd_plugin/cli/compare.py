@@ -6,6 +6,7 @@ it for one codec or distiller; without a name it applies to all that have it. Ot
   dd-bench compare --codec identity,dct,pca --algo dm,herding --precision fp32,int8
   dd-bench compare --codec identity,taesd codec.taesd.path=my/taesd --algo dm,mtt algo.mtt.iterations=50
   dd-bench compare --dataset my/folder dataset.image_size=64 --ipc 10 --out my/comparison
+  dd-bench compare --algo random,dm,rded --labels hard,soft,teacher --teacher convnet
   dd-bench compare --algo dm,mtt hydra/launcher=joblib hydra.launcher.n_jobs=2      # or submitit_slurm, …
 
 Cells are ordinary run folders in OUT/cells. The same command continues an interrupted comparison:
@@ -25,10 +26,18 @@ if TYPE_CHECKING:
     from latentdd_plugin.core.types import Json
     from latentdd_plugin.experiments.compare import Grid
 
-AXES = {"codec": "identity,dct", "algo": "random,dm", "precision": "fp32", "match": "code", "ledger": "bytes,count"}
+AXES = {
+    "codec": "identity,dct",
+    "algo": "random,dm",
+    "precision": "fp32",
+    "match": "code",
+    "labels": "own",
+    "ledger": "bytes,count",
+}
 TAKEN = {  # keys of a run that a comparison replaces
     **{
-        key: f"set it as a flag, --{key.partition('.')[0]}" for key in ("codec.name", "algo.name", "precision", "match")
+        key: f"set it as a flag, --{key.partition('.')[0]}"
+        for key in ("codec.name", "algo.name", "precision", "match", "labels.regime")
     },
     "lpc": "set the budget of a comparison in images, --ipc",
     "out": "set it as a flag, --out",
@@ -43,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "algo": "distillers",
         "precision": "fp32, fp16, int8, int4, int2",
         "match": "code, pixel: the input of the matching networks",
+        "labels": "label regimes, own, hard, soft, views, teacher; the baselines get the same",
         "ledger": "bytes, count",
     }
     for flag, text in axes.items():
@@ -56,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
         "controls": "default or none",
+        "teacher": "classifier for soft, views and teacher labels: convnet or a timm architecture",
         "out": "folder (default runs/compare-<dataset>-<hash>)",
     }
     for flag, text in flags.items():
@@ -126,6 +137,7 @@ def grid_of(args: argparse.Namespace) -> Grid:
     if faults:
         raise UsageError(list(dict.fromkeys(faults)))
     axes = {"precisions": names["precision"], "matches": names["match"], "ledgers": names["ledger"]}
+    axes["labels"] = names["labels"]
     return Grid(base, tuple(codecs), tuple(algos), **{key: tuple(value) for key, value in axes.items()})
 
 

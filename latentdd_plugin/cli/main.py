@@ -28,6 +28,7 @@ COMMANDS = {
     "leaderboard": ("latentdd_plugin.cli.leaderboard", "build the leaderboard, a static site, from a registry"),
     "literature": ("latentdd_plugin.cli.literature", "list and check the numbers that papers report"),
     "codec": ("latentdd_plugin.cli.codec", "train a small autoencoder"),
+    "teacher": ("latentdd_plugin.cli.teacher", "train a classifier that labels samples, or convert one"),
     "zoo": ("latentdd_plugin.cli.zoo", "list, show, get and publish distilled sets by name"),
     "suite": ("latentdd_plugin.cli.suite", "list, show and run versioned grids of runs"),
     "submit": ("latentdd_plugin.cli.submit", "check a run against its suite and write it into the registry"),

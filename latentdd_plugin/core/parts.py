@@ -191,6 +191,8 @@ class LabelConfig:
         top_k: store the most probable classes only, by number and value; None stores all.
         views: number of views per sample, for `views`.
         temperature: the teacher's logits are divided by it before they become a distribution.
+        truth: weight of the class itself in the targets of `soft` and `teacher`; the rest is the teacher's. A teacher
+            errs on coarse images, whose class is known.
     """
 
     regime: str = "own"
@@ -198,6 +200,7 @@ class LabelConfig:
     top_k: int | None = None
     views: int = 10
     temperature: float = 1.0
+    truth: float = 0.0
 
     @property
     def taught(self) -> bool:
@@ -214,6 +217,8 @@ class LabelConfig:
         wanted: dict[str, Json] = {"regime": self.regime}
         if self.taught:
             wanted["temperature"] = self.temperature
+        if self.truth:
+            wanted["truth"] = self.truth
         if self.stored:
             wanted |= {"precision": self.precision, "top_k": self.top_k}
         return {**wanted, "views": self.views} if self.regime == "views" else wanted
@@ -225,6 +230,8 @@ class LabelConfig:
             return found
         if not 0 < self.temperature < float("inf"):
             found.append(f"labels.temperature={self.temperature}: must be a finite number above 0")
+        if not 0 <= self.truth < 1 or (self.truth and self.regime not in ("soft", "teacher")):
+            found.append(f"labels.truth={self.truth}: must be in [0, 1), and is of soft and teacher labels only")
         return [
             *found,
             *not_among("labels.regime", self.regime, LABEL_REGIMES),

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -128,11 +129,12 @@ def training_labels(stored: Artifact, decoded: Tensor, labels: LabelConfig, teac
     """Return the fields of a trial that hold its labels under a regime."""
     soft, form = stored.soft, stored.header.labels
     if labels.regime == "own" and form is not None and form.regime == "teacher":
-        labels = LabelConfig("teacher", temperature=form.temperature)
+        labels = LabelConfig("teacher", temperature=form.temperature, truth=form.truth or 0.0)
         if teacher is not None and teacher.card.sha256 != form.teacher:
             raise UsageError(f"the artifact's teacher is {form.teacher[:12]}…, this one {teacher.card.sha256[:12]}…")
     if labels.regime == "own" and soft is not None:
         logits = soft.log_probabilities(len(stored.labels), len(stored.classes))
+        logits = with_truth(logits, stored.labels, soft.form.truth or 0.0)
         return {"labels": logits, "label_kind": "logits", "views": soft.to_views()}
     if labels.regime in ("own", "hard"):
         hard = labels.regime == "hard" and stored.labels.ndim == 2
@@ -140,11 +142,20 @@ def training_labels(stored: Artifact, decoded: Tensor, labels: LabelConfig, teac
         return {"labels": stored.labels.argmax(1) if hard else stored.labels, "label_kind": kind}
     if teacher is None:
         raise UsageError("the labels come from a teacher: name it, with --teacher convnet or teacher.path=FOLDER")
-    if labels.regime == "soft":
-        logits = teacher.classify(decoded) / labels.temperature
-        return {"labels": logits.cpu(), "label_kind": "logits"}
     hard_labels = stored.labels if stored.labels.ndim == 1 else stored.labels.argmax(1)
-    return {"labels": hard_labels, "label_kind": "hard", "teacher": teacher, "softness": labels.temperature}
+    if labels.regime == "soft":
+        logits = (teacher.classify(decoded) / labels.temperature).cpu().log_softmax(1)
+        return {"labels": with_truth(logits, hard_labels, labels.truth), "label_kind": "logits"}
+    how = {"teacher": teacher, "softness": labels.temperature, "truth": labels.truth}
+    return {"labels": hard_labels, "label_kind": "hard", **how}
+
+
+def with_truth(logits: Tensor, labels: Tensor, weight: float) -> Tensor:
+    """Return log-probabilities (M, classes) of a mixture: the class itself with this weight, else the distribution."""
+    if not weight:
+        return logits
+    known = F.one_hot(labels, logits.shape[1]).float()
+    return ((1 - weight) * logits.softmax(1) + weight * known).clamp(min=1e-12).log()
 
 
 def score(

@@ -39,6 +39,7 @@ class Trial:
     numerics: Numerics
     teacher: Teacher | None = None  # labels every batch as it is trained on; stored labels are then not used
     softness: float = 1.0  # the teacher's logits are divided by it
+    truth: float = 0.0  # weight of the class itself beside the teacher's distribution
     views: Views | None = None  # stored views (M, V); `labels` are then (M, V, classes)
 
     @property
@@ -127,16 +128,18 @@ class Trial:
 
     def _labelled(self, rows: Tensor, inputs: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the batch, mixed if the protocol says so, with its targets."""
-        if self.protocol.mix == "none":
-            return inputs, self.targets[rows] if self.teacher is None else self._taught(inputs)
-        partner = torch.randperm(len(rows), generator=draws)
-        inputs, share = paste(inputs, inputs[partner.to(inputs.device)], draw_mix_boxes(1, draws))
-        if self.teacher is not None:
-            return inputs, self._taught(inputs)
         targets = self.targets[rows]
+        if self.teacher is None and self.protocol.mix == "none":
+            return inputs, targets
         if targets.dtype == torch.int64:
             targets = F.one_hot(targets, self.num_classes).float()
-        return inputs, targets + share[:, None] * (targets[partner.to(targets.device)] - targets)
+        if self.protocol.mix != "none":
+            partner = torch.randperm(len(rows), generator=draws)
+            inputs, share = paste(inputs, inputs[partner.to(inputs.device)], draw_mix_boxes(1, draws))
+            targets = targets + share[:, None] * (targets[partner.to(targets.device)] - targets)
+        if self.teacher is not None:
+            targets = self.truth * targets + (1 - self.truth) * self._taught(inputs)
+        return inputs, targets
 
     def _viewed(self, rows: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return one stored view of each sample and its stored target."""

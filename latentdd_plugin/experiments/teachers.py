@@ -24,7 +24,7 @@ from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import ImageData, Json, as_tensor, hash_json
 from latentdd_plugin.core.version import __version__
-from latentdd_plugin.evaluators.protocols import Protocol
+from latentdd_plugin.evaluators.protocols import ALL_OPERATIONS, Protocol
 from latentdd_plugin.evaluators.train_scratch import (
     CompiledNetwork,
     compile_network,
@@ -53,7 +53,7 @@ RECIPES = {
         schedule="cosine",
         momentum=0.0,
         weight_decay=0.05,
-        augment=("crop", "flip"),
+        augment=ALL_OPERATIONS,  # distilled images are blurred and shifted in colour: a teacher must bear that
         clamp=False,
         labels="hard",
         seeds=1,
@@ -248,3 +248,49 @@ def _resumed(compiled: CompiledNetwork, optimizer: torch.optim.Optimizer, kept: 
     compiled.network.load_state_dict(stored.content["network"])
     optimizer.load_state_dict(stored.content["optimizer"])
     return int(stored.content["step"])
+
+
+def converted_teacher(
+    path: Path, arch: str, data: ImageData, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Teacher:
+    """Return the teacher in a pickled file of weights; nothing in the file is executed.
+
+    Args:
+        path: a state dict, or a mapping that holds one as `model`, `state_dict` or `network`.
+        arch: its architecture, a timm name.
+        data: the dataset whose classes it knows, in this order.
+        mean: by channel, of its inputs.
+        std: by channel, of its inputs.
+
+    Raises:
+        UsageError: the file cannot be read as weights alone, or holds those of another network.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except Exception as error:
+        raise UsageError(f"{path}: not a file of weights alone ({str(error).splitlines()[0]})") from None
+    for key in ("model", "state_dict", "network"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UsageError(f"{path}: it holds no state dict")
+    state = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    try:
+        network, name, kwargs = build(arch, data.image_shape, len(data.classes))
+        network.load_state_dict(state)
+    except (Unsuitable, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UsageError(
+            f"{path}: its weights are not those of {arch} for {len(data.classes)} classes ({reason})"
+        ) from None
+    return Teacher.of(
+        (network,),
+        arch=name,
+        kwargs=kwargs,
+        classes=data.classes,
+        input_shape=data.image_shape,
+        mean=mean,
+        std=std,
+        trained_on=(),
+    )

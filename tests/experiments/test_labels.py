@@ -141,3 +141,28 @@ def test_faulty_labels_are_refused():
         unpack_labels(torch.zeros(5, dtype=torch.uint8), 2, 3, "int8", None)
     with pytest.raises(ArtifactError, match="named twice"):
         unpack_labels(torch.zeros(1 + 4, dtype=torch.uint8), 2, 3, "int8", 2)
+
+
+def test_a_comparison_runs_every_cell_under_each_regime():
+    from latentdd_plugin import RunConfig
+    from latentdd_plugin.experiments.compare import Grid
+    from latentdd_plugin.experiments.compare.grid import cells
+
+    base = RunConfig(teacher="convnet_d1", labels={"precision": "fp16"})
+    grid = Grid(base, ({"name": "dct"},), ({"name": "dm"},), ledgers=("bytes",), labels=("hard", "soft"))
+    found = {cell.name: cell.config for cell in cells(grid)}
+    assert {name for name in found if name.startswith("dct")} == {
+        *("dct-random-fp32-hard-bytes", "dct-random-fp32-soft-bytes"),
+        *("dct-dm-code-fp32-hard-bytes", "dct-dm-code-fp32-soft-bytes"),
+    }
+    soft = found["dct-random-fp32-soft-bytes"]
+    assert (soft.labels.regime, soft.labels.precision, soft.teacher.name) == ("soft", "fp16", "convnet_d1")
+    assert not found["dct-random-fp32-hard-bytes"].teacher
+
+
+def test_the_class_itself_can_have_a_weight():
+    from latentdd_plugin.evaluators.scoring import with_truth
+
+    logits = torch.tensor([[0.2, 0.8]]).log()
+    assert with_truth(logits, torch.tensor([0]), 0.5).exp().allclose(torch.tensor([[0.6, 0.4]]))
+    assert with_truth(logits, torch.tensor([0]), 0.0) is logits

@@ -11,7 +11,7 @@ from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import CODED, MATCH_SPACES, PRECISIONS, STORAGE, Json
+from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE, Json
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, resolve_run
 
@@ -30,6 +30,7 @@ class Grid:
         codecs, algos: names with options, each as in RunConfig.
         precisions: precisions at which codes are stored.
         matches: `code`, `pixel`.
+        labels: label regimes; every method and its baselines are run under each. Their options are those of the base.
         ledgers: `bytes` gives every cell the bytes of `ipc` images per class, `count` gives every cell `ipc` codes.
     """
 
@@ -39,11 +40,17 @@ class Grid:
     precisions: tuple[str, ...] = ("fp32",)
     matches: tuple[str, ...] = ("code",)
     ledgers: tuple[str, ...] = LEDGERS
+    labels: tuple[str, ...] = ("own",)
 
     def faults(self) -> list[str]:
         """Return the faults of the axes themselves."""
-        allowed = {"precision": STORAGE, "match": MATCH_SPACES, "ledger": LEDGERS}
-        axes = {"precision": self.precisions, "match": self.matches, "ledger": self.ledgers}
+        allowed = {"precision": STORAGE, "match": MATCH_SPACES, "ledger": LEDGERS, "labels": LABEL_REGIMES}
+        axes = {
+            "precision": self.precisions,
+            "match": self.matches,
+            "ledger": self.ledgers,
+            "labels": self.labels,
+        }
         found = [
             f"{axis}={value}: choose among {', '.join(allowed[axis])}"
             for axis, values in axes.items()
@@ -70,6 +77,7 @@ class Cell:
     algo: str
     match: str
     precision: str
+    labels: str = "own"
     config: RunConfig | None = None  # of its run; None if there is nothing to run
     reason: str | None = None  # of an impossible combination
     same_as: str | None = None  # name of the cell that is the same run
@@ -87,7 +95,8 @@ def cells(grid: Grid) -> list[Cell]:
     found: dict[str, Cell] = {}
     runs: dict[tuple[str, ...], str] = {}  # key of a run -> name of the first cell that is this run
     faults: list[str] = []
-    for spec in _specs(grid):
+    specs = [replace(spec, labels=labels) for spec in _specs(grid) for labels in grid.labels]
+    for spec in specs:
         try:
             cell, key = _cell(grid, spec)
         except UsageError as error:
@@ -117,11 +126,12 @@ class CellSpec:
     precision: str
     ledger: str
     added: bool = False
+    labels: str = "own"
 
 
 def _check(grid: Grid) -> None:
     """Raise UsageError with all faults that do not concern a single codec or distiller."""
-    base = grid.base.replace(lpc=None, ipc=grid.base.ipc or 1, precision="fp32", match="code")
+    base = grid.base.replace(labels="own", lpc=None, ipc=grid.base.ipc or 1, precision="fp32", match="code")
     faults = [*grid.faults(), *base.faults(), *build_evaluators(base.scoring).faults]
     if faults:
         raise UsageError(list(dict.fromkeys(faults)))
@@ -147,9 +157,10 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     algo = _without_idle_preset(spec.algo)
     distiller = build_distiller(algo)
     names = short(str(spec.codec["name"])), short(str(algo["name"]))
-    words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, spec.ledger]
+    labels = [] if spec.labels == "own" else [spec.labels]
+    words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, *labels, spec.ledger]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
-    cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, added=spec.added)
+    cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, spec.labels, added=spec.added)
     if spec.match not in distiller.match_spaces and not _has_pixels(spec.codec):
         reason = f"match={spec.match}: {names[1]} supports {', '.join(distiller.match_spaces)} only"
         return replace(cell, reason=reason), (name,)
@@ -158,8 +169,15 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     config = resolve_run(_config(grid, spec, algo, controls=grid.base.controls and not distiller.is_baseline))[0]
     in_pixels = _has_pixels(spec.codec) and spec.codec.get("upsample", 1) == 1
     one_space = in_pixels or distiller.is_baseline
-    one_ledger = in_pixels and spec.precision == "fp32" and distiller.label_bits(2) == 0 and "bytes" in grid.ledgers
-    key = *names, "code" if one_space else spec.match, spec.precision, "bytes" if one_ledger else spec.ledger
+    free = distiller.label_bits(2) == 0 and spec.labels in ("own", "hard", "teacher")
+    one_ledger = in_pixels and spec.precision == "fp32" and free and "bytes" in grid.ledgers
+    key = (
+        *names,
+        "code" if one_space else spec.match,
+        spec.precision,
+        spec.labels,
+        "bytes" if one_ledger else spec.ledger,
+    )
     return replace(cell, config=config, cost=_cost(distiller, cell, in_pixels)), key
 
 
@@ -168,7 +186,8 @@ def _config(grid: Grid, spec: CellSpec, algo: Mapping[str, Json], *, controls: b
     images = grid.base.ipc or 1
     lpc, ipc = (images, None) if spec.ledger == "count" else (None, images)
     found = grid.base.replace(codec=spec.codec, algo=algo, match=spec.match, ipc=ipc, lpc=lpc)
-    return found.replace(precision=spec.precision, controls=controls)
+    labels = replace(grid.base.labels, regime=spec.labels)
+    return found.replace(precision=spec.precision, controls=controls, labels=labels)
 
 
 def _without_idle_preset(algo: Mapping[str, Json]) -> dict[str, Json]:

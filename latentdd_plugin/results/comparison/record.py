@@ -45,6 +45,9 @@ class ComparedCell(JsonRecord):
     algo: str = json_field(LINE, "distiller")
     match: str = json_field(LINE, "match space")
     precision: str = json_field(LINE, "how codes are stored")
+    labels: str | None = json_field(
+        LINE.or_missing(omit=True), "label regime; missing: the method's own labels", default=None
+    )
     reason: str | None = json_field(TEXT.or_null(), "why there is no result")
     same_as: str | None = json_field(LINE.or_null(), "cell that is the same run")
     added: bool = json_field(FLAG, "whether it is a baseline that was not asked for by name")
@@ -76,6 +79,11 @@ class ComparedCell(JsonRecord):
     def is_random(self) -> bool:
         """True for random codes, what other cells must beat."""
         return self.algo == "random"
+
+    @property
+    def stored(self) -> str:
+        """Precision of the codes and, if it was asked for, the label regime: `int4, soft labels`."""
+        return self.precision if self.labels is None else f"{self.precision}, {self.labels} labels"
 
     @property
     def left_out(self) -> bool:
@@ -151,6 +159,7 @@ class ComparisonRecord(RecordFile):
             "algo": cell.algo,
             "match": cell.match,
             "precision": cell.precision,
+            "labels": cell.labels or "own",
             "status": cell.status,
             "reason": cell.reason,
             "evaluator": evaluator,

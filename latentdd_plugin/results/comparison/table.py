@@ -41,7 +41,7 @@ def lines(comparison: ComparisonRecord) -> list[Line]:
             continue
         tag = tagged and not cell.is_random and (cell.codec, cell.algo) not in one_space
         method = f"{cell.algo} ({cell.match})" if tag else cell.algo
-        found.setdefault((cell.codec, method, cell.precision), {})[cell.ledger] = cell
+        found.setdefault((cell.codec, method, cell.stored), {})[cell.ledger] = cell
     return [Line(*key, random=key[1] == "random", cells=by_ledger) for key, by_ledger in found.items()]
 
 
