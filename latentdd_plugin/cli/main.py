@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from latentdd_plugin.cli.streams import BROKEN_PIPE, accept_any_text, drop_output
 from latentdd_plugin.core.cache import prepare_caches
-from latentdd_plugin.core.errors import DDBenchError
+from latentdd_plugin.core.errors import DDBenchError, UsageError
 from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.version import __version__
 
@@ -67,7 +67,7 @@ def _guarded(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except DDBenchError as error:
-        _complain(str(error))
+        _complain(_once(error))
         return error.exit_code
     except OSError as error:
         if not is_disk_fault(error):
@@ -102,6 +102,8 @@ def _dispatch(words: list[str]) -> int:
     os.environ["PYTHONSAFEPATH"] = "1"  # for child processes: the working folder is not importable in them either
     if first not in LIGHT:
         prepare_caches()
+    if first != "run" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(f"dd-bench {first} runs in one process; only dd-bench run is shared among several")
     try:
         return int(module.execute(args))
     except KeyboardInterrupt as interrupt:
@@ -138,6 +140,15 @@ def usage() -> str:
             "",
         ]
     )
+
+
+def _once(error: DDBenchError) -> str:
+    """Return the error's text, or nothing if another process of the run has written one already."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return str(error)
+    from latentdd_plugin.core.processes import complaint
+
+    return complaint(error)
 
 
 def _complain(text: str) -> None:

@@ -173,10 +173,8 @@ def _controls(value: Json) -> tuple[bool, list[str]]:
 
 
 def perform(wanted: Request, *, progress: bool, command: str | None, limit_s: float | None) -> list[Record]:
-    """Run a request; return one record, or one for each precision."""
-    from latentdd_plugin.experiments.run import run, run_precisions
+    """Run a request; return one record, or one for each precision. Of several processes, only the first returns any."""
+    from latentdd_plugin.experiments.run import run_precisions
 
-    config, precisions = wanted.config, wanted.precisions
-    if len(precisions) > 1:
-        return run_precisions(config, precisions, out=wanted.out, progress=progress, command=command, limit_s=limit_s)
-    return [run(config, out=wanted.out, progress=progress, command=command, limit_s=limit_s)]
+    given, precisions = wanted.config, wanted.precisions
+    return run_precisions(given, precisions, out=wanted.out, progress=progress, command=command, limit_s=limit_s)

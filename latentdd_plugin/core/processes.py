@@ -6,6 +6,7 @@ launcher there is one process, and everything here does nothing.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
@@ -113,6 +114,7 @@ def group() -> Group:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with _peers():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
     if rank:
         logging.getLogger("latentdd_plugin").setLevel(logging.WARNING)
     log.info("%d processes share this run", size)

@@ -237,7 +237,7 @@ def summary_of(store: PartStore) -> Summary:
         store: pixels uint8 (N, C, H, W).
     """
     path, owner = store.folder / "summary.json", store.owner
-    stored = checkpoint.read_json(path, owner)
+    stored = group().from_first(checkpoint.read_json(path, owner))
     if stored is None:
         made = _summarise(store)
         if group().first:

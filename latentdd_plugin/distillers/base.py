@@ -35,6 +35,8 @@ class Distiller(ABC):
         is_selection: it returns real codes as they are, without optimising anything.
         needs_teacher: it reads `task.teacher`; a run without one is refused.
         is_baseline: it is what other methods are compared with, and is not compared with itself.
+        shares_classes: on several processes, each of them works on its block of the classes; otherwise the first one
+            distils alone.
     """
 
     contract: ClassVar[int] = 1
@@ -44,6 +46,10 @@ class Distiller(ABC):
     is_selection: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     is_baseline: ClassVar[bool] = False
+    shares_classes: ClassVar[bool] = False
+
+    def prepare(self, task: Task) -> None:  # noqa: B027 - optional
+        """Do in every process of a run what `distill` can then read from the disk; nothing by default."""
 
     @abstractmethod
     def distill(self, task: Task) -> SyntheticSet:

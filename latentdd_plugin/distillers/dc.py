@@ -47,6 +47,7 @@ class DC(Matching):
         optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
     """
 
+    shares_classes: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "quick": {
@@ -92,11 +93,16 @@ class DC(Matching):
         Each class is differentiated by itself, so that the graph of only one class is in memory at a time.
         """
         gradients = self._gradients(task)
-        view = task.view(codes)
+        mine, per_class = task.own_classes, task.codes_per_class
+        view = task.view(codes[mine.start * per_class : mine.stop * per_class])
         total, derivatives = torch.zeros((), device=view.device), []
-        for label, samples in enumerate(view.split(task.codes_per_class)):
+        for label in range(task.num_classes):
             siamese = task.augment.draw(draws) if self.augment else None
-            real = task.augment.apply(task.real.batch(label, self.batch_real, picks), siamese)
+            rows = task.real.pick(label, self.batch_real, picks)
+            if label not in mine:
+                continue
+            samples = view[(label - mine.start) * per_class : (label - mine.start + 1) * per_class]
+            real = task.augment.apply(task.real.take(rows), siamese)
             leaf = samples.detach().requires_grad_()
             synthetic = task.augment.apply(leaf, siamese)
             real_gradient = gradients.at(weights, real, _labels(label, real))

@@ -34,6 +34,7 @@ class DM(Matching):
         optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
     """
 
+    shares_classes: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "quick": {"iterations": 200, "batch_real": 64, "optimizer": "adam", "lr": None},
@@ -56,13 +57,19 @@ class DM(Matching):
         yield (real_means - synthetic_means).square().sum()
 
     def _augmented(self, task: Task, codes: Tensor, step: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Return a batch of real samples and all synthetic ones per class; both get the class's augmentation."""
+        """Return a batch of real samples and all synthetic ones per class; both get the class's augmentation.
+
+        The classes are those of this process; what is drawn for the others is drawn and left.
+        """
         draws, picks = task.generator("dm/augment", step), task.generator("dm/real", step)
+        per_class, mine = len(codes) // task.num_classes, task.own_classes
+        samples = task.view(codes[mine.start * per_class : mine.stop * per_class]).split(per_class)
         real, synthetic = [], []
-        for label, samples in enumerate(task.view(codes).split(len(codes) // task.num_classes)):
-            siamese = task.augment.draw(draws)
-            real.append(task.augment.apply(task.real.batch(label, self.batch_real, picks), siamese))
-            synthetic.append(task.augment.apply(samples, siamese))
+        for label in range(task.num_classes):
+            siamese, rows = task.augment.draw(draws), task.real.pick(label, self.batch_real, picks)
+            if label in mine:
+                real.append(task.augment.apply(task.real.take(rows), siamese))
+                synthetic.append(task.augment.apply(samples[label - mine.start], siamese))
         return real, synthetic
 
     def _random_network(self, task: Task, step: int, codes: int) -> Embedding:

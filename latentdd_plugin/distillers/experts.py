@@ -16,7 +16,8 @@ from torch import Tensor
 
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.cache import cache_dir
-from latentdd_plugin.core.storage import locked
+from latentdd_plugin.core.processes import group
+from latentdd_plugin.core.storage import claimed
 from latentdd_plugin.core.types import hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of
@@ -73,10 +74,13 @@ def train_experts(task: Task, training: ExpertTraining) -> Experts:
         "version": __version__,
     }
     experts = Experts(cache_dir() / "experts" / hash_json(key)[:32], training, names, task.device)
-    with locked(experts.folder):
-        for expert in range(training.experts):
-            owner = {**key, "expert": expert}
-            if checkpoint.read(experts.path(expert), owner) is None:
+    every = range(training.experts)
+    for some, wait in ((group().share(every), False), (every, True)):  # then those that another process was training
+        for expert in some:
+            path, owner = experts.path(expert), {**key, "expert": expert}
+            with claimed(path, wait=wait) as free:
+                if not free or checkpoint.read(path, owner) is not None:
+                    continue
                 log.info("training expert %d of %d for %d epochs", expert + 1, training.experts, training.epochs)
                 snapshots = _train(task, training, gradients, expert)
                 tensors = {
@@ -84,7 +88,7 @@ def train_experts(task: Task, training: ExpertTraining) -> Experts:
                     for epoch, weights in enumerate(snapshots)
                     for name, tensor in zip(names, weights, strict=True)
                 }
-                checkpoint.write_tensors(experts.path(expert), tensors, owner)
+                checkpoint.write_tensors(path, tensors, owner)
     return experts
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.monitor import held_interrupt
+from latentdd_plugin.core.processes import ALONE, Group, group
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
@@ -121,21 +122,23 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
     Raises:
         RunFailed: the loss or a variable is no longer finite; the last finite checkpoint is kept.
     """
+    ours = group() if method.shares_classes else ALONE
     variables = method.variables(task)
     losses: list[tuple[int, float]] = []
-    start = _restore(task, variables, losses)
+    start = _restore(ours.from_first(task.checkpoint.load()), variables, losses)
     every = max(1, method.iterations // CURVE_POINTS)
     loss = torch.zeros(())
     with held_interrupt() as interrupted:
         for step in range(start, method.iterations):
-            stop = interrupted()
-            if stop or task.checkpoint.due():
+            stop, due = ours.any(interrupted(), task.checkpoint.due())
+            if stop or due:
                 _save(task, variables, losses, step)
             if stop:
                 raise KeyboardInterrupt
             for loss in _losses_of(method.iteration(task, variables, step)):
                 variables.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                loss = _shared(ours, loss, variables)
                 variables.optimizer.step()
             if step % every == 0 or step == method.iterations - 1:
                 losses.append((step, _check_finite(float(loss.detach()), variables, step)))
@@ -145,6 +148,15 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
             raise KeyboardInterrupt
     lr = None if variables.lr is None else float(variables.lr.detach())
     return SyntheticSet(variables.codes.detach(), variables.labels.detach(), variables.label_kind, lr, tuple(losses))
+
+
+def _shared(ours: Group, loss: Tensor, variables: Variables) -> Tensor:
+    """Add up loss and gradients of all classes over the processes; return the loss."""
+    if ours.size == 1:
+        return loss
+    for tensor in variables.tensors().values():
+        ours.sum_(tensor.grad if tensor.grad is not None else torch.zeros_like(tensor))
+    return ours.sum_(loss.detach().clone())
 
 
 def _losses_of(losses: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -175,8 +187,7 @@ def _save(task: Task, variables: Variables, losses: list[tuple[int, float]], ste
     )
 
 
-def _restore(task: Task, variables: Variables, losses: list[tuple[int, float]]) -> int:
-    saved = task.checkpoint.load()
+def _restore(saved: dict[str, Any] | None, variables: Variables, losses: list[tuple[int, float]]) -> int:
     if saved is None:
         return 0
     with torch.no_grad():

@@ -115,6 +115,10 @@ class MTT(Matching):
         """Return 32 bits per class for soft labels, which are stored as float32 logits."""
         return 32 * num_classes if self.labels == "soft" else 0
 
+    def prepare(self, task: Task) -> None:
+        """Train the experts; the processes of a run share them."""
+        self._experts(task)
+
     def variables(self, task: Task) -> Variables:
         """Return the codes, the student's rate, and logits if labels are learned."""
         codes, labels = task.init(self.init)

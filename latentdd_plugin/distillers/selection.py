@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
@@ -23,6 +24,7 @@ class Selection(Distiller):
 
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
     is_selection: ClassVar[bool] = True
+    shares_classes: ClassVar[bool] = True
 
     @abstractmethod
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -36,16 +38,18 @@ class Selection(Distiller):
 
     def distill(self, task: Task) -> SyntheticSet:
         """Return the chosen real codes and their labels, class by class."""
-        chosen, labels = [], []
-        for label, members in enumerate(task.real.by_class):
+        chosen = []
+        for label in task.own_classes:
+            members = task.real.by_class[label]
             if len(members) > task.codes_per_class:
                 samples = task.real.take(members).flatten(1)
                 samples -= samples.mean(0)
                 positions = self.choose(samples, task.codes_per_class, task.generator("selection", label))
                 members = members[positions.cpu()]
             chosen.append(members)
-            labels.append(torch.full((len(members),), label))
             task.progress(label + 1, task.num_classes, math.nan)
+        chosen = [members for some in group().gather(chosen) for members in some]
+        labels = [torch.full((len(members),), label) for label, members in enumerate(chosen)]
         return SyntheticSet(task.codes.take(torch.cat(chosen)), torch.cat(labels))
 
 

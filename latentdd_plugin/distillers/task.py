@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdd_plugin.core.compute import Mode, Numerics
 from latentdd_plugin.core.errors import RunFailed, UsageError
+from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Shape, SyntheticSet
 from latentdd_plugin.distillers.embedding import Embedding
@@ -54,6 +55,11 @@ class Task:
     def match_shape(self) -> Shape:
         """(c, h, w) of one sample in the match space."""
         return self.real.shape
+
+    @property
+    def own_classes(self) -> range:
+        """Classes that this process works on, of a method that shares them: all, unless there are several processes."""
+        return group().block(self.num_classes)
 
     def init(self, kind: str = "real") -> tuple[Tensor, Tensor]:
         """Return initial codes float32 (M, c, h, w) and labels int64 (M,), class by class.

@@ -19,6 +19,7 @@ from latentdd_plugin.core.compute import Numerics
 from latentdd_plugin.core.config import LabelConfig
 from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.plugins import code_of
+from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.data.store import PartStore, summary_of
@@ -173,15 +174,16 @@ def score(
     Returns:
         The scores, and the evaluators that are unsuitable for this trial with their reasons.
     """
-    seeds = [1000 * seed + i for i in range(trial.protocol.seeds)]
-    kept = replace(kept, owner=owner_of(evaluators, trial, seed))
-    found = {(row.evaluator, row.seed): row for row in kept.read()}
-    skipped = []
-    total = len(seeds) * len(evaluators)
-    with tqdm(total=total, unit="net", desc="evaluate", disable=not progress, leave=False) as bar:
+    seeds, ours = [1000 * seed + i for i in range(trial.protocol.seeds)], group()
+    every = [(name, each) for name in evaluators for each in seeds]
+    owner = owner_of(evaluators, trial, seed)
+    found = {(row.evaluator, row.seed): row for row in ours.from_first(_finished(kept.path, owner))}
+    kept = ScoreFile(kept.path.with_name(f"scores-{ours.rank}.json") if ours.rank else kept.path, owner)
+    mine = ours.share([one for one in every if one not in found])
+    skipped: list[Skipped] = []
+    with tqdm(total=len(mine), unit="net", desc="evaluate", disable=not progress, leave=False) as bar:
         for name, evaluator in evaluators.items():
-            missing = [each for each in seeds if (name, each) not in found]
-            bar.update(len(seeds) - len(missing))
+            missing = [each for asked, each in mine if asked == name]
             try:
                 for each, result in zip(missing, _scores(evaluator, name, trial, missing), strict=True):
                     found[name, each] = result
@@ -191,7 +193,14 @@ def score(
             except Unsuitable as reason:
                 skipped.append(Skipped(name, str(reason)))
                 log.info("%s skipped: %s", name, reason)
-    return [found[name, each] for name in evaluators for each in seeds if (name, each) in found], skipped
+    found = {key: row for some in ours.gather(found) for key, row in some.items()}
+    reasons = {one.evaluator: one for some in ours.gather(skipped) for one in some}
+    return [found[one] for one in every if one in found], [reasons[name] for name in evaluators if name in reasons]
+
+
+def _finished(path: Path, owner: Mapping[str, Json]) -> list[Score]:
+    """Return the scores that this run's processes have kept so far, however many they were."""
+    return [row for each in (path, *sorted(path.parent.glob("scores-*.json"))) for row in ScoreFile(each, owner).read()]
 
 
 def _scores(evaluator: Evaluator, name: str, trial: Trial, seeds: Sequence[int]) -> Iterator[Score]:

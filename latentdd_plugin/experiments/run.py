@@ -9,16 +9,19 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import resolve_device
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.monitor import Clock
+from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.types import Score, SyntheticSet, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.experiments.baselines import PIXELS, baseline_configs, is_baseline
 from latentdd_plugin.experiments.build import Parts, preset_note, resolve_run
-from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.experiments.run_folder import RunFolder, differing
 from latentdd_plugin.experiments.stages import (
     Encoded,
     Evaluated,
@@ -30,6 +33,8 @@ from latentdd_plugin.experiments.stages import (
     evaluate,
     load,
     store,
+    to_artifact,
+    train_and_test,
 )
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import build_codec
@@ -76,7 +81,10 @@ def run(
         RunFailed: the run began and could not be finished; what was done is kept. TooLong: it would exceed `limit_s`.
     """
     one = [config.precision]
-    return run_precisions(config, one, out=out, progress=progress, command=command, limit_s=limit_s)[0]
+    found = run_precisions(config, one, out=out, progress=progress, command=command, limit_s=limit_s)
+    if not found:
+        raise UsageError("the record is with the first process; call run_precisions, which returns none here")
+    return found[0]
 
 
 def run_precisions(
@@ -99,6 +107,7 @@ def run_precisions(
     resolved = [resolve_run(config.replace(precision=p)) for p in precisions]
     if note := preset_note(config, resolve_device(config.device)):
         log.info("%s", note)
+    _refuse_different(resolved[0][0])
     base = Path(out) if out is not None else default_out(resolved[0][0])
     folders = [RunFolder(base / each.precision if len(precisions) > 1 else base) for each, _ in resolved]
     finished = [folder.finished(each) for (each, _), folder in zip(resolved, folders, strict=True)]
@@ -113,13 +122,25 @@ def run_precisions(
                 encoded = encode(job, load(job))
                 synthetic = _stored_synthetic(folders, [config for config, _ in resolved], encoded)
             record, synthetic = complete(job, encoded, synthetic)
+            if record is None:
+                continue
         else:
             log.info("%s is finished", folder.path)
             record = done
         records.append(record)
+    group().gather(None)
     for folder in folders:  # only now: each holds the one distillation for those that are not finished
-        folder.close()
+        if group().first:
+            folder.close()
     return records
+
+
+def _refuse_different(config: RunConfig) -> None:
+    """Raise UsageError in every process of a run if their configurations differ."""
+    every = group().gather(config.to_json())
+    for rank, other in enumerate(every):
+        if differences := differing(other, every[0]):
+            raise UsageError(f"process {rank} of this run has another configuration:\n  " + "\n  ".join(differences))
 
 
 def _stored_synthetic(
@@ -137,7 +158,9 @@ def default_out(config: RunConfig) -> Path:
     return Path("runs") / "-".join([*short, config.hash8])
 
 
-def complete(job: Job, encoded: Encoded, synthetic: SyntheticSet | None = None) -> tuple[Record, SyntheticSet | None]:
+def complete(
+    job: Job, encoded: Encoded, synthetic: SyntheticSet | None = None
+) -> tuple[Record | None, SyntheticSet | None]:
     """Carry out the stages after encoding.
 
     Args:
@@ -146,12 +169,14 @@ def complete(job: Job, encoded: Encoded, synthetic: SyntheticSet | None = None) 
         synthetic: a finished distillation of the same configuration, at another precision perhaps.
 
     Returns:
-        The record, and the distillation for further precisions.
+        The record, which only the first process of a run has, and the distillation for further precisions.
     """
     folder = job.home
+    if not group().first:
+        return None, _take_part(job, encoded, synthetic)
     with folder.open(job.config, wait=job.shared):
         done = folder.finished(job.config) if job.shared else None
-        if done is not None:  # another process made it while this one waited
+        if group().from_first(done is not None):  # another run made it while this one waited
             return done, synthetic
         distilled = distil(job, encoded, synthetic)
         stored = store(job, distilled)
@@ -164,6 +189,20 @@ def complete(job: Job, encoded: Encoded, synthetic: SyntheticSet | None = None) 
         if is_baseline(job.config) and not job.shared:
             folder.copy(_baseline_folder(job.config, job.parts, encoded))
     return finished, distilled.synthetic
+
+
+def _take_part(job: Job, encoded: Encoded, synthetic: SyntheticSet | None) -> SyntheticSet | None:
+    """Do this process's share of a run whose folder the first process writes."""
+    if group().from_first(False):
+        return synthetic
+    distilled = distil(replace(job, folder=None), encoded, synthetic)
+    artifact = to_artifact(job, distilled)
+    with torch.no_grad():
+        images = encoded.space.decode(artifact.codes.to(encoded.numerics.device))
+    train_and_test(job, encoded, artifact, images)
+    if job.config.controls:
+        run_baselines(job, encoded, ())
+    return distilled.synthetic
 
 
 def record(job: Job, evaluated: Evaluated) -> Record:
@@ -214,7 +253,8 @@ def run_baselines(job: Job, encoded: Encoded, scores: tuple[Score, ...]) -> dict
         except UsageError as fault:
             found[name] = SkippedBaseline(str(fault))
             continue
-        found[name] = Baseline.of(made, scores)
+        if made is not None:
+            found[name] = Baseline.of(made, scores)
     return found
 
 
@@ -228,20 +268,24 @@ def cached_run(config: RunConfig, *, kept: str = "controls", progress: bool = Fa
     """
     name = f"{config.codec.name} + {config.algo.name}"
     job = Job(*resolve_run(config), progress=progress)
-    return _cached_run(name, config, encode(job, load(job)), f"baseline {name}", progress=progress, kept=kept)
+    made = _cached_run(name, config, encode(job, load(job)), f"baseline {name}", progress=progress, kept=kept)
+    if made is None:
+        raise UsageError("a baseline by itself runs in one process")
+    return made
 
 
 def _cached_run(
     name: str, config: RunConfig, encoded: Encoded, command: str, *, progress: bool, kept: str = "controls"
-) -> Record:
+) -> Record | None:
     resolved, parts = resolve_run(config)
     folder = _baseline_folder(resolved, parts, encoded, kept)
-    made = folder.usable(resolved)
-    if made is None:
+    made = folder.usable(resolved) if group().first else None
+    if group().from_first(made is None):
         log.info("baseline %s", name)
         job = Job(resolved, parts, progress=progress, folder=folder, command=command, shared=True)
         made, _ = complete(job, encoded)
-        folder.close()
+        if group().first:
+            folder.close()
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import traceback
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.core.monitor import Clock
+from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
 from latentdd_plugin.data.load import load_dataset, with_fingerprint
@@ -171,7 +173,7 @@ def distil(job: Job, encoded: Encoded, finished: SyntheticSet | None = None) -> 
     """Distil, unless the folder holds this run's finished distillation or the caller brings one."""
     owner = encoded.owner(job.config)
     kept = job.folder.synthetic(owner) if job.folder and finished is None else None
-    synthetic = finished or kept or checked_synthetic(job, encoded)
+    synthetic = group().from_first(finished or kept) or checked_synthetic(job, encoded)
     if job.folder:
         job.folder.keep_synthetic(synthetic, owner)
     job.clock.lap("distill_s")
@@ -201,7 +203,18 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
             services=Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher),
             real_id=hash_json([data.fingerprint, "pixels" if in_pixels else encoded.codec.identity]),
         )
-        return validate_result(_call_distiller(job, task), task)
+        return _distilled(job, task)
+
+
+def _distilled(job: Job, task: Task) -> SyntheticSet:
+    """Distil in all processes of the run, if the method shares its classes, else in the first one."""
+    ours, method = group(), job.parts.distiller
+    if ours.size > 1 and not method.shares_classes:
+        method.prepare(task)
+        found: Any = validate_result(_call_distiller(job, task), task) if ours.first else None
+        made: SyntheticSet = ours.from_first(found)
+        return made
+    return validate_result(_call_distiller(job, task), task)
 
 
 def _call_distiller(job: Job, task: Task) -> SyntheticSet:
@@ -269,14 +282,21 @@ def decode(stored: Stored) -> Decoded:
 def evaluate(job: Job, decoded: Decoded) -> Evaluated:
     """Train every evaluator on the decoded images and test it once."""
     encoded = decoded.stored.distilled.encoded
-    held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
-    judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
-    trial = trial_of(decoded.stored.artifact, decoded.images, *judged_on, teacher=encoded.teacher)
-    scores, skipped = score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
+    held_out, scores, skipped = train_and_test(job, encoded, decoded.stored.artifact, decoded.images)
     teacher = None if encoded.teacher is None else TeacherEntry.of(encoded.teacher, held_out)
     nearest = nearest_images(decoded.images, encoded.data.train.pixels, held_out.pixels)
     job.clock.lap("evaluate_s")
     return Evaluated(decoded, held_out, tuple(scores), tuple(skipped), nearest, teacher)
+
+
+def train_and_test(
+    job: Job, encoded: Encoded, artifact: Artifact, images: Tensor
+) -> tuple[Images, list[Score], list[Skipped]]:
+    """Return the held-out images, and the scores of all networks; the processes of a run share these."""
+    held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
+    judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
+    trial = trial_of(artifact, images, *judged_on, teacher=encoded.teacher)
+    return held_out, *score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
 
 
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:

@@ -49,7 +49,7 @@ def code_set(
         return CodeSpace(codec, real.mean, real.std), real
     resident = isinstance(data.train.pixels, Tensor)
     codes: SampleStore
-    if resident and not codec.codec.costly:
+    if resident and not codec.codec.costly and group().size == 1:
         codes = _encode_all(data, codec, numerics).to(numerics.device)
     else:
         codes = _encode_parts(data, codec, numerics, progress, precision if not resident else "fp32")
