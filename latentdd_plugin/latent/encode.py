@@ -78,7 +78,11 @@ def _encode_parts(
     key = _key(data, codec, mode, precision)
     folder, owner = cache_dir() / "codes" / key[:32], {"codes": key}
     paths = [folder / f"part-{number:05d}.safetensors" for number in range(-(-total // PART))]
-    kept = _read_parts(paths, owner, codec, amp=mode.amp, held=total * size * COPIES <= available_memory())
+    resident = isinstance(
+        data.train.pixels, Tensor
+    )  # else the codes stay on disk as well, unless a device can hold them
+    held = resident or (numerics.device != "cpu" and total * size * COPIES <= available_memory())
+    kept = _read_parts(paths, owner, codec, amp=mode.amp, held=held)
     missing = sum(not path.exists() for path in paths)
     if missing:
         log.info("encoding %d images (%d of %d parts to do)", total, missing, len(paths))
@@ -95,7 +99,7 @@ def _encode_parts(
 
         fill(paths, read, make, "codes", owner)
     if kept is None:
-        log.info("codes are memory-mapped: %.1f GB", total * size / 1e9)
+        log.info("the codes stay on disk, memory-mapped: %.1f GB", total * size / 1e9)
         return MappedStore(paths, "codes", owner, total)
     for number, path in enumerate(paths):
         if number not in kept:

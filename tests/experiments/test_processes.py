@@ -17,7 +17,7 @@ from latentdd_plugin.experiments.run_folder import RunFolder
 
 SMALL = ["--evaluator", "convnet_d1,convnet_d2", "--protocol", "demo.v1", "--controls", "none", "--device", "cpu"]
 PLAIN = ["threads=1", "amp=off", "compile=off"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def started(folder, *words, processes=2):
