@@ -78,9 +78,7 @@ def _encode_parts(
     key = _key(data, codec, mode, precision)
     folder, owner = cache_dir() / "codes" / key[:32], {"codes": key}
     paths = [folder / f"part-{number:05d}.safetensors" for number in range(-(-total // PART))]
-    resident = isinstance(
-        data.train.pixels, Tensor
-    )  # else the codes stay on disk as well, unless a device can hold them
+    resident = isinstance(data.train.pixels, Tensor)
     held = resident or (numerics.device != "cpu" and total * size * COPIES <= available_memory())
     kept = _read_parts(paths, owner, codec, amp=mode.amp, held=held)
     missing = sum(not path.exists() for path in paths)
