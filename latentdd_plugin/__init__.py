@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from latentdd_plugin.experiments.run import run, run_precisions
     from latentdd_plugin.leaderboard.zoo import describe_run, list_distilled, load_distilled
     from latentdd_plugin.results.evaluation import Evaluation
+    from latentdd_plugin.results.frame import results_frame
     from latentdd_plugin.results.record import Record
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "list_evaluators",
     "load_artifact",
     "load_distilled",
+    "results_frame",
     "run",
     "run_precisions",
     "save_artifact",
@@ -94,6 +96,7 @@ _MODULES = {
     "experiments.run": ("run", "run_precisions"),
     "leaderboard.zoo": ("describe_run", "list_distilled", "load_distilled"),
     "results.evaluation": ("Evaluation",),
+    "results.frame": ("results_frame",),
     "results.record": ("Record",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

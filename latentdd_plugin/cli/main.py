@@ -23,6 +23,7 @@ COMMANDS = {
     "run": ("latentdd_plugin.cli.run", "distil a dataset with one codec and one distiller, and score the result"),
     "compare": ("latentdd_plugin.cli.compare", "compare codecs, distillers and precisions at one budget"),
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
+    "results": ("latentdd_plugin.cli.results", "print every result under a folder as csv, Markdown or LaTeX"),
     "import": ("latentdd_plugin.cli.importing", "read another project's distilled set as an artifact"),
     "export": ("latentdd_plugin.cli.exporting", "write an artifact as another project's files"),
     "leaderboard": ("latentdd_plugin.cli.leaderboard", "build the leaderboard, a static site, from a registry"),
@@ -40,7 +41,7 @@ COMMANDS = {
     "new": ("latentdd_plugin.cli.new", "write an installable package with a codec, a distiller or an evaluator"),
     "list": ("latentdd_plugin.cli.listing", "show the codecs, distillers, evaluators and datasets that are installed"),
 }
-LIGHT = ("list", "new", "submit", "leaderboard", "literature")  # commands that read and write no cache
+LIGHT = ("list", "new", "submit", "leaderboard", "literature", "results")  # commands that read and write no cache
 INTERRUPTED = 130
 
 

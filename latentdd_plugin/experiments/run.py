@@ -32,6 +32,7 @@ from latentdd_plugin.experiments.stages import (
     encode,
     evaluate,
     load,
+    start_images,
     store,
     to_artifact,
     train_and_test,
@@ -48,8 +49,8 @@ from latentdd_plugin.results.entries import (
     Settings,
 )
 from latentdd_plugin.results.environment import command_line, environment
-from latentdd_plugin.results.pictures import write_pictures
-from latentdd_plugin.results.record import Baseline, Record, SkippedBaseline
+from latentdd_plugin.results.pictures import shown_rows, write_pictures
+from latentdd_plugin.results.record import Baseline, Record, SkippedBaseline, thinned
 from latentdd_plugin.results.statistics import summarise
 
 log = logging.getLogger(__name__)
@@ -183,7 +184,8 @@ def complete(
         decoded = decode(stored)
         evaluated = evaluate(job, decoded)
         finished = record(job, evaluated)
-        write_pictures(finished, distilled.synthetic, decoded.images, encoded.pixels)
+        start = start_images(job, encoded, shown_rows(distilled.synthetic, len(encoded.data.classes)))
+        write_pictures(finished, distilled.synthetic, decoded.images, encoded.pixels, start)
         finished.save()
         folder.seal()
         if is_baseline(job.config) and not job.shared:
@@ -232,6 +234,7 @@ def record(job: Job, evaluated: Evaluated) -> Record:
         cost=Cost.of_run(job.clock),
         environment=environment(encoded.numerics.to_json()),
         seeds=Seeds(config.seed, tuple(sorted({score.seed for score in evaluated.scores}))),
+        losses=thinned(stored.distilled.synthetic.losses),
         folder_or_none=job.home.path,
     )
 

@@ -26,6 +26,7 @@ from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
 from latentdd_plugin.data.load import load_dataset, with_fingerprint
+from latentdd_plugin.distillers.loop import INITS
 from latentdd_plugin.distillers.services import Checkpoint, Services
 from latentdd_plugin.distillers.task import Task, validate_result
 from latentdd_plugin.evaluators.scoring import score, trial_of
@@ -191,18 +192,8 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
     )
     checkpoint = DiskCheckpoint(job.folder, encoded.owner(config)) if job.folder else Checkpoint()
     with job.clock.watch_steps(job.progress, job.limit_s) as progress:
-        task = Task(
-            real=encoded.pixels if in_pixels else encoded.codes,
-            codes=encoded.codes,
-            pixels=encoded.pixels,
-            space=encoded.space,
-            match=config.match,
-            codes_per_class=budget_of(job, data, encoded.codec).codes_per_class,
-            num_classes=len(data.classes),
-            seed=config.seed,
-            services=Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher),
-            real_id=hash_json([data.fingerprint, "pixels" if in_pixels else encoded.codec.identity]),
-        )
+        services = Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher)
+        task = _task(job, encoded, services)
         return _distilled(job, task)
 
 
@@ -215,6 +206,35 @@ def _distilled(job: Job, task: Task) -> SyntheticSet:
         made: SyntheticSet = ours.from_first(found)
         return made
     return validate_result(_call_distiller(job, task), task)
+
+
+def _task(job: Job, encoded: Encoded, services: Services) -> Task:
+    config, data = job.config, encoded.data
+    in_pixels = config.match == "pixel" or encoded.codec.pixels
+    return Task(
+        real=encoded.pixels if in_pixels else encoded.codes,
+        codes=encoded.codes,
+        pixels=encoded.pixels,
+        space=encoded.space,
+        match=config.match,
+        codes_per_class=budget_of(job, data, encoded.codec).codes_per_class,
+        num_classes=len(data.classes),
+        seed=config.seed,
+        services=services,
+        real_id=hash_json([data.fingerprint, "pixels" if in_pixels else encoded.codec.identity]),
+    )
+
+
+def start_images(job: Job, encoded: Encoded, rows: Tensor) -> Tensor | None:
+    """Return the images (len(rows), C, H, W) that a method's codes began as; None if it does not begin with any."""
+    kind = getattr(job.parts.distiller, "init", None)
+    if kind not in INITS:
+        return None
+    codes, _ = _task(job, encoded, Services(encoded.numerics)).init(kind)
+    if len(rows) and int(rows.max()) >= len(codes):
+        return None
+    with torch.no_grad():
+        return encoded.space.decode(codes[rows.to(codes.device)]).cpu()
 
 
 def _call_distiller(job: Job, task: Task) -> SyntheticSet:

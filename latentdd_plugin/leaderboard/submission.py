@@ -46,7 +46,7 @@ def view(submission: Submission) -> dict[str, Any]:
         "checks": [_check(check, record) for check in reversed(submission.checks)],
         "verify": f"dd-bench verify registry/{place}.json",
         "files": [f"{submission.slug}.json"] + ([f"{submission.slug}{CHECKED}.json"] if submission.checks else []),
-        "curve": None,
+        "curve": report.curve(record.losses or ()),
         "grid": f"{submission.slug}.png" if submission.grid else None,
     }
 

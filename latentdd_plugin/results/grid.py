@@ -21,7 +21,8 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".webp": {"format": "webp", "quality": 90},
 }
 CAPTIONS = ("distilled", "nearest real image")
-GAP, MARGIN = 3, 14  # px between images, and between the two halves
+START = "its start"
+GAP, MARGIN = 3, 14  # px between images, and between parts
 
 
 def write_grid(
@@ -33,8 +34,9 @@ def write_grid(
     *,
     per_class: int = 8,
     captions: tuple[str, str] = CAPTIONS,
+    start: Tensor | None = None,
 ) -> None:
-    """Draw one row per class: its first decoded codes, and after a gap the real image nearest to each.
+    """Draw one row per class: its first decoded codes, what each started from, and the real image nearest to each.
 
     Args:
         path: where to write; .png or .webp.
@@ -43,7 +45,8 @@ def write_grid(
         neighbours: float (M, C, H, W) in [0, 1], one for each decoded code; None leaves the right half out.
         classes: class names by label; the first 50 with images are shown.
         per_class: images per row.
-        captions: what stands over the two halves.
+        captions: what stands over the first and the last part.
+        start: float (M, C, H, W), the image that each code started from; None leaves the part out.
 
     Raises:
         RunFailed: the file cannot be written.
@@ -55,14 +58,14 @@ def write_grid(
     width, height = _cell_size(int(decoded.shape[-1]), int(decoded.shape[-2]))
     font = _font(max(13, 2 * columns * width // 60))  # still read when the page shows it at half its size
     left = math.ceil(max((font.getlength(name) for name, _ in rows), default=0)) + MARGIN
-    half = max(columns * (width + GAP) - GAP, math.ceil(font.getlength(captions[1])))
-    halves = [(decoded, left, captions[0])]
-    if neighbours is not None:
-        halves.append((neighbours, left + half + MARGIN, captions[1]))
+    titled = [(captions[0], decoded), (START, start), (captions[1], neighbours)]
+    there = [(caption, images) for caption, images in titled if images is not None]
+    part = max(columns * (width + GAP) - GAP, *(math.ceil(font.getlength(caption)) for caption, _ in there))
+    parts = [(images, left + i * (part + MARGIN), caption) for i, (caption, images) in enumerate(there)]
     top = math.ceil(1.6 * font.size)
-    sheet = Image.new("RGBA", (halves[-1][1] + half, top + len(rows) * (height + GAP)))
+    sheet = Image.new("RGBA", (parts[-1][1] + part, top + len(rows) * (height + GAP)))
     draw = ImageDraw.Draw(sheet)
-    for images, x, caption in halves:
+    for images, x, caption in parts:
         draw.text((x, 0), caption, INK, font)
         for row, (_, found) in enumerate(rows):
             for column, index in enumerate(found):

@@ -11,20 +11,38 @@ from latentdd_plugin.results.grid import ROWS, write_grid
 from latentdd_plugin.results.record import Record
 from latentdd_plugin.results.report import write_report
 
-SHOWN = 8  # images per class in the grid
+SHOWN = 6  # images per class in the grid
 
 
-def write_pictures(record: Record, synthetic: SyntheticSet, images: Tensor, pixels: Real) -> None:
-    """Write decoded codes beside their nearest real neighbours of the same class, and the report around them."""
-    labels = synthetic.labels.cpu() if synthetic.labels.ndim == 1 else synthetic.labels.argmax(1).cpu()
-    shown = torch.cat(
-        [(labels == label).nonzero().flatten()[:SHOWN] for label in range(min(ROWS, len(pixels.by_class)))]
-    )
-    pictures, marks = images[shown.to(images.device)].cpu(), labels[shown]
+def shown_rows(synthetic: SyntheticSet, classes: int) -> Tensor:
+    """Return the positions of the codes that the grid shows, class by class."""
+    labels = _labels(synthetic)
+    return torch.cat([(labels == label).nonzero().flatten()[:SHOWN] for label in range(min(ROWS, classes))])
+
+
+def write_pictures(
+    record: Record, synthetic: SyntheticSet, images: Tensor, pixels: Real, start: Tensor | None = None
+) -> None:
+    """Write decoded codes beside what they started from and the nearest real images, and the report around them.
+
+    Args:
+        record: the run.
+        synthetic: its codes and labels.
+        images: (M, C, H, W), the decoded codes.
+        pixels: the real images.
+        start: the decoded initial codes at `shown_rows`, if the method began with some.
+    """
+    shown = shown_rows(synthetic, len(pixels.by_class))
+    pictures, marks = images[shown.to(images.device)].cpu(), _labels(synthetic)[shown]
     neighbours = torch.cat([_nearest(pictures[marks == label], int(label), pixels) for label in marks.unique()])
     grid = record.folder / "grid.png"
-    write_grid(grid, pictures, marks, neighbours, record.dataset.classes, per_class=SHOWN)
+    write_grid(grid, pictures, marks, neighbours, record.dataset.classes, per_class=SHOWN, start=start)
     write_report(record.folder / "report.html", record, synthetic.losses, grid)
+
+
+def _labels(synthetic: SyntheticSet) -> Tensor:
+    labels = synthetic.labels.cpu()
+    return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 def _nearest(pictures: Tensor, label: int, pixels: Real) -> Tensor:

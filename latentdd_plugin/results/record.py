@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
-from latentdd_plugin.core.json_schema import LINE, TEXT, TIME, Definitions, Json, Kind, ListOf, MapOf, word
+from latentdd_plugin.core.json_schema import (
+    LINE,
+    PAIR,
+    TEXT,
+    TIME,
+    Definitions,
+    Json,
+    Kind,
+    ListOf,
+    MapOf,
+    is_number,
+    word,
+)
 from latentdd_plugin.core.types import Score, Skipped
 from latentdd_plugin.results.entries import (
     ArtifactEntry,
@@ -28,6 +40,7 @@ from latentdd_plugin.results.record_file import RecordFile
 from latentdd_plugin.results.statistics import Accuracy, Gain, gains, text_of
 
 SCHEMA = "dd-bench/result.v1"
+CURVE_POINTS = 200  # of a loss curve in a record
 RANDOM_CODES = "random-codes"  # the baseline that gains are quoted over
 
 SCORES = ListOf(RecordOf(Score))
@@ -120,6 +133,11 @@ class Record(RecordFile):
     cost: Cost = json_field(RecordOf(Cost), "time and memory")
     environment: Environment = json_field(RecordOf(Environment), "machine and software")
     seeds: Seeds = json_field(RecordOf(Seeds), "seeds of the run and of its networks")
+    losses: tuple[tuple[float, float], ...] | None = json_field(
+        ListOf(PAIR).or_missing(omit=True),
+        "step and loss along the distillation, at most 200 points; missing in older files",
+        default=None,
+    )
 
     @property
     def method(self) -> str:
@@ -175,6 +193,14 @@ class Record(RecordFile):
             "bytes": budget.bytes.total,
             "bytes_with_decoder": budget.bytes.total_with_decoder,
         }
+
+
+def thinned(losses: Sequence[tuple[int, float]]) -> tuple[tuple[float, float], ...] | None:
+    """Return at most 200 finite (step, loss), the first and the last among them; None if there are none."""
+    found = [(step, float(f"{loss:.6g}")) for step, loss in losses if is_number(loss)]
+    if len(found) > CURVE_POINTS:
+        found = [found[round(i * (len(found) - 1) / (CURVE_POINTS - 1))] for i in range(CURVE_POINTS)]
+    return tuple(found) or None
 
 
 def _table(record: Record) -> list[list[str]]:

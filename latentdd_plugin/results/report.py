@@ -52,7 +52,7 @@ class Curve:
     log: bool
 
 
-def curve(losses: Sequence[tuple[int, float]]) -> Curve | None:
+def curve(losses: Sequence[tuple[float, float]]) -> Curve | None:
     """Return the curve of the finite losses, logarithmic if they span a factor above 30; None below two points."""
     found = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     if len(found) < 2 or found[0][0] == found[-1][0]:
@@ -131,6 +131,7 @@ def minutes(created: str) -> str:
 
 
 def _headline(record: Record) -> str:
+    """Return one sentence: the accuracy, the bytes it took, and what the distillation added to random codes."""
     budget = record.budget
     size = (
         f"{count(budget.codes_per_class, 'code')} per class, {budget.bytes_per_class:,} bytes per class "
@@ -139,9 +140,25 @@ def _headline(record: Record) -> str:
     if not record.summary:
         return f"{size}. No evaluator could be run."
     evaluator, accuracy = next(iter(record.summary.items()))
-    text = f"{evaluator} reaches {accuracy} on {record.dataset.name} with {size}"
+    return f"{evaluator} reaches {accuracy} on {record.dataset.name} with {size}{_worth(record, evaluator)}"
+
+
+def _worth(record: Record, evaluator: str) -> str:
+    """Return the end of the sentence: the gain over random codes, and whether its interval excludes zero."""
     gain = record.gain(evaluator)
-    return f"{text}." if gain is None else f"{text}: {gain.side} random codes at the same bytes."
+    if gain is None:
+        if record.distiller.name == "random":
+            return "; nothing was optimised: this is the baseline of other methods."
+        return "; without a baseline at the same bytes, what the method adds is not known."
+    text = f": {gain.side} random codes at the same bytes"
+    if not gain.interval:
+        return f"{text}; it takes three seeds to tell that from chance."
+    verdict = {
+        "up": "so the method adds to them",
+        "down": "so the method is worse than not distilling",
+        "": "which may be chance, because the interval includes zero",
+    }[gain.direction]
+    return f"{text}, 95% interval {gain.interval}, {verdict}."
 
 
 def _tags(record: Record) -> list[str]:

@@ -17,7 +17,9 @@ from latentdd_plugin.core.types import Score, SyntheticSet
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.experiments import stages
+from latentdd_plugin.experiments.build import resolve_run
 from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.results.record import Record, thinned
 from latentdd_plugin.results.statistics import gains
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
@@ -317,3 +319,30 @@ def test_the_default_folder_names_the_run(tmp_path, monkeypatch):
     record = run(tiny.config(algo={"name": "random"}))
     assert record.folder.parent.name == "runs"
     assert record.folder.name == f"digits-dct-random-{RunConfig.from_json(record.to_json()['config']).hash8}"
+
+
+def test_the_record_keeps_the_learning_curve_and_the_grid_shows_the_start(tmp_path):
+    config = tiny.config(codec="dct")
+    record = run(config, out=tmp_path / "run")
+    steps = [step for step, _ in record.losses]
+    assert steps == sorted(steps)
+    assert len(steps) >= 2
+    assert record.losses == Record.load(tmp_path / "run").losses
+    assert "Learning curve" in (tmp_path / "run" / "report.html").read_text()
+
+    job = stages.Job(*resolve_run(config))
+    encoded = stages.encode(job, stages.load(job))
+    rows = torch.tensor([0, 5, 9])
+    drawn = load_artifact(run(config.replace(algo="random"), out=tmp_path / "random").folder / "distilled.safetensors")
+    torch.testing.assert_close(stages.start_images(job, encoded, rows), drawn.decode()[rows])
+    random = stages.Job(*resolve_run(config.replace(algo="random")))
+    assert stages.start_images(random, encoded, rows) is None
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends():
+    losses = [(step, 1.0 / (step + 1)) for step in range(5000)] + [(5000, float("nan"))]
+    found = thinned(losses)
+    assert len(found) == 200
+    assert found[0] == (0, 1.0)
+    assert found[-1][0] == 4999
+    assert thinned([(0, float("inf"))]) is None

@@ -165,6 +165,7 @@ def test_page_tells_everything(tmp_path, grid):
     for said in (
         "digits · dct + dm",
         "convnet reaches 90.0% ± 0.5 on digits with 31 codes per class, 256 bytes per class at int4: 3.0 points above",
+        "random codes at the same bytes, 95% interval [+2.0, +4.0], so the method adds to them.",
         "[89.0, 91.0]",
         "+3.0 [+2.0, +4.0]",
         "-5.0 [-6.0, -4.0]",
@@ -185,6 +186,45 @@ def test_page_tells_everything(tmp_path, grid):
     assert 'class="gain up"' in raw
     assert 'class="gain down"' in raw
     assert raw.count('class="seed"') == 9
+
+
+@pytest.mark.parametrize(
+    ("gain", "n", "says"),
+    [
+        (
+            0.03,
+            3,
+            "3.0 points above random codes at the same bytes, 95% interval [+2.0, +4.0], so the method adds to them.",
+        ),
+        (
+            -0.03,
+            3,
+            "3.0 points below random codes at the same bytes, 95% interval [-4.0, -2.0], so the method is worse",
+        ),
+        (0.002, 3, "0.2 points above random codes at the same bytes, 95% interval [-0.8, +1.2], which may be chance"),
+        (0.03, 2, "3.0 points above random codes at the same bytes; it takes three seeds to tell that from chance."),
+    ],
+)
+def test_the_first_sentence_says_what_the_result_is_worth(tmp_path, grid, gain, n, says):
+    data = record()
+    data["controls"]["random-codes"]["gain"] = {"convnet": stats(gain, n=n)}
+    assert says in page_of(tmp_path, grid, data)[1].text
+
+
+def test_without_a_baseline_the_worth_is_not_known(tmp_path, grid):
+    assert "what the method adds is not known" in page_of(tmp_path, grid, record(controls={}))[1].text
+    baseline = record(controls={}, distiller={**record()["distiller"], "name": "random"})
+    assert "this is the baseline of other methods" in page_of(tmp_path, grid, baseline)[1].text
+
+
+def test_grid_shows_the_start_between_code_and_neighbour(tmp_path):
+    black, white = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    write_grid(tmp_path / "g.png", black, torch.tensor([0, 1]), white, ["a", "b"], start=black + 0.5)
+    sheet = Image.open(tmp_path / "g.png").convert("RGBA")
+    row = [sheet.getpixel((x, sheet.height - 30)) for x in range(sheet.width)]
+    greys = [pixel[0] for pixel in row if pixel[3] == 255 and pixel[0] == pixel[1] == pixel[2]]
+    order = [grey for i, grey in enumerate(greys) if i == 0 or grey != greys[i - 1]]
+    assert order == [0, 128, 255]
 
 
 def test_page_needs_nothing_else(tmp_path, grid):
@@ -215,7 +255,7 @@ def test_page_of_a_bare_run(tmp_path, grid):
     data = record(**part(0.5, n=1), cost={}, skipped=[], controls={})
     _, page = page_of(tmp_path, grid, data, losses=[(0, float("nan"))])
     assert "50.0% 1 seed, no interval" in page.text
-    assert "Loss" not in page.text
+    assert "Learning curve" not in page.text
     assert "Not evaluated" not in page.text
     none = record(summary={}, scores=[], controls={})
     assert "No evaluator could be run" in page_of(tmp_path, grid, none)[1].text

@@ -7,6 +7,7 @@ import pytest
 
 from latentdd_plugin.artifacts.file import load_artifact
 from latentdd_plugin.core.errors import ArtifactError
+from latentdd_plugin.leaderboard import literature
 from latentdd_plugin.leaderboard.records import SUBMISSION, VERIFICATION, SubmissionRecord, VerificationRecord
 from latentdd_plugin.results.cards import ALGO_CARD, CODEC_CARD, AlgoCard, CodecCard
 from latentdd_plugin.results.comparison.comparison import Comparison
@@ -19,6 +20,7 @@ KINDS = {
     SUBMISSION: SubmissionRecord,
     VERIFICATION: VerificationRecord,
     CODEC_CARD: CodecCard,
+    literature.SCHEMA: literature.Literature,
     ALGO_CARD: AlgoCard,
     **{cls.schema_name: cls for cls in (Record, Evaluation, Comparison, Training)},
 }
@@ -28,7 +30,7 @@ PUBLISHED = [path for path in sorted(FILES) if b'"schema": "dd-bench/' in path.r
 
 def test_all_kinds_of_the_registry_are_covered():
     found = {json.loads(path.read_text())["schema"] for path in PUBLISHED}
-    assert {SUBMISSION, VERIFICATION, CODEC_CARD, Record.schema_name} <= found
+    assert {SUBMISSION, VERIFICATION, CODEC_CARD, Record.schema_name, literature.SCHEMA} <= found
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.relative_to(TOP).as_posix())
