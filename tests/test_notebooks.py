@@ -24,7 +24,7 @@ def code_cells(path):
 
 
 def shown(cells):
-    """What each cell shows, without numbers and pictures: a repetition may differ in those."""
+    """Return the kinds of what each cell shows; a repetition may differ in numbers and pictures."""
     return [
         [sorted(out.get("data", {"stream": ""})) for out in cell.outputs if out.get("name") != "stderr"]
         for cell in cells
