@@ -85,47 +85,48 @@ def image_bytes(image_shape: Shape) -> int:
     return math.prod(image_shape) * 4
 
 
-def codes_by_rule(image_shape: Shape, ipc: int) -> int:
-    """Return how many entropy-coded codes per class share the bytes of `ipc` images: 2 sqrt(3 C H W ipc).
+def codes_by_rule(bytes_per_class: int) -> int:
+    """Return how many entropy-coded codes per class share this many bytes: sqrt(3 bytes).
 
-    A code's share of the bytes, 2 sqrt(C H W ipc / 3), grows with the image's size and with the budget, but more slowly
-    than either: 64 bytes for 192 codes of 3 x 32 x 32 pixels at ipc=1.
+    A code's share of the bytes grows with the budget, but more slowly: 64 bytes for 192 codes in 12,288 bytes.
     """
-    return max(1, round(2 * math.sqrt(3 * math.prod(image_shape) * ipc)))
+    return max(1, round(math.sqrt(3 * bytes_per_class)))
 
 
-def budget_for(  # the two ways of asking, one answer
+def budget_for(  # the three ways of asking, one answer
     image_shape: Shape,
     code_shape: Shape,
     precision: str,
     *,
     ipc: int | None = None,
     lpc: int | None = None,
+    bytes_per_class: int | None = None,
     label_bits: int = 0,
 ) -> Budget:
-    """Return the budget of `ipc` images or `lpc` codes per class.
+    """Return the budget of `ipc` images, `bytes_per_class` bytes or `lpc` codes per class.
 
     LPC = floor(8 * bytes / (bits * c*h*w + label_bits)). For `coded`, where a code takes any number of bits, `lpc`
-    codes share the bytes of `ipc` images; by default they are as many as `codes_by_rule` says.
+    codes share the bytes; by default they are as many as `codes_by_rule` says.
 
     Raises:
         UsageError: not even one code per class fits.
     """
+    if bytes_per_class is None and (lpc is None or precision == CODED):
+        ipc = 1 if ipc is None else ipc
+    total = ipc * image_bytes(image_shape) if ipc is not None else bytes_per_class or 0
     if precision == CODED:
-        total = (ipc or 1) * image_bytes(image_shape)
-        codes = lpc or codes_by_rule(image_shape, ipc or 1)
+        codes = lpc or codes_by_rule(total)
         if 8 * total < codes * (label_bits + 8):
             raise UsageError(f"budget too small: {codes} codes and their labels do not fit in {total} bytes per class")
-        return Budget(ipc or 1, total, codes, precision, code_shape, label_bits)
+        return Budget(ipc, total, codes, precision, code_shape, label_bits)
     bits = PRECISIONS[precision] * math.prod(code_shape) + label_bits
     if lpc is not None:
         return Budget(None, math.ceil(lpc * bits / 8), lpc, precision, code_shape, label_bits)
-    ipc = 1 if ipc is None else ipc
-    total = ipc * image_bytes(image_shape)
     codes = 8 * total // bits
     if codes < 1:
         raise UsageError(
-            f"budget too small: ipc={ipc} is {total} bytes per class, but one {precision} code of shape {code_shape} "
-            f"takes {math.ceil(bits / 8)} bytes; raise ipc, choose a lower precision or a codec with smaller codes"
+            f"budget too small: {f'ipc={ipc} is ' if ipc else ''}{total} bytes per class, but one {precision} code of "
+            f"shape {code_shape} takes {math.ceil(bits / 8)} bytes; raise {'ipc' if ipc else 'it'}, choose a lower "
+            "precision or a codec with smaller codes"
         )
     return Budget(ipc, total, codes, precision, code_shape, label_bits)

@@ -7,6 +7,7 @@ it for one codec or distiller; without a name it applies to all that have it. Ot
   dd-bench compare --codec identity,taesd codec.taesd.path=my/taesd --algo dm,mtt algo.mtt.iterations=50
   dd-bench compare --dataset my/folder dataset.image_size=64 --ipc 10 --out my/comparison
   dd-bench compare --algo random,dm,rded --labels hard,soft,teacher --teacher convnet
+  dd-bench compare --bytes 4k,12288,64k --precision int4,coded     # rate curves: accuracy against bytes per class
   dd-bench compare --algo dm,mtt hydra/launcher=joblib hydra.launcher.n_jobs=2      # or submitit_slurm, …
 
 Cells are ordinary run folders in OUT/cells. The same command continues an interrupted comparison:
@@ -17,14 +18,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
     from latentdd_plugin.core.types import Json
-    from latentdd_plugin.experiments.compare import Grid
+    from latentdd_plugin.experiments.compare import Comparison, Grid
+    from latentdd_plugin.results.comparison.rate_plot import PublishedPoint
 
 AXES = {
     "codec": "identity,dct",
@@ -34,6 +37,7 @@ AXES = {
     "labels": "own",
     "ledger": "bytes,count",
 }
+BYTES = "budgets in bytes per class, with commas (4k,12288): one rate curve per line, instead of --ipc"
 TAKEN = {  # keys of a run that a comparison replaces
     **{
         key: f"set it as a flag, --{key.partition('.')[0]}"
@@ -42,7 +46,7 @@ TAKEN = {  # keys of a run that a comparison replaces
     "lpc": "set the budget of a comparison in images, --ipc",
     "out": "set it as a flag, --out",
 }
-FILES = ("compare.json", "compare.csv", "pareto.png", "report.html")
+FILES = ("compare.json", "compare.csv", "pareto.png", "rate.png", "report.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     axes = {
         "codec": "codecs",
         "algo": "distillers",
-        "precision": "fp32, fp16, int8, int4, int2",
+        "precision": "fp32, fp16, int8, int4, int2, coded",
         "match": "code, pixel: the input of the matching networks",
         "labels": "label regimes, own, hard, soft, views, teacher; the baselines get the same",
         "ledger": "bytes, count",
@@ -71,6 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     }
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", metavar="X", help=text)
+    parser.add_argument("--bytes", dest="rates", metavar="A,B", help=BYTES)
+    parser.add_argument(
+        "--published",
+        metavar="X",
+        action="append",
+        default=[],
+        help="file or folder of published numbers, shown as hollow marks in the plot of a rate curve",
+    )
     parser.add_argument(
         "--limit-hours", metavar="X", type=float, default=1.0,
         help="a distillation estimated to take longer is not run (default 1.0)",
@@ -109,6 +121,7 @@ def execute(args: argparse.Namespace) -> int:
             progress=not args.quiet and sys.stderr.isatty(),
             command=args.command_line,
             runner=launcher(hydra, quiet=args.quiet),
+            published=published_points(args.published),
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; finished cells are kept, the same command continues") from None
@@ -138,7 +151,47 @@ def grid_of(args: argparse.Namespace) -> Grid:
         raise UsageError(list(dict.fromkeys(faults)))
     axes = {"precisions": names["precision"], "matches": names["match"], "ledgers": names["ledger"]}
     axes["labels"] = names["labels"]
-    return Grid(base, tuple(codecs), tuple(algos), **{key: tuple(value) for key, value in axes.items()})
+    chosen = {key: tuple(value) for key, value in axes.items()}
+    return Grid(base, tuple(codecs), tuple(algos), **chosen, rates=rates_of(args.rates))
+
+
+def rates_of(text: str | None) -> tuple[int, ...]:
+    """Return the budgets in bytes per class that `--bytes` names; raise UsageError for what is not a number."""
+    from latentdd_plugin.cli.overrides import byte_count, split_commas
+
+    found = [byte_count(part) for part in split_commas(text or "")]
+    faults = [
+        f"bytes={part}: must be a whole number of bytes, as 12288 or 12k" for part in found if isinstance(part, str)
+    ]
+    if faults:
+        raise UsageError(faults)
+    return tuple(part for part in found if isinstance(part, int))
+
+
+def published_points(paths: Sequence[str]) -> Callable[[Comparison], list[PublishedPoint]] | None:
+    """Return a function that finds the published numbers comparable with a comparison; None without files.
+
+    Raises:
+        UsageError: a file cannot be read, or holds no published numbers.
+    """
+    from latentdd_plugin.leaderboard.literature import Literature, comparable
+    from latentdd_plugin.leaderboard.registry import load_literature
+    from latentdd_plugin.results.comparison.rate_plot import PublishedPoint
+
+    found: list[Literature] = []
+    for path in map(Path, paths):
+        found += [load_literature(file) for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+
+    def points(comparison: Comparison) -> list[PublishedPoint]:
+        data, evaluator = comparison.dataset, comparison.evaluators[0]
+        if data is None:
+            return []
+        shape = data.image_shape
+        numbers = [one.number for one in comparable(found, data.name, shape, evaluator)]
+        sized = [(number, number.size(shape)) for number in numbers]
+        return [PublishedPoint(number.method, size, number.accuracy) for number, size in sized if size is not None]
+
+    return points if found else None
 
 
 def specs(axis: str, names: Sequence[str], node: Mapping[str, Json]) -> tuple[list[dict[str, Json]], list[str]]:

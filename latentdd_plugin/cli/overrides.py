@@ -36,6 +36,7 @@ __all__ = [
     "FLAGS",
     "OPEN",
     "Ready",
+    "byte_count",
     "checked",
     "composed",
     "expanded",
@@ -52,6 +53,7 @@ FLAGS = {  # flag -> the key it sets
     "dataset": "dataset.name",
     "ipc": "ipc",
     "lpc": "lpc",
+    "bytes": "bytes",
     "precision": "precision",
     "match": "match",
     "evaluator": "evaluator",
@@ -114,11 +116,22 @@ def from_flags(args: argparse.Namespace, *, sweep: bool) -> list[str]:
             found.append(Ready(f"{key}=[{','.join(quoted(part) for part in split(value))}]"))
         elif flag in ("ipc", "lpc", "seed"):
             found.append(f"{key}={value}")
+        elif flag == "bytes":
+            found.append(f"{key}={','.join(str(byte_count(part)) for part in split(value))}")
         elif sweep:
             found.append(Ready(f"{key}={','.join(literal(part) for part in split(value))}"))
         else:
             found.append(Ready(f"{key}={literal(value)}"))
     return found + typed
+
+
+def byte_count(text: str) -> int | str:
+    """Return a number of bytes: `12288`, `4k` and `4kB` for 4,000, `1M` for a million; other text as it is."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)B?", text)
+    if found is None:
+        return text
+    size = float(found[1]) * {"": 1, "k": 1000, "M": 1_000_000}[found[2]]
+    return int(size) if size.is_integer() else text
 
 
 def key_of(word: str) -> str:

@@ -55,6 +55,7 @@ class FlatOptions(TypedDict, total=False):
     ipc: int | None
     lpc: int | None
     precision: str
+    bytes: int | None
     evaluators: Sequence[str] | str
     protocol: str
     split: str
@@ -90,8 +91,9 @@ class RunConfig:
         code: sha256 of the code of each plug-in that is not this package's, by part. Filled in when the configuration
             is resolved, so that a run made with other code is another run.
 
-    Options of `budget`, `scoring` and `compute` can be given, and read, by their own names: `ipc`, `lpc`, `precision`,
-    `evaluators`, `protocol`, `split`, `device`, `amp`, `compile`, `threads`. They win over the part they belong to.
+    Options of `budget`, `scoring` and `compute` can be given, and read, by their own names: `ipc`, `lpc`, `bytes`,
+    `precision`, `evaluators`, `protocol`, `split`, `device`, `amp`, `compile`, `threads`. They win over the part they
+    belong to.
     """
 
     dataset: DatasetConfig
@@ -176,7 +178,7 @@ class RunConfig:
             "codec": dict(self.codec),
             "algo": dict(self.algo),
             "match": self.match,
-            **asdict(self.budget),
+            **self.budget.to_json(),
             "evaluators": self.evaluators,
             "protocol": self.protocol,
             "controls": self.controls,
@@ -213,6 +215,11 @@ class RunConfig:
     def precision(self) -> str:
         """`budget.precision`."""
         return self.budget.precision
+
+    @property
+    def bytes(self) -> int | None:
+        """`budget.bytes`."""
+        return self.budget.bytes
 
     @property
     def evaluators(self) -> tuple[str, ...]:

@@ -109,25 +109,38 @@ class BudgetConfig:
 
     Attributes:
         ipc: budget in images per class, `ipc * C*H*W * 4` bytes each class; 1 if neither is given.
-            Exclusive with `lpc`, except for `coded`.
+            Exclusive with `bytes`, and with `lpc`, except for `coded`.
         lpc: budget as a number of codes per class, at any precision. With `coded`, how many codes share the bytes.
-        precision: one of `fp32 fp16 int8 int4 int2`, or `coded`: entropy-coded, as fine as the bytes of `ipc` allow.
+        precision: one of `fp32 fp16 int8 int4 int2`, or `coded`: entropy-coded, as fine as the bytes allow.
+        bytes: budget in bytes per class, instead of `ipc`.
     """
 
     ipc: int | None = None
     lpc: int | None = None
     precision: str = "fp32"
+    bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.ipc is None and (self.lpc is None or self.precision == CODED):
+        if self.ipc is None and self.bytes is None and (self.lpc is None or self.precision == CODED):
             object.__setattr__(self, "ipc", 1)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the options as published; `bytes` only if it is set."""
+        value = asdict(self)
+        if self.bytes is None:
+            del value["bytes"]
+        return value
 
     def faults(self) -> list[str]:
         """Return every fault."""
         found = _type_faults(self)
         if self.ipc is not None and self.lpc is not None and self.precision != CODED:
             found.append(f"budget: give ipc or lpc, not both (ipc={self.ipc}, lpc={self.lpc})")
-        return found + _too_small(self, ("ipc", "lpc")) + not_among("precision", self.precision, STORAGE)
+        if self.bytes is not None and self.ipc is not None:
+            found.append(f"budget: give bytes or ipc, not both (bytes={self.bytes}, ipc={self.ipc})")
+        if self.bytes is not None and self.lpc is not None and self.precision != CODED:
+            found.append(f"budget: give bytes or lpc, not both (bytes={self.bytes}, lpc={self.lpc})")
+        return found + _too_small(self, ("ipc", "lpc", "bytes")) + not_among("precision", self.precision, STORAGE)
 
 
 @dataclass(frozen=True)

@@ -321,10 +321,12 @@ def train_and_test(
 
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
     """Return the budget of a job on a dataset: bytes and codes per class."""
-    wanted, classes = job.config.labels, len(data.classes)
+    config, classes = job.config, len(data.classes)
+    wanted = config.labels
     bits = job.parts.distiller.label_bits(classes) if wanted.regime == "own" else label_bits(wanted, classes)
-    shapes = data.image_shape, codec.code_shape
-    return budget_for(*shapes, job.config.precision, ipc=job.config.ipc, lpc=job.config.lpc, label_bits=bits)
+    shapes, size = (data.image_shape, codec.code_shape), config.bytes
+    asked: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size, "label_bits": bits}
+    return budget_for(*shapes, config.precision, **asked)
 
 
 def _budget_entry(budget: Budget, artifact: Artifact, spent: ByteLedger) -> BudgetEntry:

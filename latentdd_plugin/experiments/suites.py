@@ -76,6 +76,7 @@ class Suite:
     codecs: tuple[Mapping[str, Json], ...]
     algos: tuple[Mapping[str, Json], ...]
     ipc: tuple[int, ...] = (1,)
+    bytes: tuple[int, ...] = ()  # budgets in bytes per class, instead of `ipc`
     precisions: tuple[str, ...] = ("fp32",)
     matches: tuple[str, ...] = ("code",)
     seed: int = 0
@@ -83,10 +84,11 @@ class Suite:
     sha256: str = ""  # of the file's content, as canonical JSON
 
     def grids(self, inputs: SuiteInputs | None = None) -> Iterator[tuple[str, Grid]]:
-        """Yield (folder name, grid) for each dataset and budget, such as `digits-ipc1`."""
+        """Yield (folder name, grid) for each dataset and budget, such as `digits-ipc1` or `digits-4000b`."""
         inputs = inputs or SuiteInputs()
         codecs = tuple({**codec, **inputs.codecs.get(str(codec["name"]), {})} for codec in self.codecs)
-        for data, ipc in itertools.product(self.datasets, self.ipc):
+        sizes: tuple[int | None, ...] = self.bytes or (None,)
+        for data, size, ipc in itertools.product(self.datasets, sizes, (1,) if self.bytes else self.ipc):
             base = RunConfig(
                 dataset=data.config(inputs.datasets.get(data.name)),
                 ipc=ipc,
@@ -96,8 +98,9 @@ class Suite:
                 split=self.split,
                 **inputs.arithmetic,
             )
-            axes = {"precisions": self.precisions, "matches": self.matches, "ledgers": ("bytes",)}
-            yield f"{data.name}-ipc{ipc}", Grid(base, codecs, self.algos, **axes)
+            axes: dict[str, Any] = {"precisions": self.precisions, "matches": self.matches, "ledgers": ("bytes",)}
+            rates = () if size is None else (size,)
+            yield _place(data.name, ipc, size), Grid(base, codecs, self.algos, rates=rates, **axes)
 
     def cells(self, inputs: SuiteInputs | None = None) -> list[tuple[str, Cell]]:
         """Return every run of the grid with its name; raise UsageError with all faults of the suite."""
@@ -112,7 +115,7 @@ class Suite:
         return found
 
     def place_of(self, record: Record) -> tuple[str, list[str]]:
-        """Return the suite's `<dataset>-ipc<k>` that a record belongs to, and every condition that it breaks."""
+        """Return the suite's dataset and budget that a record belongs to, and every condition that it breaks."""
         config, data = record.config, record.dataset
         conditions = {
             "protocol": (config.protocol, self.protocol),
@@ -123,14 +126,21 @@ class Suite:
         faults = [f"{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in conditions.items() if is_ != wants]
         if not config.controls and not is_baseline_distiller(config.algo.name):
             faults.append("it was made without baselines")
-        if config.ipc not in self.ipc:
+        if self.bytes and config.bytes not in self.bytes:
+            faults.append(f"bytes is {config.bytes}, not {' or '.join(map(str, self.bytes))}")
+        elif not self.bytes and config.ipc not in self.ipc:
             faults.append(f"ipc is {config.ipc}, not {' or '.join(map(str, self.ipc))}")
         near = [(one, _unlike(one, data)) for one in self.datasets]
         same = [one.name for one, unlike in near if not unlike]
         if not same:
             one, unlike = min(near, key=lambda pair: len(pair[1]))
             faults += [f"{what}, as in {one.name}" for what in unlike]
-        return f"{same[0] if same else self.datasets[0].name}-ipc{config.ipc}", faults
+        return _place(same[0] if same else self.datasets[0].name, config.ipc, config.bytes), faults
+
+
+def _place(dataset: str, ipc: int | None, size: int | None) -> str:
+    """Return the name of a dataset and a budget, `digits-ipc1` or `digits-4000b`."""
+    return f"{dataset}-ipc{ipc}" if size is None else f"{dataset}-{size}b"
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
 
 
 def cell_name(place: str, cell: Cell) -> str:
-    """Return `<dataset>-ipc<k>-<codec>-<algo>[-pixel]-<precision>`."""
+    """Return `<dataset>-<budget>-<codec>-<algo>[-pixel]-<precision>`."""
     return name_of(place, cell.codec, cell.algo, cell.match, cell.precision)
 
 
@@ -215,7 +225,7 @@ def read(tree: Json) -> Suite:
         "text": (("name", "title", "description", "protocol", "split"), lambda v: isinstance(v, str)),
         "a whole number": (("seed",), lambda v: type(v) is int and v >= 0),
         "a list of names": (("evaluators", "precisions", "matches"), lambda v: _all(v, lambda x: isinstance(x, str))),
-        "a list of whole numbers": (("ipc",), lambda v: _all(v, lambda x: type(x) is int and x > 0)),
+        "a list of whole numbers": (("ipc", "bytes"), lambda v: _all(v, lambda x: type(x) is int and x > 0)),
         "a list of names, or of mappings with a name": (("codecs", "algos"), lambda v: _all(v, _spec)),
         "a list of datasets with name, test_size and perhaps train_size, options, pins": (
             ("datasets",),
@@ -231,7 +241,7 @@ def read(tree: Json) -> Suite:
     for key in ("codecs", "algos"):
         values[key] = tuple({"name": v} if isinstance(v, str) else dict(v) for v in values[key])
     values["datasets"] = tuple(SuiteData(**data) for data in values["datasets"])
-    for key in {"evaluators", "precisions", "matches", "ipc"} & values.keys():
+    for key in {"evaluators", "precisions", "matches", "ipc", "bytes"} & values.keys():
         values[key] = tuple(values[key])
     return Suite(**values, sha256=hash_json(_without_pins(tree)))
 
@@ -278,6 +288,8 @@ def _wrong(values: Mapping[str, Any]) -> list[str]:
         faults += [
             f"datasets, {data['name']}: unknown option {key!r}; there are: {', '.join(OPTIONS)}" for key in stray
         ]
+    if "ipc" in values and "bytes" in values:
+        faults.append("give ipc or bytes, not both")
     if len({data["name"] for data in values["datasets"]}) < len(values["datasets"]):
         faults.append("datasets: two have the same name")
     for codec in values["codecs"]:

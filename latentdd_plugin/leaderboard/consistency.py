@@ -197,6 +197,9 @@ def _budget(record: Record) -> list[str]:
             found.append(
                 f"budget.bytes_per_class: {budget.bytes_per_class:,}, but ipc={budget.ipc} is {allowed:,} bytes"
             )
+    if record.config.bytes is not None and budget.bytes_per_class != record.config.bytes:
+        given = record.config.bytes
+        found.append(f"budget.bytes_per_class: {budget.bytes_per_class:,}, but config.bytes is {given:,}")
     wanted = codes * classes
     reason = None if budget.codes == wanted else f"{budget.codes} codes instead of {wanted}: a class has no more images"
     if budget.codes > wanted:
@@ -306,10 +309,11 @@ def _baseline(record: Record, entry: Baseline, expected: RunConfig) -> Iterator[
 def _reasons(record: Record, name: str, config: RunConfig) -> list[str]:
     """Return the reasons for which this baseline may be missing: its budget holds not one code."""
     shape = record.codec.code_shape if name == "random-codes" else record.dataset.image_shape
+    shapes, size = (record.dataset.image_shape, shape), config.bytes
     try:
         bits = label_bits(config.labels, len(record.dataset.classes))
-        how: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "label_bits": bits}
-        budget_for(record.dataset.image_shape, shape, config.precision, **how)
+        how: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size, "label_bits": bits}
+        budget_for(*shapes, config.precision, **how)
     except UsageError as error:
         return [str(error)]
     return []

@@ -17,8 +17,8 @@ from latentdd_plugin.results.record import Baseline, Record
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")  # a text that an option may hold: a name, never a place
 SECRET = re.compile(r"token|secret|passw|api_?key|credential|auth", re.IGNORECASE)
 TOKEN = re.compile(r"(hf|ghp|gho|sk|pk|xox[a-z]|AKIA|glpat)[-_A-Z0-9].{8,}|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_-]{24,}")
-SETTINGS = ("dataset", "codec", "algo", "match", "ipc", "lpc", "precision", "evaluators", "protocol", "controls",
-            "split", "seed", "device", "amp", "compile", "threads")  # fmt: skip
+SETTINGS = ("dataset", "codec", "algo", "match", "ipc", "lpc", "bytes", "precision", "evaluators", "protocol",
+            "controls", "split", "seed", "device", "amp", "compile", "threads")  # fmt: skip
 HIDDEN = "…"
 
 
@@ -48,6 +48,7 @@ def command(config: Settings) -> str:
     words += ["--algo", config.algo.name, "--precision", config.precision, "--match", config.match]
     words += ["--ipc", str(config.ipc)] if config.ipc is not None else []
     words += ["--lpc", str(config.lpc)] if config.lpc is not None else []
+    words += ["--bytes", str(config.bytes)] if config.bytes is not None else []
     words += ["--evaluator", ",".join(config.evaluators), "--protocol", config.protocol, "--seed", str(config.seed)]
     for node, options in (("dataset", config.dataset), ("codec", config.codec.extra), ("algo", config.algo.extra)):
         words += [

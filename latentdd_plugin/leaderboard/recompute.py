@@ -109,6 +109,7 @@ class _Recomputation:
             match=record.distiller.match,
             ipc=budget.ipc,
             lpc=record.config.lpc,
+            bytes=record.config.bytes,
             precision=budget.precision,
             evaluators=record.config.evaluators,
             protocol=record.protocol.name,

@@ -55,6 +55,9 @@ class Settings(JsonRecord):
     match: str = json_field(word(*MATCH_SPACES), "space in which the distiller matches")
     ipc: int | None = json_field(COUNT.or_null(), "budget in images per class; null with `lpc`")
     lpc: int | None = json_field(COUNT.or_null(), "budget in codes per class; null with `ipc`")
+    bytes: int | None = json_field(
+        COUNT.or_missing(omit=True), "budget in bytes per class, if it was given in bytes", default=None
+    )
     precision: str = json_field(word(*STORAGE), "how codes are stored")
     evaluators: tuple[str, ...] = json_field(NAMES, "evaluators or timm architectures")
     protocol: str = json_field(LINE, "name of the evaluation recipe")
@@ -159,7 +162,9 @@ class StoredSize(JsonRecord):
 class BudgetEntry(JsonRecord):
     """The bytes that were allowed, and those that the file spends."""
 
-    ipc: int | None = json_field(COUNT.or_null(), "images per class whose fp32 bytes are allowed; null with `lpc`")
+    ipc: int | None = json_field(
+        COUNT.or_null(), "images per class whose fp32 bytes are allowed; null with `lpc` or `bytes`"
+    )
     bytes_per_class: int = json_field(COUNT, "bytes allowed per class")
     codes_per_class: int = json_field(COUNT, "codes per class that fit")
     codes: int = json_field(COUNT, "codes in all")

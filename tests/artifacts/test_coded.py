@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from latentdd_plugin import RunConfig, load_artifact, run
-from latentdd_plugin.artifacts.budget import budget_for, codes_by_rule
+from latentdd_plugin.artifacts.budget import budget_for, codes_by_rule, image_bytes
 from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.artifacts.packing import pack, pack_coded, unpack
 from latentdd_plugin.cli import main
@@ -69,7 +69,7 @@ def test_chroma_is_stored_at_twice_the_step():
     ("shape", "ipc", "wanted"), [((3, 32, 32), 1, 192), ((1, 8, 8), 1, 28), ((3, 32, 32), 10, 607)]
 )
 def test_the_number_of_codes_follows_the_rule_unless_it_is_given(shape, ipc, wanted):
-    assert codes_by_rule(shape, ipc) == wanted
+    assert codes_by_rule(ipc * image_bytes(shape)) == wanted
     budget = budget_for(shape, (3, 4, 4), "coded", ipc=ipc)
     assert (budget.codes_per_class, budget.bytes_per_class) == (wanted, ipc * 4 * shape[0] * shape[1] * shape[2])
     assert budget_for(shape, (3, 4, 4), "coded", ipc=ipc, lpc=7).codes_per_class == 7

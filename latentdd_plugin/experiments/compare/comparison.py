@@ -20,6 +20,7 @@ from latentdd_plugin.experiments.run_folder import RunFolder
 from latentdd_plugin.results.comparison.comparison import Comparison
 from latentdd_plugin.results.comparison.page import write_page
 from latentdd_plugin.results.comparison.plot import draw
+from latentdd_plugin.results.comparison.rate_plot import PublishedPoint, draw_curves
 from latentdd_plugin.results.comparison.record import NOT_ASKED, ComparedCell
 from latentdd_plugin.results.environment import command_line
 from latentdd_plugin.results.record import Record
@@ -38,6 +39,7 @@ def compare(
     command: str | None = None,
     only: Callable[[Cell], bool] | None = None,
     runner: Runner | None = None,
+    published: Callable[[Comparison], Sequence[PublishedPoint]] | None = None,
 ) -> Comparison:
     """Run every cell that has no result yet, cheap ones first, and write table, plot and page.
 
@@ -52,6 +54,7 @@ def compare(
         command: the command to record; None takes this process's.
         only: selects the cells to run; None runs all. The others are rows without a result, if they have none.
         runner: runs the jobs somewhere else, for example on a cluster; None runs them on this machine.
+        published: gives the points of other works that the plot of a rate curve shows beside the results.
 
     Returns:
         The comparison, also in `out/compare.json`. A cell that cannot be run, or fails, is a row with a reason.
@@ -82,7 +85,7 @@ def compare(
 
         runner(missing, finished)
         comparison = _comparison(grid, found, chosen, folder, command, apart=apart)
-        _write(comparison)
+        _write(comparison, published(comparison) if published and comparison.rates else ())
     return comparison
 
 
@@ -138,7 +141,8 @@ def _comparison(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         command=command,
         ipc=grid.base.ipc or 1,
-        ledgers=tuple(grid.ledgers),
+        ledgers=("bytes",) if grid.rates else tuple(grid.ledgers),
+        rates=tuple(grid.rates),
         evaluators=tuple(grid.base.evaluators),
         memory_per_cell=apart,
         dataset=first.dataset if first else None,
@@ -166,17 +170,19 @@ def _compared(cell: Cell, outcomes: Mapping[str, Outcome], records: Mapping[str,
         reason=outcome.reason,
         same_as=cell.same_as,
         added=cell.added,
+        rate=cell.rate,
         status=outcome.status,
         estimate_s=outcome.estimate_s,
         **result,
     )
 
 
-def _write(comparison: Comparison) -> None:
+def _write(comparison: Comparison, published: Sequence[PublishedPoint]) -> None:
     comparison.save()
     with atomic_write(comparison.folder / "compare.csv") as temporary:
         temporary.write_text(_csv(comparison))
     draw(comparison.folder / "pareto.png", comparison)
+    draw_curves(comparison.folder / "rate.png", comparison, published)
     write_page(comparison.folder / "report.html", comparison)
 
 

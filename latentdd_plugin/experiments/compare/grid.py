@@ -32,6 +32,7 @@ class Grid:
         matches: `code`, `pixel`.
         labels: label regimes; every method and its baselines are run under each. Their options are those of the base.
         ledgers: `bytes` gives every cell the bytes of `ipc` images per class, `count` gives every cell `ipc` codes.
+        rates: budgets in bytes per class, instead of `ipc`: a rate curve for each line of the table. Equal bytes only.
     """
 
     base: RunConfig
@@ -41,6 +42,7 @@ class Grid:
     matches: tuple[str, ...] = ("code",)
     ledgers: tuple[str, ...] = LEDGERS
     labels: tuple[str, ...] = ("own",)
+    rates: tuple[int, ...] = ()
 
     def faults(self) -> list[str]:
         """Return the faults of the axes themselves."""
@@ -64,7 +66,19 @@ class Grid:
             found += [f"{axis}: {value} is named twice" for value in dict.fromkeys(values) if values.count(value) > 1]
         if self.base.lpc is not None:
             found.append("lpc: the budget of a comparison is in images, give ipc")
+        return found + self._rate_faults()
+
+    def _rate_faults(self) -> list[str]:
+        found = [f"bytes={rate}: must be at least 1" for rate in self.rates if rate < 1]
+        found += [f"bytes: {rate} is named twice" for rate in dict.fromkeys(self.rates) if self.rates.count(rate) > 1]
+        if self.rates and self.base.ipc not in (None, 1):
+            found.append(f"budget: give bytes or ipc, not both (ipc={self.base.ipc})")
         return found
+
+    @property
+    def columns(self) -> tuple[tuple[str, int | None], ...]:
+        """Return (ledger, budget in bytes per class or None) of each column of the table."""
+        return tuple(("bytes", rate) for rate in self.rates) or tuple((ledger, None) for ledger in self.ledgers)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Cell:
     same_as: str | None = None  # name of the cell that is the same run
     added: bool = False  # a baseline that is not among the axes
     cost: tuple[float, ...] = field(default=(), compare=False)  # cells of lower cost run first
+    rate: int | None = None  # its budget in bytes per class, if that is an axis
 
 
 def cells(grid: Grid) -> list[Cell]:
@@ -125,6 +140,7 @@ class CellSpec:
     match: str
     precision: str
     ledger: str
+    rate: int | None = None
     added: bool = False
     labels: str = "own"
 
@@ -144,12 +160,12 @@ def _specs(grid: Grid) -> Iterator[CellSpec]:
     baselines = requested or ([BASELINE] if grid.base.controls else [])
     if grid.base.controls and not any(_has_pixels(codec) for codec in grid.codecs):
         for precision in dict.fromkeys(("fp32", *grid.precisions)):
-            yield from (CellSpec(PIXELS, BASELINE, "code", precision, ledger, True) for ledger in grid.ledgers)
+            yield from (CellSpec(PIXELS, BASELINE, "code", precision, *place, True) for place in grid.columns)
     for codec, precision in itertools.product(grid.codecs, grid.precisions):
-        for algo, ledger in itertools.product(baselines, grid.ledgers):
-            yield CellSpec(codec, algo, "code", precision, ledger, added=not requested)
-        for algo, match, ledger in itertools.product(algos, grid.matches, grid.ledgers):
-            yield CellSpec(codec, algo, match, precision, ledger)
+        for algo, place in itertools.product(baselines, grid.columns):
+            yield CellSpec(codec, algo, "code", precision, *place, added=not requested)
+        for algo, match, place in itertools.product(algos, grid.matches, grid.columns):
+            yield CellSpec(codec, algo, match, precision, *place)
 
 
 def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
@@ -157,10 +173,11 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     algo = _without_idle_preset(spec.algo)
     distiller = build_distiller(algo)
     names = short(str(spec.codec["name"])), short(str(algo["name"]))
+    place = spec.ledger if spec.rate is None else f"{spec.rate}b"
     labels = [] if spec.labels == "own" else [spec.labels]
-    words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, *labels, spec.ledger]
+    words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, *labels, place]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
-    cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, spec.labels, added=spec.added)
+    cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, spec.labels, added=spec.added, rate=spec.rate)
     if spec.match not in distiller.match_spaces and not _has_pixels(spec.codec):
         reason = f"match={spec.match}: {names[1]} supports {', '.join(distiller.match_spaces)} only"
         return replace(cell, reason=reason), (name,)
@@ -176,7 +193,7 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
         "code" if one_space else spec.match,
         spec.precision,
         spec.labels,
-        "bytes" if one_ledger else spec.ledger,
+        "bytes" if one_ledger and spec.rate is None else place,
     )
     return replace(cell, config=config, cost=_cost(distiller, cell, in_pixels)), key
 
@@ -185,7 +202,8 @@ def _config(grid: Grid, spec: CellSpec, algo: Mapping[str, Json], *, controls: b
     """Return the configuration of a combination, not resolved."""
     images = grid.base.ipc or 1
     lpc, ipc = (images, None) if spec.ledger == "count" else (None, images)
-    found = grid.base.replace(codec=spec.codec, algo=algo, match=spec.match, ipc=ipc, lpc=lpc)
+    budget = {"ipc": ipc, "lpc": lpc} if spec.rate is None else {"bytes": spec.rate, "ipc": None, "lpc": None}
+    found = grid.base.replace(codec=spec.codec, algo=algo, match=spec.match, **budget)
     labels = replace(grid.base.labels, regime=spec.labels)
     return found.replace(precision=spec.precision, controls=controls, labels=labels)
 

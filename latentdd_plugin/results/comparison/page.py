@@ -12,7 +12,7 @@ from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.results.comparison.plot import dots, panels, picture
 from latentdd_plugin.results.comparison.record import ComparedCell, ComparisonRecord
 from latentdd_plugin.results.comparison.table import Line, ledger_title, lines, reading, reasons, state
-from latentdd_plugin.results.formatting import count, percent, points
+from latentdd_plugin.results.formatting import amount, count, percent, points
 from latentdd_plugin.results.grid import write_file
 from latentdd_plugin.results.pages import render, ticks
 from latentdd_plugin.results.report import minutes, position, span
@@ -73,9 +73,9 @@ def _view(comparison: ComparisonRecord) -> dict[str, Any]:
     ]
     scale = _scale(comparison)
     name = comparison.dataset.name if comparison.dataset else "no dataset yet"
-    titles = [ledger_title(comparison, ledger) for ledger in comparison.ledgers]
+    titles = [ledger_title(comparison, ledger) for ledger in comparison.columns]
     return {
-        "title": f"{name} · {count(comparison.ipc, 'image')} per class",
+        "title": f"{name} · {_budget_text(comparison)} per class",
         "headline": _headline(comparison),
         "created": minutes(comparison.created),
         "tags": _tags(comparison),
@@ -94,11 +94,17 @@ def _view(comparison: ComparisonRecord) -> dict[str, Any]:
     }
 
 
+def _budget_text(comparison: ComparisonRecord) -> str:
+    if not comparison.rates:
+        return count(comparison.ipc, "image")
+    return " to ".join(dict.fromkeys(amount(size) for size in (min(comparison.rates), max(comparison.rates))))
+
+
 def _headline(comparison: ComparisonRecord) -> str:
-    evaluator, ledger = comparison.evaluators[0], comparison.ledgers[0]
+    evaluator, ledger = comparison.evaluators[0], comparison.columns[0]
     done = [(cell, accuracy) for cell in comparison.cells if (accuracy := cell.accuracy(evaluator)) is not None]
     ours = [pair for pair in done if not pair[0].is_random]
-    first = [pair for pair in ours or done if pair[0].ledger == ledger]
+    first = [pair for pair in ours or done if pair[0].column == ledger]
     if not first:
         return "No cell has a score yet."
     best, accuracy = max(first, key=lambda pair: pair[1].mean)
@@ -143,13 +149,13 @@ def _groups(
     scale: tuple[float, float],
 ) -> list[Group]:
     best = {}
-    for ledger in comparison.ledgers:
+    for ledger in comparison.columns:
         means = [_mean(line.cells.get(ledger), evaluator) for line in found]
         best[ledger] = max((m for m in means if m is not None), default=None)
     groups: dict[tuple[str, str], list[Row]] = {}
     for line in found:
         scores = tuple(
-            _score(line.cells.get(ledger), evaluator, notes, scale, best[ledger]) for ledger in comparison.ledgers
+            _score(line.cells.get(ledger), evaluator, notes, scale, best[ledger]) for ledger in comparison.columns
         )
         groups.setdefault((line.codec, line.precision), []).append(Row(line.method, line.random, scores))
     return [Group(*key, held=_held(rows), rows=tuple(rows)) for key, rows in groups.items()]
@@ -194,7 +200,7 @@ def _costs(comparison: ComparisonRecord, found: list[Line]) -> list[tuple[str, l
     """Return (line, its costs in each ledger), for lines with any."""
     rows = []
     for line in found:
-        costs = [_cost(line.cells.get(ledger), memory=comparison.memory_per_cell) for ledger in comparison.ledgers]
+        costs = [_cost(line.cells.get(ledger), memory=comparison.memory_per_cell) for ledger in comparison.columns]
         if any(costs):
             rows.append((f"{line.codec} + {line.method}, {line.precision}", costs))
     return rows

@@ -52,6 +52,9 @@ class ComparedCell(JsonRecord):
     same_as: str | None = json_field(LINE.or_null(), "cell that is the same run")
     added: bool = json_field(FLAG, "whether it is a baseline that was not asked for by name")
     status: str = json_field(word(*STATUSES), "what became of it")
+    rate: int | None = json_field(
+        COUNT.or_missing(omit=True), "budget in bytes per class, in a comparison of several", default=None
+    )
     estimate_s: float | None = json_field(AMOUNT.or_null(), "estimated seconds of a distillation that was refused")
     folder: str | None = json_field(LINE.or_null(), "folder of its run, inside the comparison's")
     parts: CellParts | None = json_field(RecordOf(CellParts).or_missing(omit=True), "its parts, if done", default=None)
@@ -74,6 +77,11 @@ class ComparedCell(JsonRecord):
     gain: Mapping[str, Gain] | None = json_field(
         GAINS.or_missing(omit=True), "gain over random codes, by evaluator, if done", default=None
     )
+
+    @property
+    def column(self) -> str:
+        """Column of the table: the budget in bytes per class, or the ledger."""
+        return self.ledger if self.rate is None else str(self.rate)
 
     @property
     def is_random(self) -> bool:
@@ -127,6 +135,9 @@ class ComparisonRecord(RecordFile):
     command: str = json_field(TEXT, "command line")
     ipc: int = json_field(COUNT, "budget in images per class")
     ledgers: tuple[str, ...] = json_field(NAMES, "what is held equal, ledger by ledger")
+    rates: tuple[int, ...] = json_field(
+        ListOf(COUNT).or_missing(omit=True), "budgets in bytes per class, if several are compared", default=()
+    )
     evaluators: tuple[str, ...] = json_field(NAMES, "evaluators")
     memory_per_cell: bool = json_field(FLAG, "whether each cell ran in a process of its own")
     dataset: DatasetEntry | None = json_field(
@@ -136,6 +147,11 @@ class ComparisonRecord(RecordFile):
     scored_on: str | None = json_field(LINE.or_null(), "held-out images that scored; null before a result")
     environment: Environment | None = json_field(RecordOf(Environment).or_null(), "machine of the first result")
     cells: tuple[ComparedCell, ...] = json_field(ListOf(RecordOf(ComparedCell)), "every cell, in the table's order")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the table: budgets in bytes per class, or ledgers."""
+        return tuple(map(str, self.rates)) or self.ledgers
 
     @property
     def failed(self) -> bool:
@@ -171,6 +187,7 @@ class ComparisonRecord(RecordFile):
             "gain_over_random": gain and gain.mean,
             "gain_ci95_low": sure[0],
             "gain_ci95_high": sure[1],
+            **({"bytes_allowed": cell.rate} if self.rates else {}),
             "codes_per_class": spent and spent.codes_per_class,
             "bytes": spent and spent.bytes.total,
             "bytes_with_decoder": spent and spent.bytes.total_with_decoder,

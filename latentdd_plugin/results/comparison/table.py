@@ -22,7 +22,7 @@ class Line:
     method: str
     precision: str
     random: bool  # random codes, what the lines after it must beat
-    cells: Mapping[str, ComparedCell]  # by ledger
+    cells: Mapping[str, ComparedCell]  # by column: ledger, or budget in bytes per class
 
     @property
     def done(self) -> bool:
@@ -41,7 +41,7 @@ def lines(comparison: ComparisonRecord) -> list[Line]:
             continue
         tag = tagged and not cell.is_random and (cell.codec, cell.algo) not in one_space
         method = f"{cell.algo} ({cell.match})" if tag else cell.algo
-        found.setdefault((cell.codec, method, cell.stored), {})[cell.ledger] = cell
+        found.setdefault((cell.codec, method, cell.stored), {})[cell.column] = cell
     return [Line(*key, random=key[1] == "random", cells=by_ledger) for key, by_ledger in found.items()]
 
 
@@ -79,7 +79,9 @@ def state(cell: ComparedCell | None, evaluator: str, notes: Mapping[str, int]) -
 
 
 def ledger_title(comparison: ComparisonRecord, ledger: str) -> tuple[str, str]:
-    """Return the name of a ledger and the amount that it holds equal."""
+    """Return the name of a column and the amount that it holds equal."""
+    if ledger.isdigit():
+        return "equal bytes", f"{int(ledger):,} bytes per class"
     images = f"{count(comparison.ipc, 'image')} per class"
     if ledger == "count":
         return "equal count", images
@@ -98,13 +100,13 @@ def text(comparison: ComparisonRecord) -> str:
     parts = []
     for evaluator in comparison.evaluators:
         parts.append(f"{_where(comparison)}, {evaluator}; codes and bytes per class")
-        blocks = [_scores(found, ledger, evaluator, notes) for ledger in comparison.ledgers]
+        blocks = [_scores(found, ledger, evaluator, notes) for ledger in comparison.columns]
         parts += [*_table(comparison, found, blocks), ""]
     scored = [line for line in found if line.done]
     if scored:
         memory = ", peak memory of the process until then" if comparison.memory_per_cell else ""
         parts.append(f"Cost: bytes of the whole set, time of the distillation{memory}")
-        blocks = [_costs(scored, ledger, memory=comparison.memory_per_cell) for ledger in comparison.ledgers]
+        blocks = [_costs(scored, ledger, memory=comparison.memory_per_cell) for ledger in comparison.columns]
         parts += [*_table(comparison, scored, blocks), ""]
     parts += [f"[{number}] {reason}" for reason, number in notes.items()]
     others = sum(cell.left_out for cell in comparison.cells)
@@ -122,7 +124,7 @@ def _where(comparison: ComparisonRecord) -> str:
 
 
 def _scores(found: Sequence[Line], ledger: str, evaluator: str, notes: Mapping[str, int]) -> Block:
-    block = [["codes" if ledger == "bytes" else "bytes", "accuracy", "gain over random"]]
+    block = [["bytes" if ledger == "count" else "codes", "accuracy", "gain over random"]]
     for line in found:
         cell = line.cells.get(ledger)
         why = state(cell, evaluator, notes)
@@ -130,7 +132,7 @@ def _scores(found: Sequence[Line], ledger: str, evaluator: str, notes: Mapping[s
         if cell is None or cell.budget is None or accuracy is None:
             block.append(["", str(why)])
             continue
-        held = cell.budget.codes_per_class if ledger == "bytes" else cell.budget.bytes_per_class
+        held = cell.budget.codes_per_class if ledger != "count" else cell.budget.bytes_per_class
         gain = cell.gain_over_random(evaluator) or ("-" if cell.gain else "")
         block.append([f"{held:,}", str(accuracy).replace("%", ""), str(gain)])
     return block
@@ -154,9 +156,9 @@ def _table(comparison: ComparisonRecord, found: Sequence[Line], blocks: Sequence
     stubs = text_table([["codec", "method", "stored"], *([x.codec, x.method, x.precision] for x in found)])
     groups = [text_table(block, align=">><" if block[0][-1].startswith("gain") else ">>>>") for block in blocks]
     titles = []
-    for ledger in comparison.ledgers:
+    for ledger in comparison.columns:
         name, equal = ledger_title(comparison, ledger)
-        titles.append(f"{name.upper()}: {equal}")
+        titles.append(equal if comparison.rates else f"{name.upper()}: {equal}")
     rows = text_table([["", *titles], *([*cells] for cells in zip(stubs, *groups, strict=True))], gap=GAP)
     width, out = max(map(len, rows)), rows[:2]
     for n, line in enumerate(found):
