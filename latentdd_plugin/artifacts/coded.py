@@ -36,13 +36,13 @@ def code(codes: Tensor, weights: Tensor, limit: int) -> tuple[bytes, Tensor]:
     Raises:
         UsageError: the codes do not fit, however coarsely they are stored.
     """
-    coefficients = _transformed(codes.detach().cpu().float())
-    largest = max(float((coefficients.abs() / weights.view(-1, 1, 1)).max()), 1e-30)
+    values = coefficients(codes.detach().cpu().float())
+    largest = max(float((values.abs() / weights.view(-1, 1, 1)).max()), 1e-30)
     high = math.log(2 * largest)  # everything becomes zero
-    low, found = high - math.log(2 * LARGEST), _stream(coefficients, weights, math.exp(high))
+    low, found = high - math.log(2 * LARGEST), _stream(values, weights, math.exp(high))
     while high - low > TOLERANCE:
         middle = (low + high) / 2
-        stream = _stream(coefficients, weights, math.exp(middle))
+        stream = _stream(values, weights, math.exp(middle))
         # A stream of next to nothing is none at all: then, too, the step has to become finer.
         if stream is None or len(stream[0]) <= limit:
             high, found = middle, stream or found
@@ -61,28 +61,32 @@ def decoded(stream: bytes, steps: Tensor, shape: tuple[int, ...]) -> Tensor:
     return dequantise(decode(stream, shape[0], math.prod(shape[1:])), steps, shape)
 
 
-def quantise(coefficients: Tensor, steps: Tensor) -> Symbols:
+def quantise(values: Tensor, steps: Tensor) -> Symbols:
     """Return the symbols int32 (M, c h w) of coefficients float32 (M, c, h, w); steps are float32 (c,)."""
-    scaled = coefficients / steps.view(-1, 1, 1)
-    symbols = scaled.sign() * (scaled.abs() + ROUNDING).floor()
+    symbols = rounded(values / steps.view(-1, 1, 1))
     return symbols.flatten(1).clamp(-LARGEST, LARGEST).numpy().astype(np.int32)
+
+
+def rounded(scaled: Tensor) -> Tensor:
+    """Return coefficients in units of their step as whole numbers, with the dead zone around zero."""
+    return scaled.sign() * (scaled.abs() + ROUNDING).floor()
 
 
 def dequantise(symbols: Symbols, steps: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return the codes float32 (M, c, h, w) that symbols (M, c h w) stand for."""
-    return _transformed(torch.from_numpy(symbols).float().view(shape) * steps.view(-1, 1, 1), back=True)
+    return coefficients(torch.from_numpy(symbols).float().view(shape) * steps.view(-1, 1, 1), back=True)
 
 
-def _stream(coefficients: Tensor, weights: Tensor, step: float) -> tuple[bytes, Tensor] | None:
+def coefficients(codes: Tensor, *, back: bool = False) -> Tensor:
+    """Return the orthonormal DCT-II of each channel over its rows and columns, or its inverse."""
+    rows, columns = (dct_matrix(int(side)).float().to(codes.device) for side in codes.shape[2:])
+    return rows.T @ codes @ columns if back else rows @ codes @ columns.T
+
+
+def _stream(values: Tensor, weights: Tensor, step: float) -> tuple[bytes, Tensor] | None:
     """Return the stream at this step, and the steps; None if next to nothing of the codes would be left."""
     steps = (weights * step).float()
     try:
-        return encode(quantise(coefficients, steps)), steps
+        return encode(quantise(values, steps)), steps
     except UsageError:
         return None
-
-
-def _transformed(codes: Tensor, *, back: bool = False) -> Tensor:
-    """Return the orthonormal DCT-II of each channel over its rows and columns, or its inverse."""
-    rows, columns = (dct_matrix(int(side)).float() for side in codes.shape[2:])
-    return rows.T @ codes @ columns if back else rows @ codes @ columns.T

@@ -45,6 +45,7 @@ class DC(Matching):
         augment: Siamese augmentation while matching, and augmentation in the training between (DSA).
         init: `noise` or `real` (DC: noise; DSA: real).
         optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
+        rate: a number shows codes as they will be stored and adds it times their share of the bytes; None does not.
     """
 
     shares_classes: ClassVar[bool] = True
@@ -72,6 +73,7 @@ class DC(Matching):
     augment: bool = False
     init: str = "noise"
     optimizer: str = "sgd"
+    rate: float | None = None
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield equation 9, summed over classes, at each matching step along one network's training."""

@@ -32,6 +32,7 @@ class DM(Matching):
         batch_real: real samples per class and step (paper: 256).
         init: `real` or `noise` (paper: real).
         optimizer: `sgd` (paper) or `adam`, whose step does not depend on the number and size of the codes.
+        rate: a number shows codes as they will be stored and adds it times their share of the bytes; None does not.
     """
 
     shares_classes: ClassVar[bool] = True
@@ -46,6 +47,7 @@ class DM(Matching):
     batch_real: int = 256
     init: str = "real"
     optimizer: str = "sgd"
+    rate: float | None = None
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield equation 4 for one random network, summed over classes."""

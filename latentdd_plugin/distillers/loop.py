@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.monitor import held_interrupt
+from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.processes import ALONE, Group, group
-from latentdd_plugin.core.types import SyntheticSet
+from latentdd_plugin.core.types import Json, SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
 
@@ -50,6 +51,8 @@ class Matching(Distiller):
         momentum: of SGD, or the first beta of Adam.
         init: `real` or `noise`, the initial codes.
         optimizer: `sgd` or `adam`.
+        rate: optional. A number lets the method see codes rounded as they will be stored, and adds so many times the
+            estimated share of the bytes to its loss; None rounds after the optimisation only.
     """
 
     match_spaces = ("code", "pixel")
@@ -58,6 +61,7 @@ class Matching(Distiller):
     momentum: float
     init: str
     optimizer: str = "sgd"
+    rate: float | None = None
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
 
@@ -76,7 +80,13 @@ class Matching(Distiller):
         ]
         if getattr(self, "lr", 0.0) is None and self.optimizer != "adam":
             faults.append(f"lr=null is for optimizer=adam only; give a number for {self.optimizer}")
+        if self.rate is not None and self.rate < 0:
+            faults.append(f"rate={self.rate:g}: must be null, 0 or a positive number")
         return faults
+
+    def config(self) -> dict[str, Json]:
+        """Return the constructor's arguments as JSON; `rate` only if it is set."""
+        return config_of(self, ("rate",) if self.rate is None else ())
 
     @abstractmethod
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
@@ -125,6 +135,7 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
     ours = group() if method.shares_classes else ALONE
     variables = method.variables(task)
     losses: list[tuple[int, float]] = []
+    task = _as_stored(method, task, variables.codes)
     start = _restore(ours.from_first(task.checkpoint.load()), variables, losses)
     every = max(1, method.iterations // CURVE_POINTS)
     loss = torch.zeros(())
@@ -137,6 +148,8 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
                 raise KeyboardInterrupt
             for loss in _losses_of(method.iteration(task, variables, step)):
                 variables.optimizer.zero_grad(set_to_none=True)
+                if task.rounding is not None and method.rate:
+                    loss = loss + method.rate / ours.size * task.rounding.rate(variables.codes)
                 loss.backward()
                 loss = _shared(ours, loss, variables)
                 variables.optimizer.step()
@@ -157,6 +170,17 @@ def _shared(ours: Group, loss: Tensor, variables: Variables) -> Tensor:
     for tensor in variables.tensors().values():
         ours.sum_(tensor.grad if tensor.grad is not None else torch.zeros_like(tensor))
     return ours.sum_(loss.detach().clone())
+
+
+def _as_stored(method: Matching, task: Task, codes: Tensor) -> Task:
+    """Return the task that shows codes as the initial ones would be stored, if the method asks for it.
+
+    The steps stay those of the initial codes, so that a continued run sees the same.
+    """
+    storage = task.services.storage
+    if method.rate is None or storage is None:
+        return task
+    return replace(task, rounding=storage.fitted(codes.detach()))
 
 
 def _losses_of(losses: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -68,6 +68,7 @@ class MTT(Matching):
         init: `real` or `noise`.
         optimizer: `sgd` (paper) or `adam`. MTT's gradient shrinks as the expert's path grows, so that the step of SGD
             must be tuned for each N, M and dataset; Adam's step need not.
+        rate: a number shows codes as they will be stored and adds it times their share of the bytes; None does not.
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -105,6 +106,7 @@ class MTT(Matching):
     lr_labels: float = 1.0
     init: str = "real"
     optimizer: str = "sgd"
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         one_of("gradient", self.gradient, GRADIENTS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from latentdd_plugin.core.compute import Mode, Numerics, forward_flops
 from latentdd_plugin.core.random import generator, seeded
@@ -31,6 +33,23 @@ class Checkpoint:
         return False
 
 
+class Rounding(Protocol):
+    """Codes as they will be stored, and what they cost."""
+
+    def view(self, codes: Tensor) -> Tensor:
+        """Return codes (M, c, h, w) as stored, differentiable as if they had not been rounded."""
+
+    def rate(self, codes: Tensor) -> Tensor:
+        """Return the estimated bytes of codes (M, c, h, w) as a share of those allowed, differentiable, ()."""
+
+
+class Storage(Protocol):
+    """The storage that a distilled set is made for."""
+
+    def fitted(self, codes: Tensor) -> Rounding | None:
+        """Return the rounding that these codes (M, c, h, w) get; None if they are stored as they are."""
+
+
 Progress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
 
 
@@ -47,6 +66,7 @@ class Services:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Progress = silent
     teacher: Teacher | None = None  # a classifier of the classes, on the device; None if the run names none
+    storage: Storage | None = None  # how the set will be stored; None is not known
 
 
 class Networks:

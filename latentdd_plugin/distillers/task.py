@@ -18,7 +18,7 @@ from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Shape, SyntheticSet
 from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.gradients import Gradients
-from latentdd_plugin.distillers.services import Checkpoint, Networks, Progress, Services
+from latentdd_plugin.distillers.services import Checkpoint, Networks, Progress, Rounding, Services
 from latentdd_plugin.latent.space import CodeSpace, Real
 from latentdd_plugin.nn.augment import Augment
 from latentdd_plugin.nn.convnet import MatchingNetwork
@@ -40,6 +40,7 @@ class Task:
     num_classes: int
     seed: int
     services: Services
+    rounding: Rounding | None = None  # applied to codes in `view`, for methods that see them as stored
     real_id: str = ""  # identifies the real samples of the match space, as a key for files on disk
     pixels: Real | None = None  # the same training samples as images, at the same positions
     _built: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -88,6 +89,7 @@ class Task:
 
     def view(self, codes: Tensor) -> Tensor:
         """Return codes (M, c, h, w) in the match space, differentiable: as they are, or decoded and standardised."""
+        codes = codes if self.rounding is None else self.rounding.view(codes)
         if self.match == "code" or self.space.codec.pixels:
             return codes
         return (self.space.decode(codes) - self.real.mean) / self.real.std

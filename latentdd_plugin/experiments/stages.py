@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.artifacts.artifact import Artifact, labelled, make_artifact
+from latentdd_plugin.artifacts.as_stored import AsStored, estimated_bytes
 from latentdd_plugin.artifacts.budget import Budget, ByteLedger, budget_for
 from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.artifacts.labels import label_bits
@@ -24,7 +25,7 @@ from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.storage import is_disk_fault, write_fault
-from latentdd_plugin.core.types import ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
+from latentdd_plugin.core.types import CODED, ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
 from latentdd_plugin.data.load import load_dataset, with_fingerprint
 from latentdd_plugin.distillers.loop import INITS
 from latentdd_plugin.distillers.services import Checkpoint, Services
@@ -192,7 +193,8 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
     )
     checkpoint = DiskCheckpoint(job.folder, encoded.owner(config)) if job.folder else Checkpoint()
     with job.clock.watch_steps(job.progress, job.limit_s) as progress:
-        services = Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher)
+        storage = storage_of(job, encoded)
+        services = Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher, storage)
         task = _task(job, encoded, services)
         return _distilled(job, task)
 
@@ -319,6 +321,14 @@ def train_and_test(
     return held_out, *score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
 
 
+def storage_of(job: Job, encoded: Encoded) -> AsStored:
+    """Return how the set will be stored."""
+    budget, classes = budget_of(job, encoded.data, encoded.codec), len(encoded.data.classes)
+    limit = budget.packed_bytes(budget.codes_per_class * classes, classes)
+    weights = encoded.space.step_weights() if budget.precision == CODED else torch.ones(0)
+    return AsStored(budget.precision, weights, limit)
+
+
 def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
     """Return the budget of a job on a dataset: bytes and codes per class."""
     config, classes = job.config, len(data.classes)
@@ -342,5 +352,6 @@ def _budget_entry(budget: Budget, artifact: Artifact, spent: ByteLedger) -> Budg
         codes=codes,
         shortfall=None if codes == wanted else f"{codes} codes instead of {wanted}: a class has no more images",
         precision=budget.precision,
+        estimated_bytes=estimated_bytes(artifact.packed),
         bytes=spent,
     )

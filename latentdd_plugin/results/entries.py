@@ -170,6 +170,9 @@ class BudgetEntry(JsonRecord):
     codes: int = json_field(COUNT, "codes in all")
     shortfall: str | None = json_field(TEXT.or_missing(), "why there are fewer codes than fit, or null", default=None)
     precision: str = json_field(word(*STORAGE), "how codes are stored")
+    estimated_bytes: int | None = json_field(
+        WHOLE.or_missing(omit=True), "bytes of `coded` codes by the model that methods may optimise", default=None
+    )
     bytes: ByteLedger = json_field(RecordOf(ByteLedger), "what the file spends")
 
 
