@@ -10,6 +10,7 @@ import torch
 from latentdd_plugin import run
 from latentdd_plugin.artifacts.as_stored import AsStored, estimated_bits, estimated_bytes
 from latentdd_plugin.artifacts.packing import pack, pack_coded, unpack
+from latentdd_plugin.core.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 WEIGHTS = torch.tensor([1.0, 2.0, 2.0])
@@ -82,4 +83,5 @@ def test_a_run_pays_for_its_bits_where_it_is_asked_to(tmp_path):
 
 def test_a_negative_rate_is_a_fault():
     assert tiny.distiller(rate=0.5).faults() == []
-    assert tiny.distiller(rate=-1.0).faults() == ["rate=-1: must be null, 0 or a positive number"]
+    with pytest.raises(UsageError, match="rate=-1: must be null, 0 or a positive number"):
+        tiny.distiller(rate=-1.0)
