@@ -17,10 +17,16 @@ STATED = (
     "paper",
     "notes",
     "selection",
+    "dataset.origin",
+    "dataset.train",
+    "dataset.test",
+    "dataset.revision",
     "codec.source",
     "distiller.config",
     "cost",
+    "environment",
     "created",
+    "command",
 )
 PLATFORMS = {True: "same platform", False: "another platform", None: ""}
 
