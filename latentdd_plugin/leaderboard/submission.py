@@ -21,6 +21,7 @@ STATED = (
     "dataset.train",
     "dataset.test",
     "dataset.revision",
+    "artifact.path",
     "codec.source",
     "distiller.config",
     "cost",
