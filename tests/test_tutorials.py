@@ -41,7 +41,7 @@ def test_the_tutorials_hold_what_is_executed():
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_the_file_of_a_tutorial_keeps_to_every_contract(name, tmp_path):
     for kind, title, content in blocks((DOCS / "guides" / name).read_text()):
-        if kind == "python":
+        if kind == "python" and title:
             (tmp_path / title).write_text(content)
             cls = CLASSES.get(title, title.removesuffix(".py").capitalize())
             subject, contracts = subject_of(f"{tmp_path / title}:{cls}")
@@ -56,7 +56,10 @@ def test_a_tutorial_works_line_by_line(name, tmp_path):
     work.mkdir()
     for kind, title, content in blocks((DOCS / "guides" / name).read_text()):
         if kind == "python":
-            (work / title).write_text(content)
+            (work / (title or "untitled.py")).write_text(content)
+            if not title:
+                code, said = fresh.shell("python untitled.py", work, variables)
+                assert code == 0, f"{content}\n{said}"
             continue
         for command, shown in steps(content):
             code, said = fresh.shell(command, work, variables)
