@@ -1,4 +1,4 @@
-"""The documentation and the leaderboard as one site: built with warnings as errors, every internal link leads somewhere."""
+"""Documentation and leaderboard as one site: built with warnings as errors, every internal link leads somewhere."""
 
 import os
 import re
