@@ -36,7 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "reference/cli.md": CLI + "".join(map(command_page, COMMANDS)),
         "reference/bundled-weights.md": weights.read_text(),
-        "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
+        "changelog.md": (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "]("),
     }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
