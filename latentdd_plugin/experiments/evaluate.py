@@ -93,7 +93,8 @@ def evaluate_artifact(
         protocol, held_out = protocols.get(wanted.scoring.protocol), images.held_out(wanted.scoring.split)
         protocol = replace(protocol, seeds=max(protocol.seeds, wanted.networks or 0))
         teacher = obtain_teacher(wanted.teacher, images, how, progress=progress)
-        work.clock.lap("teacher_s")
+        if teacher is not None:
+            work.clock.lap("teacher_s")
         real = pixel_set(images, how.device)
         trial = trial_of(stored, pictures, images, real, held_out, protocol, how, labels=wanted.labels, teacher=teacher)
         evaluation = _record(work, space, images, trial, _score(work, images, trial), teacher)

@@ -11,7 +11,7 @@ import pytest
 from latentdd_plugin.cli.main import COMMANDS
 
 PACKAGE = Path(__file__).parents[2] / "latentdd_plugin"
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 OTHER_TOOLS = {"--include", "--porcelain", "--dd-bench", "--version", "--help"}  # of hf, git, pytest; of dd-bench alone
 SHOWN_BY = {  # file or folder -> the commands whose users read its messages
     "artifacts/formats": ("import",),

@@ -15,6 +15,7 @@ TREE = tiny_suite.TREE
 ROOT = Path(__file__).parents[2]
 FROZEN = {  # a published suite never changes: a change is a new version
     "cifar10-ipc.v1": "c078a15ff4c8d2e623f3dcb6d3abf63a2f193f079b55c70b0cb1cbd68b602bcf",
+    "cifar10-rate.v1": "b04ba99d72b1baa101e6c053cb18e2b708313e8b4470edd832094fb17bd2d3f4",
     "cpu-digits.v1": "f571e72f140e36844def18857b6504ec62210176c1dc2514ef4e3e044ca3f8ad",
     "imagenette128.v1": "d350e03d978f596835ea4e0fa8304090c4c8d38b0bea8a38e7149872acd5a6cf",
     "latentdd-paper.v1": "b052a66c32e432779607d89056ce9cda6e2d3e92806b9acc5575ec6ab9c4127e",

@@ -142,7 +142,7 @@ def _comparison(
         command=command,
         ipc=grid.base.ipc or 1,
         ledgers=("bytes",) if grid.rates else tuple(grid.ledgers),
-        rates=tuple(grid.rates),
+        rates=tuple(grid.rates) or None,
         evaluators=tuple(grid.base.evaluators),
         memory_per_cell=apart,
         dataset=first.dataset if first else None,

@@ -135,8 +135,8 @@ class ComparisonRecord(RecordFile):
     command: str = json_field(TEXT, "command line")
     ipc: int = json_field(COUNT, "budget in images per class")
     ledgers: tuple[str, ...] = json_field(NAMES, "what is held equal, ledger by ledger")
-    rates: tuple[int, ...] = json_field(
-        ListOf(COUNT).or_missing(omit=True), "budgets in bytes per class, if several are compared", default=()
+    rates: tuple[int, ...] | None = json_field(
+        ListOf(COUNT).or_missing(omit=True), "budgets in bytes per class, if several are compared", default=None
     )
     evaluators: tuple[str, ...] = json_field(NAMES, "evaluators")
     memory_per_cell: bool = json_field(FLAG, "whether each cell ran in a process of its own")
@@ -151,7 +151,7 @@ class ComparisonRecord(RecordFile):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the table: budgets in bytes per class, or ledgers."""
-        return tuple(map(str, self.rates)) or self.ledgers
+        return tuple(map(str, self.rates)) if self.rates else self.ledgers
 
     @property
     def failed(self) -> bool:
