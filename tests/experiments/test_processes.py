@@ -83,15 +83,17 @@ def test_a_process_that_dies_ends_the_run_and_either_number_resumes_it(tmp_path)
     assert process.returncode != 0
     assert err.count("another process of this run ended; what was finished is kept") <= 1
     assert "Traceback" not in err.partition("torch/distributed")[0]
-    kept = checkpoint.read_bytes()
     for processes in (1, 2):
+        kept, deadline = checkpoint.read_bytes(), time.monotonic() + 200
         again = started(tmp_path, *words, processes=processes)
-        time.sleep(20)
+        while checkpoint.read_bytes() == kept:  # until it has gone on from there
+            assert again.poll() is None, again.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
         os.killpg(again.pid, signal.SIGINT)
         _, err = again.communicate(timeout=100)
         assert "starts over" not in err
         assert RunFolder(tmp_path / "run").checkpoints.is_dir()
-    assert checkpoint.read_bytes() != kept, "both went on from the checkpoint"
 
 
 @pytest.mark.slow
