@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin.core.compute import Numerics
+from latentdd_plugin.core.compute import Numerics, forward_flops, try_compiled
 from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Images, Shape
 from latentdd_plugin.evaluators.protocols import Protocol
@@ -151,7 +151,26 @@ class Trial:
     def _taught(self, inputs: Tensor) -> Tensor:
         """Return the teacher's distribution float32 (n, classes) on inputs as they are trained on."""
         assert self.teacher is not None  # noqa: S101 - the caller's branch
-        return self._soft(self.teacher.classify(inputs * self.std + self.mean) / self.softness)
+        with torch.no_grad():
+            logits = self.teacher_logits(inputs * self.std + self.mean)
+        return self._soft(logits / self.softness)
+
+    @cached_property
+    def teacher_logits(self) -> Callable[[Tensor], Tensor]:
+        """The teacher's logits of images in [0, 1] units, compiled if the work of all steps is large."""
+        assert self.teacher is not None  # noqa: S101 - only then is it read
+        card, networks = self.teacher.card, self.teacher.networks
+        flops = sum(forward_flops(network, card.input_shape, self.numerics.device) for network in networks)
+        mode = self.numerics.mode(flops * sum(self.batch_sizes))
+        teacher = self.teacher
+
+        def logits(images: Tensor) -> Tensor:
+            with mode.autocast():
+                return teacher.logits(images.contiguous(memory_format=torch.channels_last))
+
+        example = torch.zeros((self.batch_sizes[0], *self.shape), device=self.numerics.device)
+        compiled: Callable[[Tensor], Tensor] = try_compiled(mode, logits, example)[0]
+        return compiled
 
     def _soft(self, logits: Tensor) -> Tensor:
         """Return probabilities at the temperature of the protocol's loss."""
