@@ -55,6 +55,11 @@ class Artifact:
         return unpack(self.packed)
 
     @property
+    def class_numbers(self) -> Tensor:
+        """The class of each sample, int64 (M,); of soft labels the largest."""
+        return self.labels if self.header.label_kind == "hard" else self.labels.argmax(1)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names by label."""
         return self.header.classes
@@ -190,7 +195,7 @@ class Artifact:
             images: Tensor | None = self.decode()
         except DDBenchError:
             images = None
-        labels = self.labels if self.header.label_kind == "hard" else self.labels.argmax(1)
+        labels = self.class_numbers
         name, data = self.header.codec.name, self.header.dataset.name
         title = f"{len(labels)} codes of {len(self.classes)} classes of {data}: {name}, {self.packed.precision}"
         return views.html_of(title, images, labels, self.classes)
@@ -307,10 +312,9 @@ def labelled(artifact: Artifact, images: Tensor, config: LabelConfig, teacher: T
     Raises:
         RunFailed: the teacher gives logits that are not finite.
     """
-    labels = artifact.labels if artifact.header.label_kind == "hard" else artifact.labels.argmax(1)
     form = LabelForm.of(config, teacher.card.sha256)
     header = replace(artifact.header, label_kind="hard", labels=form)
-    hard = replace(artifact, labels=labels, header=header)
+    hard = replace(artifact, labels=artifact.class_numbers, header=header)
     return replace(hard, soft=stored_labels(form, images, teacher, seed)) if config.stored else hard
 
 

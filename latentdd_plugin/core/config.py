@@ -22,6 +22,8 @@ from latentdd_plugin.core.parts import (
     TeacherConfig,
     dataset_config,
     label_config,
+    label_faults,
+    labels_json,
     names,
     not_among,
     teacher_config,
@@ -255,22 +257,6 @@ class RunConfig:
     def threads(self) -> int | None:
         """`compute.threads`."""
         return self.compute.threads
-
-
-def label_faults(labels: LabelConfig, teacher: TeacherConfig) -> list[str]:
-    """Return the faults of labels and teacher, and of their combination."""
-    found = [*labels.faults(), *teacher.faults()]
-    if labels.taught and not teacher:
-        found.append(f"labels={labels.regime}: name the teacher, for example --teacher convnet")
-    return found
-
-
-def labels_json(labels: LabelConfig, teacher: TeacherConfig) -> dict[str, Json]:
-    """Return labels and teacher as published: nothing for the labels of the method itself and no teacher."""
-    return {
-        **({"labels": labels.to_json()} if labels.regime != "own" else {}),
-        **({"teacher": teacher.to_json()} if teacher else {}),
-    }
 
 
 def _unset_split(dataset: DatasetConfig, scoring: ScoringConfig) -> list[str]:

@@ -303,6 +303,22 @@ def teacher_config(value: TeacherConfig | str | Mapping[str, Json] | None) -> Te
     return TeacherConfig(value) if isinstance(value, str) else TeacherConfig(**(value or {}))
 
 
+def label_faults(labels: LabelConfig, teacher: TeacherConfig) -> list[str]:
+    """Return the faults of labels and teacher, and of their combination."""
+    found = [*labels.faults(), *teacher.faults()]
+    if labels.taught and not teacher:
+        found.append(f"labels={labels.regime}: name the teacher, for example --teacher convnet")
+    return found
+
+
+def labels_json(labels: LabelConfig, teacher: TeacherConfig) -> dict[str, Json]:
+    """Return labels and teacher as published: nothing for the labels of the method itself and no teacher."""
+    return {
+        **({"labels": labels.to_json()} if labels.regime != "own" else {}),
+        **({"teacher": teacher.to_json()} if teacher else {}),
+    }
+
+
 def dataset_config(value: DatasetConfig | str | Mapping[str, Json]) -> DatasetConfig:
     """Return the dataset that a name or a mapping of options describes."""
     if isinstance(value, DatasetConfig):

@@ -49,13 +49,10 @@ class Protocol:
 
     def to_json(self) -> dict[str, Json]:
         """Return every number of the recipe, for the record."""
-        value = asdict(self)
-        value["steps"], value["augment"] = [list(pair) for pair in self.steps], list(self.augment)
-        later = {field.name: field.default for field in fields(self) if field.name in LATER}
-        plain = {name: default for name, default in later.items() if value[name] == default}
-        value = {name: part for name, part in value.items() if name not in plain}  # hashes of earlier recipes stay
-        value.update({name: json.loads(json.dumps(value[name])) for name in later if name in value})
-        return value
+        default = {field.name: field.default for field in fields(self)}
+        value = {k: v for k, v in asdict(self).items() if k not in LATER or v != default[k]}  # earlier hashes stay
+        plain: dict[str, Json] = json.loads(json.dumps(value))
+        return plain
 
     def batch_for(self, samples: int, classes: int) -> int:
         """Return the samples per step for a set of this size; a hundred classes or more double a batch of `batches`."""

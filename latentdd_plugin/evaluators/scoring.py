@@ -137,18 +137,17 @@ def training_labels(stored: Artifact, decoded: Tensor, labels: LabelConfig, teac
         logits = soft.log_probabilities(len(stored.labels), len(stored.classes))
         logits = with_truth(logits, stored.labels, soft.form.truth or 0.0)
         return {"labels": logits, "label_kind": "logits", "views": soft.to_views()}
-    if labels.regime in ("own", "hard"):
-        hard = labels.regime == "hard" and stored.labels.ndim == 2
-        kind = "hard" if hard else stored.header.label_kind
-        return {"labels": stored.labels.argmax(1) if hard else stored.labels, "label_kind": kind}
+    if labels.regime == "own":
+        return {"labels": stored.labels, "label_kind": stored.header.label_kind}
+    if labels.regime == "hard":
+        return {"labels": stored.class_numbers, "label_kind": "hard"}
     if teacher is None:
         raise UsageError("the labels come from a teacher: name it, with --teacher convnet or teacher.path=FOLDER")
-    hard_labels = stored.labels if stored.labels.ndim == 1 else stored.labels.argmax(1)
     if labels.regime == "soft":
         logits = (teacher.classify(decoded) / labels.temperature).cpu().log_softmax(1)
-        return {"labels": with_truth(logits, hard_labels, labels.truth), "label_kind": "logits"}
+        return {"labels": with_truth(logits, stored.class_numbers, labels.truth), "label_kind": "logits"}
     how = {"teacher": teacher, "softness": labels.temperature, "truth": labels.truth}
-    return {"labels": hard_labels, "label_kind": "hard", **how}
+    return {"labels": stored.class_numbers, "label_kind": "hard", **how}
 
 
 def with_truth(logits: Tensor, labels: Tensor, weight: float) -> Tensor:

@@ -232,10 +232,9 @@ def _notes(record: Record) -> list[str]:
     parts = ", ".join(f"{part} {size:,}" for part, size in budget.bytes.parts.items())
     lines.append(f"bytes at {budget.precision}: {parts}")
     if (taught := record.teacher) is not None:
-        lines.append(
-            f"labels: {record.regime}, of {taught.arch} ({taught.bytes:,} bytes, {100 * taught.accuracy:.1f}% on "
-            f"{record.scored_on}); the baselines have the same"
-        )
+        where = f"{taught.arch}, {taught.bytes:,} bytes, {100 * taught.accuracy:.1f}% on {record.scored_on}"
+        shared = f"; its {record.regime} labels are the baselines' too" if record.regime != "own" else ""
+        lines.append(f"teacher: {where}{shared}")
     if budget.shortfall:
         lines.append(f"shortfall: {budget.shortfall}")
     stages = {
