@@ -59,6 +59,10 @@ class Distiller(ABC):
         """Return the bits per code that its label costs in the budget: none for hard labels."""
         return 0
 
+    def teacher_faults(self, arch: str) -> list[str]:
+        """Return the reasons why it cannot use a teacher of this architecture, a timm name; seen before any work."""
+        return []
+
     def faults(self) -> list[str]:
         """Return the faults of its options; they are reported with all other faults, before any work."""
         return []

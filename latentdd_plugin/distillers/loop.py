@@ -53,9 +53,10 @@ class Matching(Distiller):
         optimizer: `sgd` or `adam`.
         rate: optional. A number lets the method see codes rounded as they will be stored, and adds so many times the
             estimated share of the bytes to its loss; None rounds after the optimisation only.
+        second_beta: the second beta of Adam.
     """
 
-    match_spaces = ("code", "pixel")
+    match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
     iterations: int
     lr: float | None
     momentum: float
@@ -64,6 +65,7 @@ class Matching(Distiller):
     rate: float | None = None
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
+    second_beta: ClassVar[float] = 0.99
 
     def faults(self) -> list[str]:
         """Return a fault for each option that the loop reads and that is missing or unknown."""
@@ -111,7 +113,7 @@ class Matching(Distiller):
     def optimizer_of(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return SGD, as in the papers, or Adam, whose step does not depend on the size of the gradient."""
         if self.optimizer == "adam":
-            return torch.optim.Adam(groups, betas=(self.momentum, 0.99))
+            return torch.optim.Adam(groups, betas=(self.momentum, self.second_beta))
         return torch.optim.SGD(groups, momentum=self.momentum)
 
     def distill(self, task: Task) -> SyntheticSet:

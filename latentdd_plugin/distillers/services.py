@@ -67,6 +67,7 @@ class Services:
     progress: Progress = silent
     teacher: Teacher | None = None  # a classifier of the classes, on the device; None if the run names none
     storage: Storage | None = None  # how the set will be stored; None is not known
+    flip: bool = False  # a mirrored image keeps its class
 
 
 class Networks:

@@ -89,10 +89,16 @@ class Task:
 
     def view(self, codes: Tensor) -> Tensor:
         """Return codes (M, c, h, w) in the match space, differentiable: as they are, or decoded and standardised."""
-        codes = codes if self.rounding is None else self.rounding.view(codes)
         if self.match == "code" or self.space.codec.pixels:
-            return codes
-        return (self.space.decode(codes) - self.real.mean) / self.real.std
+            return self._as_stored(codes)
+        return (self.decoded(codes) - self.real.mean) / self.real.std
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        """Return images (M, C, H, W) in [0, 1] units of codes (M, c, h, w), not clamped, differentiable."""
+        return self.space.decode(self._as_stored(codes))
+
+    def _as_stored(self, codes: Tensor) -> Tensor:
+        return codes if self.rounding is None else self.rounding.view(codes)
 
     def generator(self, purpose: str, step: int = 0) -> torch.Generator:
         """Return a CPU generator derived from the run's seed, for one purpose at one step."""

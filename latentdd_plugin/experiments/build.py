@@ -16,7 +16,7 @@ from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
-from latentdd_plugin.experiments.teachers import teacher_faults
+from latentdd_plugin.experiments.teachers import architecture_of, teacher_faults
 from latentdd_plugin.latent.sized_codec import upsample_fault
 
 DEFAULT_PRESET = "quick"
@@ -65,6 +65,8 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
         faults.append(f"algo={config.algo.name}: it needs a teacher, for example --teacher convnet")
     config = config.replace(teacher=config.teacher if needs or config.labels.taught else None)
     faults += teacher_faults(config.teacher)
+    if needs and distiller is not None and (arch := architecture_of(config.teacher)):
+        faults += [f"algo={config.algo.name}: {reason}" for reason in distiller.teacher_faults(arch)]
     if faults or distiller is None or found.protocol is None:
         raise UsageError(list(dict.fromkeys(faults)))
     preset = preset_of(config.algo)

@@ -194,7 +194,8 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
     checkpoint = DiskCheckpoint(job.folder, encoded.owner(config)) if job.folder else Checkpoint()
     with job.clock.watch_steps(job.progress, job.limit_s) as progress:
         storage = storage_of(job, encoded)
-        services = Services(encoded.numerics, Augment(operations), checkpoint, progress, encoded.teacher, storage)
+        augment = Augment(operations)
+        services = Services(encoded.numerics, augment, checkpoint, progress, encoded.teacher, storage, data.flip)
         task = _task(job, encoded, services)
         return _distilled(job, task)
 

@@ -6,6 +6,7 @@ architecture, seed and arithmetic; an interrupted training continues at its last
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,17 @@ def teacher_faults(config: TeacherConfig) -> list[str]:
     if not config.pretrained and config.recipe not in RECIPES:
         found.append(f"teacher.recipe={config.recipe}: choose one of {', '.join(RECIPES)}")
     return found
+
+
+def architecture_of(config: TeacherConfig) -> str | None:
+    """Return the architecture of a configured teacher, without loading its weights; None if there is none to read."""
+    if config.path is None:
+        return config.name if config and is_known(str(config.name)) else None
+    try:
+        value = json.loads((Path(config.path) / CARD).read_text(encoding="utf-8"))
+        return str(value["arch"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # which loading it reports
 
 
 def obtain_teacher(

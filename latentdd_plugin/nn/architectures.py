@@ -35,6 +35,26 @@ def is_known(arch: str) -> bool:
     return arch in SIZED or arch.partition(".")[0] in known_names()
 
 
+def has_batch_norm(arch: str) -> bool | None:
+    """Return whether an architecture normalises by BatchNorm; None if that can only be seen in a built network."""
+    import timm
+
+    register_with_timm()
+    if arch in SIZED or arch in CONVNETS:
+        return arch.startswith("convnet_bn")
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            return bool(batch_norms(timm.create_model(arch.partition(".")[0])))
+    except Exception:
+        return None
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network that keep a running mean and variance, in its own order."""
+    return [m for m in network.modules() if getattr(m, "running_mean", None) is not None]
+
+
 def _divisor(side: int, at_most: int) -> int:
     return next(d for d in range(max(1, at_most), 0, -1) if side % d == 0)
 

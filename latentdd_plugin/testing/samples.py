@@ -88,10 +88,10 @@ def spaces(codec: str, **options: Json) -> tuple[SizedCodec, CodeSpace, Real, Re
 
 @cache
 def teacher() -> Teacher:
-    """Return a teacher of the digits: a ConvNet as it is initialised, which suffices for the rules of the contracts."""
+    """Return a teacher of the digits: a ConvNet with BatchNorm as it is initialised, enough for the contracts."""
     data, pixels = digits(), pixel_set(digits(), "cpu")
     with seeded(0, "testing/teacher"):
-        network, arch, kwargs = build("convnet", data.image_shape, len(data.classes))
+        network, arch, kwargs = build("convnet_bn", data.image_shape, len(data.classes))
     return Teacher.of(
         (network,),
         arch=arch,
