@@ -21,6 +21,7 @@ from latentdd_plugin.experiments.compare.grid import short
 from latentdd_plugin.experiments.suites import Suite
 from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.consistency import contradictions, inconsistencies
+from latentdd_plugin.leaderboard.keys import key_faults
 from latentdd_plugin.leaderboard.records import SubmissionRecord
 from latentdd_plugin.results.entries import CodecEntry
 from latentdd_plugin.results.record import Record
@@ -97,7 +98,8 @@ def static_faults(claim: Claim, distributions: Sequence[str]) -> list[str]:
         claim: the claim.
         distributions: those whose codecs may be built.
     """
-    found = [*_against_suite(claim), *inconsistencies(claim.record)]
+    keys = key_faults(claim.record) if claim.submission is None else key_faults(claim.submission)
+    found = [*keys, *_against_suite(claim), *inconsistencies(claim.record)]
     if claim.artifact is None:
         url = claim.submission.artifact.url if claim.submission else None
         return [*found, f"artifact: it lies elsewhere ({url}); fetch it and give --artifact FILE"]

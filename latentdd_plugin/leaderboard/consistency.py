@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from latentdd_plugin.artifacts.budget import budget_for, image_bytes
@@ -24,7 +25,7 @@ from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.results.entries import BudgetEntry
-from latentdd_plugin.results.record import Baseline, Record
+from latentdd_plugin.results.record import CURVE_POINTS, Baseline, Record
 from latentdd_plugin.results.statistics import gains, summarise
 
 ROUNDING = 1e-6  # of one image: an accuracy is a count over the images that scored
@@ -138,6 +139,7 @@ def inconsistencies(record: Record) -> list[str]:
         *_distiller(record),
         *_baselines(record),
         *_numerics(record),
+        *_losses(record),
     ]
 
 
@@ -319,6 +321,15 @@ def _reasons(record: Record, name: str, config: RunConfig) -> list[str]:
     return []
 
 
+def _losses(record: Record) -> list[str]:
+    """Require a curve as a run writes it: at most 200 points, steps from 0 that rise."""
+    steps = [step for step, _ in record.losses or ()]
+    found = [] if len(steps) <= CURVE_POINTS else [f"losses: {len(steps)} points, but a run keeps {CURVE_POINTS}"]
+    if any(after <= before for before, after in pairwise(steps)) or any(n < 0 for n in steps):
+        found.append("losses: steps must rise, from 0")
+    return found
+
+
 def _numerics(record: Record) -> list[str]:
     """Require that the arithmetic is one that a machine can be asked for."""
     import re
@@ -329,6 +340,7 @@ def _numerics(record: Record) -> list[str]:
             found.append(
                 f"environment.numerics.{key}: {short(stated.get(key))}, but it must be of type {kind.__name__}"
             )
+    found += [f"environment.numerics.{short(key)}: unknown" for key in stated if key not in NUMERICS]
     if found:
         return found
     if not re.fullmatch(DEVICE, stated["device"]):

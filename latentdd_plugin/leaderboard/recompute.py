@@ -416,7 +416,9 @@ def _repetition(work: _Recomputation) -> list[str]:
         return [f"distilled again: {reason}" for reason in _far(work.record.scores, made.scores)]
     ours, theirs = _stored(made), load_artifact(work.claim.stored)
     equal = torch.equal(ours.packed.data, theirs.packed.data) and torch.equal(ours.labels, theirs.labels)
-    return [] if equal else ["distilled again: the codes or labels are not those of the artifact"]
+    why = [] if equal else ["distilled again: the codes or labels are not those of the artifact"]
+    stated = work.record.losses  # missing in older files
+    return why if stated in (None, made.losses) else [*why, "distilled again: other losses than the record's"]
 
 
 def _stored(record: Record) -> Artifact:

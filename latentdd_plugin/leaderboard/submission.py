@@ -24,6 +24,7 @@ STATED = (
     "artifact.path",
     "codec.source",
     "distiller.config",
+    "losses",
     "cost",
     "environment",
     "created",

@@ -53,8 +53,8 @@ class Curve:
 
 
 def curve(losses: Sequence[tuple[float, float]]) -> Curve | None:
-    """Return the curve of the finite losses, logarithmic if they span a factor above 30; None below two points."""
-    found = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    """Return the curve of the finite losses by step; logarithmic if they span a factor above 30, None below two."""
+    found = sorted((step, loss) for step, loss in losses if math.isfinite(loss))
     if len(found) < 2 or found[0][0] == found[-1][0]:
         return None
     low, high = min(loss for _, loss in found), max(loss for _, loss in found)

@@ -468,3 +468,37 @@ def test_an_imported_set_is_submitted_and_verified_and_shown_without_a_rank(tiny
 def test_only_an_imported_set_may_leave_its_selection_open(claim, capsys):
     change(claim, "record", "selection", to="unknown")
     refused(capsys, claim, "only the last iterate may be scored")
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "artifact", "grid", "record", "record.dataset", "record.codec", "record.distiller", "record.budget",
+     "record.budget.bytes", "record.config", "record.config.algo", "record.config.codec", "record.scores.0",
+     "record.controls.random-codes", "record.controls.random-codes.codec",
+     "record.environment", "record.environment.numerics", "record.cost", "record.seeds", "record.protocol"],
+)  # fmt: skip
+def test_a_key_that_no_check_reads_is_refused(claim, capsys, place):
+    keys = [int(key) if key.isdigit() else key for key in place.split(".") if key]
+    change(claim, *keys, "award", to=1)
+    refused(capsys, claim, "award")
+
+
+@pytest.mark.parametrize(
+    "place", ["codec.grey", "codec.source", "dataset.revision", "environment.cpu", "budget.shortfall"]
+)
+def test_a_key_that_every_run_writes_may_not_be_left_out(claim, capsys, place):
+    tree = json.loads(claim.read_text())
+    part, key = place.split(".")
+    del tree["record"][part][key]
+    claim.write_text(json.dumps(tree))
+    refused(capsys, claim, f"record.{place}: missing")
+
+
+@pytest.mark.parametrize("losses", [[[9, 1.0], [3, 0.5]], [[1, 0.5], [1, 0.4]], [[n, 1.0] for n in range(201)]])
+def test_a_curve_that_no_run_writes_is_refused_and_harms_no_page(claim, tmp_path, capsys, losses):
+    change(claim, "record", "losses", to=losses)
+    assert called("leaderboard", "--registry", tmp_path / "registry", "--out", tmp_path / "site") == 0
+    refused(capsys, claim, "losses: ")
