@@ -46,11 +46,14 @@ class Clock:
         return round(1000 * median(gaps), 3) if gaps else None
 
     @contextmanager
-    def watch_steps(self, show: bool, limit_s: float | None = None) -> Iterator[Callable[[int, int, float], None]]:
+    def watch_steps(
+        self, show: bool, limit_s: float | None = None, also: Callable[[int, int], None] | None = None
+    ) -> Iterator[Callable[[int, int, float], None]]:
         """Give a callback (steps done, total steps, loss) that records times and, with `show`, draws a progress bar.
 
         With a limit in seconds, the callback raises TooLong after the first few steps if the distillation is estimated
-        to take longer: the time so far, plus the median step time for each remaining step.
+        to take longer: the time so far, plus the median step time for each remaining step. `also` is told the steps
+        done, and those in all.
         """
         bar: tqdm[None] = tqdm(unit="step", desc="distil", disable=not show, leave=False)
         begun, first, decided = time.perf_counter(), len(self.steps), limit_s is None
@@ -62,6 +65,8 @@ class Clock:
             if not math.isnan(loss):
                 bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
             bar.update(done - bar.n)
+            if also is not None:
+                also(done, total)
             if limit_s is not None and not decided:
                 gaps = _gaps(self.steps[first : first + MEASURED + 2])[1:]
                 decided = _decided(gaps, self.steps[-1] - begun, done, total, limit_s)
@@ -100,6 +105,11 @@ def peak_mb() -> tuple[float, float | None]:
     """Return the peak memory so far in MiB: resident in this process, and allocated on the GPU (None without one)."""
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
     return round(_peak_rss() / 2**20, 1), device
+
+
+def resident_bytes() -> int:
+    """Return the bytes of memory that this process takes now; its peak where the system does not say."""
+    return _sizes(Path("/proc/self/status")).get("VmRSS", 0) or _peak_rss()
 
 
 def available_memory() -> int:

@@ -21,6 +21,7 @@ from typing import ClassVar
 from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json, SyntheticSet
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 __all__ = ["Distiller", "SyntheticSet", "Task"]
 
@@ -62,6 +63,13 @@ class Distiller(ABC):
     def teacher_faults(self, arch: str) -> list[str]:
         """Return the reasons why it cannot use a teacher of this architecture, a timm name; seen before any work."""
         return []
+
+    def work(self, size: TaskSize) -> Work | None:
+        """Return what `distill` computes on a task of this size, for estimates of time; None if that is not known.
+
+        A derived class that writes `distill` or `iteration` anew states it anew: what it inherits is then not read.
+        """
+        return None
 
     def faults(self) -> list[str]:
         """Return the faults of its options; they are reported with all other faults, before any work."""

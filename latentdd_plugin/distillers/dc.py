@@ -24,6 +24,7 @@ from latentdd_plugin.core.plugins import Preset
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of, with_gradient
 from latentdd_plugin.distillers.loop import Matching, Variables
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 # Codes per class -> (outer, inner) loops, the authors' settings.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -86,6 +87,14 @@ class DC(Matching):
             if loop < outer - 1:
                 for _ in range(inner):
                     weights = self._train_epoch(task, variables, weights, order, draws)
+
+    def work(self, size: TaskSize) -> Work:
+        """Return gradients of the real samples, second derivatives of the synthetic ones, and training on these."""
+        outer, inner = self._loops(size.codes_per_class)
+        real = size.classes * min(self.batch_real, size.class_size)
+        per_network = outer * (3 * real + 6 * size.codes) + (outer - 1) * inner * 3 * size.codes
+        calls = self.iterations * outer * size.classes
+        return Work(calls, self.iterations * per_network, self.iterations * outer * size.codes)
 
     def _distance(
         self, task: Task, codes: Tensor, weights: Weights, draws: torch.Generator, picks: torch.Generator

@@ -19,6 +19,7 @@ from torch import Tensor
 from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.loop import Matching, Variables
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 
 @dataclass
@@ -57,6 +58,11 @@ class DM(Matching):
             real_means = class_means(psi(torch.cat(real)), real)
         synthetic_means = class_means(psi(torch.cat(synthetic)), synthetic)
         yield (real_means - synthetic_means).square().sum()
+
+    def work(self, size: TaskSize) -> Work:
+        """Return a forward pass of the real samples, and one in both directions of the synthetic ones, per step."""
+        real = size.classes * min(self.batch_real, size.class_size)
+        return Work(self.iterations, self.iterations * (real + 3 * size.codes), self.iterations * size.codes)
 
     def _augmented(self, task: Task, codes: Tensor, step: int) -> tuple[list[Tensor], list[Tensor]]:
         """Return a batch of real samples and all synthetic ones per class; both get the class's augmentation.

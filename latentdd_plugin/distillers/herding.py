@@ -13,11 +13,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.selection import Selection, squared_norms
+from latentdd_plugin.distillers.selection import Selection, greedy_work, squared_norms
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 
 class Herding(Selection):
     """Greedy approximation of the class mean; its first k samples are its choice of k. Not random."""
+
+    def work(self, size: TaskSize) -> Work:
+        """Return one product of all samples with each chosen one, and the norms."""
+        return greedy_work(size)
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Return p_1 … p_n: with mu = 0, p_k is the argmin of ||x||^2 + 2 <x, s>, and s is the sum of p_1 … p_{k-1}."""

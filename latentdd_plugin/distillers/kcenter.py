@@ -13,11 +13,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.selection import Selection, squared_distances, squared_norms
+from latentdd_plugin.distillers.selection import Selection, greedy_work, squared_distances, squared_norms
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 
 class KCenter(Selection):
     """Greedy farthest-first traversal from the sample nearest to the class mean. Not random."""
+
+    def work(self, size: TaskSize) -> Work:
+        """Return one product of all samples with each chosen one, and the norms."""
+        return greedy_work(size)
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Return the sample nearest to the mean, then repeatedly the one farthest from all chosen so far."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.distillers.selection import Selection, squared_distances, squared_norms
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 
 @dataclass
@@ -38,6 +39,11 @@ class KMeans(Selection):
             taken[position] = True
             chosen[k] = position
         return chosen
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the distances of all samples to all centres, for every iteration that is allowed."""
+        once = 2.0 * size.samples * size.values * (size.codes_per_class + 2)
+        return Work(size.classes, operations=once * (self.iterations + 2))
 
     def _centres(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Return the cluster centres (n, D), larger clusters first."""

@@ -29,6 +29,7 @@ from latentdd_plugin.distillers.experts import Experts, ExpertTraining, flat_dis
 from latentdd_plugin.distillers.gradients import Gradients, Weights, with_gradient
 from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 from latentdd_plugin.nn.augment import Draw
 
 GRADIENTS = ("exact", "tesla", "unrolled")
@@ -145,6 +146,18 @@ class MTT(Matching):
             raise ValueError("MTT learns the rate of its student: set variables.lr")
         distance = unrolled if self.gradient == "unrolled" else partial(adjoint, exact=self.gradient == "exact")
         yield distance(self._gradients(task), task, steps, begin, target, view, targets, variables.lr)
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the experts' training, and the student's steps forth and back."""
+        batch, epochs = min(self.batch_syn or size.codes, size.codes), self.max_start_epoch - 1 + self.expert_epochs
+        steps = self.iterations * self.syn_steps
+        return Work(
+            steps,
+            9 * steps * batch,
+            self.iterations * size.codes,
+            expert_passes=3 * self.experts * epochs * size.samples,
+            snapshots=self.experts * (epochs + 1),
+        )
 
     def _steps(self, task: Task, samples: int, step: int) -> list[Step]:
         """Return the student's steps: random orders of the synthetic set, one after another, cut into full batches."""

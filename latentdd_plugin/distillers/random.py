@@ -9,6 +9,7 @@ import torch
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 
 class Random(Distiller):
@@ -17,6 +18,10 @@ class Random(Distiller):
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
     is_selection: ClassVar[bool] = True
     is_baseline: ClassVar[bool] = True
+
+    def work(self, size: TaskSize) -> Work:
+        """Return a draw per class."""
+        return Work(size.classes)
 
     def distill(self, task: Task) -> SyntheticSet:
         """Return the drawn real codes and their labels, class by class."""

@@ -13,6 +13,7 @@ from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 
 class Selection(Distiller):
@@ -51,6 +52,11 @@ class Selection(Distiller):
         chosen = [members for some in group().gather(chosen) for members in some]
         labels = [torch.full((len(members),), label) for label, members in enumerate(chosen)]
         return SyntheticSet(task.codes.take(torch.cat(chosen)), torch.cat(labels))
+
+
+def greedy_work(size: TaskSize) -> Work:
+    """Return one product of all samples with each chosen one, and the norms."""
+    return Work(size.classes, operations=2.0 * size.samples * size.values * (size.codes_per_class + 2))
 
 
 def squared_norms(samples: Tensor) -> Tensor:

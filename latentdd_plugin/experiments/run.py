@@ -6,26 +6,30 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from latentdd_plugin.core.cache import cache_dir
-from latentdd_plugin.core.compute import resolve_device
+from latentdd_plugin.core.compute import Numerics, resolve_device
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.processes import group
-from latentdd_plugin.core.types import Score, SyntheticSet, hash_json
+from latentdd_plugin.core.progress import RunProgress
+from latentdd_plugin.core.types import ImageData, Score, SyntheticSet, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.experiments.baselines import PIXELS, baseline_configs, is_baseline
 from latentdd_plugin.experiments.build import Parts, preset_note, resolve_run
+from latentdd_plugin.experiments.cost.beginning import estimate_loaded
 from latentdd_plugin.experiments.run_folder import RunFolder, differing
 from latentdd_plugin.experiments.stages import (
     Encoded,
     Evaluated,
     Job,
+    Loaded,
     budget_of,
     decode,
     distil,
@@ -38,7 +42,7 @@ from latentdd_plugin.experiments.stages import (
     train_and_test,
 )
 from latentdd_plugin.latent.encode import code_set
-from latentdd_plugin.latent.sized_codec import build_codec
+from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.results.entries import (
     CodecEntry,
     Cost,
@@ -113,14 +117,15 @@ def run_precisions(
     folders = [RunFolder(base / each.precision if len(precisions) > 1 else base) for each, _ in resolved]
     finished = [folder.finished(each) for (each, _), folder in zip(resolved, folders, strict=True)]
     synthetic: SyntheticSet | None = None
-    clock, records = Clock(), []
+    clock, whole, records = Clock(), RunProgress(show=progress), []
     encoded: Encoded | None = None
     for (each, parts), folder, done in zip(resolved, folders, finished, strict=True):
         if done is None:
             folder.refuse_unwritable()
-            job = Job(each, parts, clock, progress, limit_s, folder, command or command_line())
+            job = Job(each, parts, clock, progress, limit_s, folder, command or command_line(), whole=whole)
             if encoded is None:
-                encoded = encode(job, load(job))
+                loaded = load(job)
+                encoded = encode(job, loaded, partial(_tell_cost, job, loaded))
                 synthetic = _stored_synthetic(folders, [config for config, _ in resolved], encoded)
             record, synthetic = complete(job, encoded, synthetic)
             if record is None:
@@ -129,11 +134,36 @@ def run_precisions(
             log.info("%s is finished", folder.path)
             record = done
         records.append(record)
+    whole.close()
     group().gather(None)
     for folder in folders:  # only now: each holds the one distillation for those that are not finished
         if group().first:
             folder.close()
     return records
+
+
+def _tell_cost(job: Job, loaded: Loaded, codec: SizedCodec) -> None:
+    """Log the estimated time of each stage, and plan the progress of the whole run."""
+    if not group().first:
+        return
+    data, numerics = loaded.data, loaded.numerics
+    estimate = estimate_loaded(job.config, job.parts, data, codec, numerics, _kept_baselines(job, loaded, codec))
+    log.info("%s", estimate.line(group().size))
+    job.whole.plan({stage.name: stage.on(group().size) or 0.0 for stage in estimate.stages})
+
+
+def _kept_baselines(job: Job, loaded: Loaded, codec: SizedCodec) -> list[str]:
+    """Return the names of the baselines that are in the cache."""
+    data, numerics = loaded.data, loaded.numerics
+    if not (job.config.controls and data.fingerprint):
+        return []
+    allowed, found = budget_of(job, data, codec).bytes_per_class, []
+    for name, config in baseline_configs(job.config, allowed, data.image_shape).items():
+        if isinstance(config, RunConfig):
+            theirs = codec if name == "random-codes" else build_codec(PIXELS, data.image_shape)
+            folder = _baseline_folder(*resolve_run(config), data, theirs, numerics)
+            found += [name] if (folder.path / "result.json").exists() else []
+    return found
 
 
 def _refuse_different(config: RunConfig) -> None:
@@ -189,7 +219,7 @@ def complete(
         finished.save()
         folder.seal()
         if is_baseline(job.config) and not job.shared:
-            folder.copy(_baseline_folder(job.config, job.parts, encoded))
+            folder.copy(_baseline_folder(job.config, job.parts, encoded.data, encoded.codec, encoded.numerics))
     return finished, distilled.synthetic
 
 
@@ -246,7 +276,9 @@ def run_baselines(job: Job, encoded: Encoded, scores: tuple[Score, ...]) -> dict
     """Run the method's baselines, ordinary runs made once per configuration, data, codec and numerics."""
     found: dict[str, Baseline | SkippedBaseline] = {}
     allowed = budget_of(job, encoded.data, encoded.codec).bytes_per_class
-    for name, config in baseline_configs(job.config, allowed, encoded.data.image_shape).items():
+    wanted = baseline_configs(job.config, allowed, encoded.data.image_shape)
+    for name, config in wanted.items():
+        job.whole.at("baselines", len(found) / len(wanted))
         if isinstance(config, str):
             found[name] = SkippedBaseline(config)
             continue
@@ -281,7 +313,7 @@ def _cached_run(
     name: str, config: RunConfig, encoded: Encoded, command: str, *, progress: bool, kept: str = "controls"
 ) -> Record | None:
     resolved, parts = resolve_run(config)
-    folder = _baseline_folder(resolved, parts, encoded, kept)
+    folder = _baseline_folder(resolved, parts, encoded.data, encoded.codec, encoded.numerics, kept)
     made = folder.usable(resolved) if group().first else None
     if group().from_first(made is None):
         log.info("baseline %s", name)
@@ -292,10 +324,12 @@ def _cached_run(
     return made
 
 
-def _baseline_folder(config: RunConfig, parts: Parts, encoded: Encoded, kept: str = "controls") -> RunFolder[Record]:
-    key = [config.to_json(), encoded.data.fingerprint, encoded.codec.fingerprint, parts.protocol.sha256]
+def _baseline_folder(
+    config: RunConfig, parts: Parts, data: ImageData, codec: SizedCodec, numerics: Numerics, kept: str = "controls"
+) -> RunFolder[Record]:
+    key = [config.to_json(), data.fingerprint, codec.fingerprint, parts.protocol.sha256]
     versions = [__version__, version("timm")]
-    return RunFolder(cache_dir() / kept / hash_json([*key, encoded.numerics.to_json(), *versions])[:32])
+    return RunFolder(cache_dir() / kept / hash_json([*key, numerics.to_json(), *versions])[:32])
 
 
 def _in_pixels(encoded: Encoded) -> Encoded:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
 from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.processes import group
+from latentdd_plugin.core.progress import RunProgress
 from latentdd_plugin.core.storage import is_disk_fault, write_fault
 from latentdd_plugin.core.types import CODED, ImageData, Images, Json, Score, Skipped, SyntheticSet, hash_json
 from latentdd_plugin.data.load import load_dataset, with_fingerprint
@@ -58,6 +60,7 @@ class Job:
     folder: RunFolder[Record] | None = None  # None keeps no checkpoints and ends with the artifact
     command: str = ""
     shared: bool = False  # a baseline: if another process is making it, wait for it
+    whole: RunProgress = field(default_factory=RunProgress)  # over all stages
 
     @property
     def home(self) -> RunFolder[Record]:
@@ -148,8 +151,13 @@ def load(job: Job) -> Loaded:
     return Loaded(data, numerics)
 
 
-def encode(job: Job, loaded: Loaded) -> Encoded:
+def encode(job: Job, loaded: Loaded, fitted: Callable[[SizedCodec], None] | None = None) -> Encoded:
     """Build and fit the codec and encode the training set.
+
+    Args:
+        job: the run.
+        loaded: its dataset.
+        fitted: called with the codec before the training set is encoded.
 
     Raises:
         UsageError: the codec does not take these images, or not even one code per class fits the budget.
@@ -158,6 +166,8 @@ def encode(job: Job, loaded: Loaded) -> Encoded:
     codec = build_codec(job.config.codec, data.image_shape)
     codec.fit(data.train, numerics.device)
     job.clock.lap("fit_s")
+    if fitted is not None:
+        fitted(codec)
     wanted = budget_of(job, data, codec).codes_per_class
     smallest = int(data.train.labels.bincount(minlength=len(data.classes)).min())
     if wanted > smallest:
@@ -166,6 +176,7 @@ def encode(job: Job, loaded: Loaded) -> Encoded:
     space, codes = code_set(data, codec, numerics, progress=job.progress, precision=job.config.dataset.codes)
     data, pixels = with_fingerprint(data), pixel_set(data, numerics.device)
     job.clock.lap("encode_s")
+    job.whole.at("encode", 1)
     teacher = obtain_teacher(job.config.teacher, data, numerics, progress=job.progress)
     job.clock.lap("teacher_s")
     return Encoded(data, numerics, pixels, codec, space, codes, teacher)
@@ -192,7 +203,7 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
         flip=data.flip,
     )
     checkpoint = DiskCheckpoint(job.folder, encoded.owner(config)) if job.folder else Checkpoint()
-    with job.clock.watch_steps(job.progress, job.limit_s) as progress:
+    with job.clock.watch_steps(job.progress, job.limit_s, also=job.whole.steps_of("distil")) as progress:
         storage = storage_of(job, encoded)
         augment = Augment(operations)
         services = Services(encoded.numerics, augment, checkpoint, progress, encoded.teacher, storage, data.flip)
@@ -319,7 +330,9 @@ def train_and_test(
     held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
     trial = trial_of(artifact, images, *judged_on, teacher=encoded.teacher)
-    return held_out, *score(job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress)
+    told = job.whole.steps_of("evaluate")
+    kept = job.home.scores
+    return held_out, *score(job.parts.evaluators, trial, job.config.seed, kept, progress=job.progress, told=told)
 
 
 def storage_of(job: Job, encoded: Encoded) -> AsStored:
