@@ -79,8 +79,8 @@ class Model:
             stages = [self._load(), self._encode(), *self._teacher(), *self._distil(budget)]
             stages += self._scored(self.config, budget)
             stages += self._baselines(budget)
-        found = tuple(stage for stage in stages if stage.seconds != 0)
-        return Estimate(found, self._memory(), self._disk(budget), self._sizes(budget))
+            found = tuple(stage for stage in stages if stage.seconds != 0)
+            return Estimate(found, self._memory(), self._disk(budget), self._sizes(budget))
 
     # --- stages ---
 
