@@ -134,6 +134,7 @@ def grid_of(args: argparse.Namespace) -> Grid:
     """Return the grid that flags and keys describe; raise UsageError with every fault in them."""
     from latentdd_plugin.cli import overrides, request
     from latentdd_plugin.cli.overrides import split_commas
+    from latentdd_plugin.core.config import PartSpec
     from latentdd_plugin.experiments.compare import Grid
 
     flags = argparse.Namespace(**{key: value for key, value in vars(args).items() if key not in AXES})
@@ -152,7 +153,8 @@ def grid_of(args: argparse.Namespace) -> Grid:
     axes = {"precisions": names["precision"], "matches": names["match"], "ledgers": names["ledger"]}
     axes["labels"] = names["labels"]
     chosen = {key: tuple(value) for key, value in axes.items()}
-    return Grid(base, tuple(codecs), tuple(algos), **chosen, rates=rates_of(args.rates))
+    named_parts = tuple(map(PartSpec.of, codecs)), tuple(map(PartSpec.of, algos))
+    return Grid(base, *named_parts, **chosen, rates=rates_of(args.rates))
 
 
 def rates_of(text: str | None) -> tuple[int, ...]:

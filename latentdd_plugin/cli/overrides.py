@@ -168,12 +168,13 @@ def _checked(
     found = WORD.fullmatch(word)
     if found is None or word.startswith(("hydra.", "hydra/", "+hydra.", "++hydra.")):
         return _hydra_word(word)
-    key, raw = normal_key(found["key"]), found["value"]
+    typed, raw = found.group("key"), found.group("value")
+    key = normal_key(typed)
     if key in NAMED and not _is_mapping(raw):
         key = f"{key}.{NAMED[key]}"
     if key not in keys and key not in NAMED and key.split(".")[0] not in OPEN:
         shown = [*keys, *SYNONYMS]
-        return None, f"unknown key {found['key']!r}{near(key, shown)}; the keys are: {', '.join(keys)}, codec.*, algo.*"
+        return None, f"unknown key {typed!r}{near(key, shown)}; the keys are: {', '.join(keys)}, codec.*, algo.*"
     kind = _kind(key, raw, named)
     list_hint = f", or write a list, {key}=[{raw}]" if kind is Kind.TEXTS else ""
     several = f"{key}={raw}: several values; add -m for a job each{list_hint}"

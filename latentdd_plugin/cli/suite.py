@@ -138,7 +138,7 @@ def parse_inputs(suite: Suite, words: Sequence[str]) -> SuiteInputs:
     codecs: dict[str, dict[str, Any]] = {}
     arithmetic: dict[str, Any] = {}
     faults = []
-    known = {"dataset": [data.name for data in suite.datasets], "codec": [str(codec["name"]) for codec in suite.codecs]}
+    known = {"dataset": [data.name for data in suite.datasets], "codec": [codec.name for codec in suite.codecs]}
     for word in words:
         key, equals, value = word.partition("=")
         parts = re.fullmatch(r"(dataset|codec)\.(.+)\.(\w+)", key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from latentdd_plugin.core.annotations import annotations_of, fit_all
@@ -92,6 +92,10 @@ class PartSpec(Mapping[str, Json]):
         if "name" not in options:
             raise UsageError(f"{dict(value)}: name is missing; give {{'name': 'dct', …}} or the name alone")
         return cls(str(options.pop("name")), options)
+
+    def with_options(self, options: Mapping[str, Json]) -> PartSpec:
+        """Return the same part with these options, which replace its own of the same names."""
+        return replace(self, options={**self.options, **options})
 
     def __getitem__(self, key: str) -> Json:
         return self.name if key == "name" else self.options[key]

@@ -224,8 +224,8 @@ def compare(
 
     grid = Grid(
         RunConfig(**options),
-        codecs=tuple(dict(PartSpec.of(part)) for part in codecs),
-        algos=tuple(dict(PartSpec.of(part)) for part in distillers),
+        codecs=tuple(PartSpec.of(part) for part in codecs),
+        algos=tuple(PartSpec.of(part) for part in distillers),
         precisions=tuple(precisions),
         matches=tuple(matches),
         ledgers=tuple(ledgers),

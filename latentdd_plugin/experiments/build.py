@@ -117,10 +117,11 @@ def preset_note(config: RunConfig, device: str) -> str | None:
     cls: type[Distiller] = plugins.resolve("algos", config.algo.name, base=Distiller).cls
     if preset_of(config.algo) != DEFAULT_PRESET:
         return None
-    auto = "algo.preset=auto means quick, on every device" if config.algo.get("preset") == AUTO else "algo.preset=quick"
+    is_auto = config.algo.options.get("preset") == AUTO
+    auto = "algo.preset=auto means quick, on every device" if is_auto else "algo.preset=quick"
     if device != "cpu" and "paper" in cls.presets:
         return f"{auto}; on {device} algo.preset=paper, the published settings, is affordable too"
-    return auto if config.algo.get("preset") == AUTO else None
+    return auto if is_auto else None
 
 
 def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = "") -> Distiller:

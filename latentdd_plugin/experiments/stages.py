@@ -262,7 +262,7 @@ def _call_distiller(job: Job, task: Task) -> SyntheticSet:
             place = getattr(error, "filename", None) or (job.folder.path if job.folder else ".")
             raise write_fault(place, error) from error
         log.error("%s", traceback.format_exc())
-        name = str(job.config.algo["name"])
+        name = job.config.algo.name
         raise RunFailed(
             f"algo {name}: {type(error).__name__}: {error}; dd-bench check algo {name} --contracts-only may say why"
         ) from error
@@ -280,7 +280,7 @@ def to_artifact(job: Job, distilled: Distilled) -> Artifact:
         encoded.space,
         job.config.precision,
         encoded.data,
-        str(job.config.codec["name"]),
+        job.config.codec.name,
         limit=budget_of(job, encoded.data, encoded.codec).packed_bytes(codes, classes),
     )
     if not config.labels.taught or encoded.teacher is None:

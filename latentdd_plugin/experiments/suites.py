@@ -22,6 +22,7 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.checkout import PACKAGE, checkout
 from latentdd_plugin.core.config import DatasetConfig, RunConfig
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.parts import PartSpec
 from latentdd_plugin.core.types import Json, hash_json
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.baselines import is_baseline_distiller
@@ -73,8 +74,8 @@ class Suite:
     protocol: str
     evaluators: tuple[str, ...]
     datasets: tuple[SuiteData, ...]
-    codecs: tuple[Mapping[str, Json], ...]
-    algos: tuple[Mapping[str, Json], ...]
+    codecs: tuple[PartSpec, ...]
+    algos: tuple[PartSpec, ...]
     ipc: tuple[int, ...] = (1,)
     bytes: tuple[int, ...] = ()  # budgets in bytes per class, instead of `ipc`
     precisions: tuple[str, ...] = ("fp32",)
@@ -86,7 +87,7 @@ class Suite:
     def grids(self, inputs: SuiteInputs | None = None) -> Iterator[tuple[str, Grid]]:
         """Yield (folder name, grid) for each dataset and budget, such as `digits-ipc1` or `digits-4000b`."""
         inputs = inputs or SuiteInputs()
-        codecs = tuple({**codec, **inputs.codecs.get(str(codec["name"]), {})} for codec in self.codecs)
+        codecs = tuple(codec.with_options(inputs.codecs.get(codec.name, {})) for codec in self.codecs)
         sizes: tuple[int | None, ...] = self.bytes or (None,)
         for data, size, ipc in itertools.product(self.datasets, sizes, (1,) if self.bytes else self.ipc):
             base = RunConfig(
@@ -234,16 +235,20 @@ def read(tree: Json) -> Suite:
     }
     for wanted, (keys, right) in forms.items():
         faults += [f"{key}: {wanted} is wanted" for key in keys if key in values and not right(values[key])]
-    if not faults:
-        faults += _wrong(values)
     if faults:
         raise UsageError(faults)
     for key in ("codecs", "algos"):
-        values[key] = tuple({"name": v} if isinstance(v, str) else dict(v) for v in values[key])
+        values[key] = tuple(PartSpec.of(value) for value in values[key])
     values["datasets"] = tuple(SuiteData(**data) for data in values["datasets"])
     for key in {"evaluators", "precisions", "matches", "ipc", "bytes"} & values.keys():
         values[key] = tuple(values[key])
-    return Suite(**values, sha256=hash_json(_without_pins(tree)))
+    suite = Suite(**values, sha256=hash_json(_without_pins(tree)))
+    faults += _faults_of(suite)
+    if "ipc" in values and "bytes" in values:
+        faults.append("give ipc or bytes, not both")
+    if faults:
+        raise UsageError(faults)
+    return suite
 
 
 def _without_pins(tree: Mapping[str, Json]) -> dict[str, Json]:
@@ -276,34 +281,30 @@ def _data(value: Json) -> bool:
     )
 
 
-def _wrong(values: Mapping[str, Any]) -> list[str]:
+def _faults_of(suite: Suite) -> list[str]:
     """Return the faults of a well-formed suite: name, protocol, unknown options, and options only a user may set."""
     faults = []
-    if not re.fullmatch(NAME, values["name"]):
-        faults.append(f"name {values['name']!r}: lower-case words and a version are wanted, as in cpu-digits.v1")
-    if values["protocol"] not in protocols.PROTOCOLS:
-        faults.append(f"unknown protocol {values['protocol']!r}; there are: {', '.join(protocols.PROTOCOLS)}")
-    for data in values["datasets"]:
-        stray = [key for key in data.get("options", {}) if key not in OPTIONS]
-        faults += [
-            f"datasets, {data['name']}: unknown option {key!r}; there are: {', '.join(OPTIONS)}" for key in stray
-        ]
-    if "ipc" in values and "bytes" in values:
-        faults.append("give ipc or bytes, not both")
-    if len({data["name"] for data in values["datasets"]}) < len(values["datasets"]):
+    if not re.fullmatch(NAME, suite.name):
+        faults.append(f"name {suite.name!r}: lower-case words and a version are wanted, as in cpu-digits.v1")
+    if suite.protocol not in protocols.PROTOCOLS:
+        faults.append(f"unknown protocol {suite.protocol!r}; there are: {', '.join(protocols.PROTOCOLS)}")
+    for data in suite.datasets:
+        stray = [key for key in data.options if key not in OPTIONS]
+        faults += [f"datasets, {data.name}: unknown option {key!r}; there are: {', '.join(OPTIONS)}" for key in stray]
+    if len({data.name for data in suite.datasets}) < len(suite.datasets):
         faults.append("datasets: two have the same name")
-    for codec in values["codecs"]:
-        faults += _located(codec) if isinstance(codec, Mapping) else []
+    for codec in suite.codecs:
+        faults += _located(codec) if codec.options else []
     return faults
 
 
-def _located(codec: Mapping[str, Json]) -> list[str]:
+def _located(codec: PartSpec) -> list[str]:
     """Return the faults of a codec whose location the suite sets: that is up to the user."""
     try:
-        cls: type[Codec] = plugins.resolve("codecs", str(codec["name"]), base=Codec, installed_only=True).cls
+        cls: type[Codec] = plugins.resolve("codecs", codec.name, base=Codec, installed_only=True).cls
     except UsageError as error:
         return list(error.faults)
-    return [f"codecs, {codec['name']}: {key} must be left to the user" for key in codec if key in cls.locations]
+    return [f"codecs, {codec.name}: {key} must be left to the user" for key in codec.options if key in cls.locations]
 
 
 def matching(record: Record, among: Sequence[str] | None = None) -> tuple[Suite | None, list[str]]:

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from latentdd_plugin.core import checkpoint, plugins
-from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.core.config import DatasetConfig, PartSpec
 from latentdd_plugin.core.errors import DataError, RunFailed, UsageError
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
@@ -72,9 +72,8 @@ def methods(monkeypatch):
 
 
 def grid(codecs=("dct",), algos=(DM,), base=None, **more):
-    given = [{"name": name} if isinstance(name, str) else name for name in codecs]
     base = base or tiny.config(controls=True)
-    return Grid(base, tuple(given), tuple(algos), **more)
+    return Grid(base, tuple(map(PartSpec.of, codecs)), tuple(map(PartSpec.of, algos)), **more)
 
 
 def named(found):

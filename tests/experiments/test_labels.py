@@ -8,7 +8,7 @@ import torch
 from latentdd_plugin import load_artifact
 from latentdd_plugin.artifacts.labels import label_bits, pack_labels, unpack_labels
 from latentdd_plugin.cli.main import main
-from latentdd_plugin.core.config import LabelConfig
+from latentdd_plugin.core.config import LabelConfig, PartSpec
 from latentdd_plugin.core.errors import ArtifactError, RunFailed, UsageError
 
 RUN = ["run", "--codec", "dct", "--algo", "random", "--precision", "int8", "--protocol", "demo.v1", "--quiet"]
@@ -149,7 +149,7 @@ def test_a_comparison_runs_every_cell_under_each_regime():
     from latentdd_plugin.experiments.compare.grid import cells
 
     base = RunConfig(teacher="convnet_d1", labels={"precision": "fp16"})
-    grid = Grid(base, ({"name": "dct"},), ({"name": "dm"},), ledgers=("bytes",), labels=("hard", "soft"))
+    grid = Grid(base, (PartSpec("dct"),), (PartSpec("dm"),), ledgers=("bytes",), labels=("hard", "soft"))
     found = {cell.name: cell.config for cell in cells(grid)}
     assert {name for name in found if name.startswith("dct")} == {
         *("dct-random-fp32-hard-bytes", "dct-random-fp32-soft-bytes"),

@@ -10,6 +10,7 @@ from latentdd_plugin import RunConfig
 from latentdd_plugin.artifacts.budget import budget_for
 from latentdd_plugin.cli import main
 from latentdd_plugin.cli.overrides import byte_count
+from latentdd_plugin.core.config import PartSpec
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.experiments import suites
 from latentdd_plugin.experiments.compare import Comparison, Grid, cells
@@ -62,7 +63,8 @@ def test_sizes_are_read_as_people_write_them(text, size):
 
 
 def test_every_line_of_the_grid_has_a_cell_for_each_rate():
-    grid = Grid(tiny.config(controls=True), ({"name": "dct"},), (tiny.DM,), precisions=("coded",), rates=(200, 400))
+    parts = (PartSpec("dct"),), (PartSpec.of(tiny.DM),)
+    grid = Grid(tiny.config(controls=True), *parts, precisions=("coded",), rates=(200, 400))
     found = {cell.name: cell for cell in cells(grid)}
     assert list(found) == [
         "identity-random-fp32-200b", "identity-random-fp32-400b",
@@ -76,11 +78,11 @@ def test_every_line_of_the_grid_has_a_cell_for_each_rate():
 
 def test_faults_of_rates():
     base = tiny.config()
-    assert Grid(base, ({"name": "dct"},), (tiny.DM,), rates=(0, 3, 3)).faults() == [
+    assert Grid(base, (PartSpec("dct"),), (PartSpec.of(tiny.DM),), rates=(0, 3, 3)).faults() == [
         "bytes=0: must be at least 1",
         "bytes: 3 is named twice",
     ]
-    assert Grid(base.replace(ipc=2), ({"name": "dct"},), (tiny.DM,), rates=(9,)).faults() == [
+    assert Grid(base.replace(ipc=2), (PartSpec("dct"),), (PartSpec.of(tiny.DM),), rates=(9,)).faults() == [
         "budget: give bytes or ipc, not both (ipc=2)"
     ]
 

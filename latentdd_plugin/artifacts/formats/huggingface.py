@@ -105,7 +105,7 @@ def _parts(path: Path) -> list[Path]:
     """Return the arrow files that `state.json` lists; none of them may lie outside the folder."""
     inside = path / "dataset" if (path / "dataset" / "state.json").exists() else path
     try:
-        listed = [entry["filename"] for entry in json.loads(small_text(inside / "state.json"))["_data_files"]]
+        listed = [part["filename"] for part in json.loads(small_text(inside / "state.json"))["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not a folder of save_to_disk (state.json: {type(error).__name__})") from None
     odd = [name for name in listed if not isinstance(name, str) or Path(name).name != name or name in ("", "..")]
@@ -159,7 +159,7 @@ def _rows(column: Any) -> Tensor:
 
 def _images(column: Any, feature: dict[str, Any]) -> Tensor:
     if feature.get("_type") == "Image" or "struct" in str(column.type):
-        return _pictures([cell["bytes"] for cell in column.to_pylist()])
+        return _pictures([picture["bytes"] for picture in column.to_pylist()])
     images = _rows(column)
     if images.ndim != 4:
         raise UsageError(f"column image holds arrays of {images.ndim - 1} sides; 3 are needed: (C, H, W)")

@@ -1,7 +1,7 @@
 """Codecs, algorithms, precisions and match spaces at one budget, in two ledgers: equal bytes, and equal count.
 
-from latentdd_plugin.compare import Grid, compare
-compare(Grid(RunConfig(), codecs=({"name": "dct"},), algos=({"name": "dm", "preset": "quick"},))).table()
+from latentdd_plugin.experiments.compare import Grid, compare
+compare(Grid(RunConfig(), (PartSpec("dct"),), (PartSpec("dm", {"preset": "quick"}),))).table()
 """
 
 from latentdd_plugin.experiments.compare.comparison import compare

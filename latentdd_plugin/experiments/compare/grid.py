@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE, Json
+from latentdd_plugin.core.parts import PartSpec
+from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, resolve_run
 
 LEDGERS = ("bytes", "count")
-BASELINE: Mapping[str, Json] = {"name": "random"}  # added beside the distillers that are compared
-PIXELS: Mapping[str, Json] = {"name": "identity"}  # and the codec of the baseline in pixels
+BASELINE = PartSpec("random")  # added beside the distillers that are compared
+PIXELS = PartSpec("identity")  # and the codec of the baseline in pixels
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Grid:
     """
 
     base: RunConfig
-    codecs: tuple[Mapping[str, Json], ...]
-    algos: tuple[Mapping[str, Json], ...]
+    codecs: tuple[PartSpec, ...]
+    algos: tuple[PartSpec, ...]
     precisions: tuple[str, ...] = ("fp32",)
     matches: tuple[str, ...] = ("code",)
     ledgers: tuple[str, ...] = LEDGERS
@@ -59,7 +60,7 @@ class Grid:
             for value in values
             if value not in allowed[axis]
         ]
-        named = {"codec": [c["name"] for c in self.codecs], "algo": [a["name"] for a in self.algos]}
+        named = {"codec": [c.name for c in self.codecs], "algo": [a.name for a in self.algos]}
         for axis, values in {**axes, **named}.items():
             if not values:
                 found.append(f"{axis}: name at least one")
@@ -135,8 +136,8 @@ def short(name: str) -> str:
 class CellSpec:
     """One combination of the axes, before its parts are built."""
 
-    codec: Mapping[str, Json]
-    algo: Mapping[str, Json]
+    codec: PartSpec
+    algo: PartSpec
     match: str
     precision: str
     ledger: str
@@ -172,7 +173,7 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     """Return one cell and the key of its run: equal keys are equal runs."""
     algo = _without_idle_preset(spec.algo)
     distiller = build_distiller(algo)
-    names = short(str(spec.codec["name"])), short(str(algo["name"]))
+    names = short(spec.codec.name), short(algo.name)
     place = spec.ledger if spec.rate is None else f"{spec.rate}b"
     labels = [] if spec.labels == "own" else [spec.labels]
     words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, *labels, place]
@@ -184,7 +185,7 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     if spec.precision == CODED and spec.ledger == "count":
         return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)
     config = resolve_run(_config(grid, spec, algo, controls=grid.base.controls and not distiller.is_baseline))[0]
-    in_pixels = _has_pixels(spec.codec) and spec.codec.get("upsample", 1) == 1
+    in_pixels = _has_pixels(spec.codec) and spec.codec.options.get("upsample", 1) == 1
     one_space = in_pixels or distiller.is_baseline
     free = distiller.label_bits(2) == 0 and spec.labels in ("own", "hard", "teacher")
     one_ledger = in_pixels and spec.precision == "fp32" and free and "bytes" in grid.ledgers
@@ -198,7 +199,7 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     return replace(cell, config=config, cost=_cost(distiller, cell, in_pixels)), key
 
 
-def _config(grid: Grid, spec: CellSpec, algo: Mapping[str, Json], *, controls: bool) -> RunConfig:
+def _config(grid: Grid, spec: CellSpec, algo: PartSpec, *, controls: bool) -> RunConfig:
     """Return the configuration of a combination, not resolved."""
     images = grid.base.ipc or 1
     lpc, ipc = (images, None) if spec.ledger == "count" else (None, images)
@@ -208,26 +209,26 @@ def _config(grid: Grid, spec: CellSpec, algo: Mapping[str, Json], *, controls: b
     return found.replace(precision=spec.precision, controls=controls, labels=labels)
 
 
-def _without_idle_preset(algo: Mapping[str, Json]) -> dict[str, Json]:
+def _without_idle_preset(algo: PartSpec) -> PartSpec:
     """Return the distiller without a preset that chooses nothing, so that equal runs have equal configurations."""
-    if has_presets(plugins.resolve("algos", str(algo["name"]), base=Distiller).cls):
-        return dict(algo)
-    return {key: value for key, value in algo.items() if key != "preset"}
+    if has_presets(plugins.resolve("algos", algo.name, base=Distiller).cls):
+        return algo
+    return PartSpec(algo.name, {key: value for key, value in algo.options.items() if key != "preset"})
 
 
-def _is_baseline(algo: Mapping[str, Json]) -> bool:
+def _is_baseline(algo: PartSpec) -> bool:
     """Return whether this is a baseline; False for an unknown name, which is a fault of its cells."""
     try:
-        cls: type[Distiller] = plugins.resolve("algos", str(algo["name"]), base=Distiller).cls
+        cls: type[Distiller] = plugins.resolve("algos", algo.name, base=Distiller).cls
     except UsageError:
         return False
     return cls.is_baseline
 
 
-def _has_pixels(codec: Mapping[str, Json]) -> bool:
+def _has_pixels(codec: PartSpec) -> bool:
     """Return whether the codes are pixels; False for an unknown name, which is a fault of its cells."""
     try:
-        cls: type[Codec] = plugins.resolve("codecs", str(codec["name"]), base=Codec).cls
+        cls: type[Codec] = plugins.resolve("codecs", codec.name, base=Codec).cls
     except UsageError:
         return False
     return cls.pixels
