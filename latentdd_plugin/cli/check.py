@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="an entry, package.module:Class or ./file.py:Class")
     flags = {
         "dataset": "dataset of a codec's card: name, folder or Hugging Face id (default digits)",
-        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
-        "protocol": "evaluation recipe (default fast.v1)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet; for digits convnext_atto too)",
+        "protocol": "evaluation recipe (default fast.v1; small.v1 for digits)",
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
         "out": "folder of the cards (default: the registry for this package's codecs, ./cards for everything else)",

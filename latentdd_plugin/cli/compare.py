@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags = {
         "ipc": "budget in images per class (default 1)",
         "dataset": "name, folder or Hugging Face id (default digits)",
-        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
-        "protocol": "evaluation recipe (default fast.v1)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet; for digits convnext_atto too)",
+        "protocol": "evaluation recipe (default fast.v1; small.v1 for digits)",
         "seed": "whole number (default 0)",
         "device": "auto, cpu, cuda or cuda:N",
         "controls": "default or none",
@@ -153,8 +153,8 @@ def grid_of(args: argparse.Namespace) -> Grid:
     axes = {"precisions": names["precision"], "matches": names["match"], "ledgers": names["ledger"]}
     axes["labels"] = names["labels"]
     chosen = {key: tuple(value) for key, value in axes.items()}
-    named_parts = tuple(map(PartSpec.of, codecs)), tuple(map(PartSpec.of, algos))
-    return Grid(base, *named_parts, **chosen, rates=rates_of(args.rates))
+    parts = tuple(map(PartSpec.of, codecs)), tuple(map(PartSpec.of, algos))
+    return Grid(base, parts[0], parts[1], **chosen, rates=rates_of(args.rates))
 
 
 def rates_of(text: str | None) -> tuple[int, ...]:

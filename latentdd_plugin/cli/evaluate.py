@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `dd-bench evaluate`."""
     parser.add_argument("artifact", help="a .safetensors file, or the folder of the run that made it")
     flags = {
-        "protocol": "evaluation recipe (default fast.v1)",
-        "evaluator": "evaluators or timm architectures, with commas (default convnet)",
+        "protocol": "evaluation recipe (default fast.v1; small.v1 for digits)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet; for digits convnext_atto too)",
         "dataset": "name, folder or Hugging Face id (default: what the artifact names, if it is installed)",
         "codec": "name, package.module:Class or ./file.py:Class to decode with (default: what the artifact names)",
         "labels": "own, hard, soft or teacher, several with commas: the labels to train with (default own)",

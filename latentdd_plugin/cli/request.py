@@ -83,9 +83,10 @@ def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[st
 
     The parts are not looked up yet.
     """
-    hints = {"match": str, "seed": int}
+    hints: dict[str, Any] = {"match": str, "seed": int}
     for part in (BudgetConfig, ScoringConfig, ComputeConfig):
         hints |= annotations_of(part)
+    hints["protocol"] = str | None
     values, faults = fit_all(hints, {key: value for key, value in tree.items() if key not in APART})
     dataset, more = fit_all(annotations_of(DatasetConfig), _with_lists(tree["dataset"]), "dataset.")
     faults += more
@@ -97,7 +98,9 @@ def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[st
         values[node] = of_node(**options)
         faults += more
     precisions, found = _several("precision", tree["precision"])
-    values["evaluators"], more = _several("evaluator", tree["evaluator"])
+    values["evaluators"], more = (
+        (None, list[str]()) if tree["evaluator"] is None else _several("evaluator", tree["evaluator"])
+    )
     values["controls"], last = _controls(tree["controls"])
     values["precision"] = precisions[0] if precisions else "fp32"
     nodes: dict[str, Any] = {node: {**tree[node], "name": str(tree[node].get("name"))} for node in ("codec", "algo")}

@@ -21,6 +21,7 @@ from latentdd_plugin.core.parts import (
     ScoringConfig,
     TeacherConfig,
     dataset_config,
+    default_scoring,
     label_config,
     label_faults,
     labels_json,
@@ -45,6 +46,7 @@ __all__ = [
     "RunConfig",
     "ScoringConfig",
     "TeacherConfig",
+    "default_scoring",
 ]
 
 Part = TypeVar("Part")
@@ -58,8 +60,8 @@ class FlatOptions(TypedDict, total=False):
     lpc: int | None
     precision: str
     bytes: int | None
-    evaluators: Sequence[str] | str
-    protocol: str
+    evaluators: Sequence[str] | str | None
+    protocol: str | None
     split: str
     device: str
     amp: str
@@ -84,7 +86,7 @@ class RunConfig:
             `paper` is asked for, on every device.
         match: the space the matching networks look at, `code` or `pixel`.
         budget: bytes or codes per class, and precision.
-        scoring: evaluators, protocol and split.
+        scoring: evaluators, protocol and split; by default those that suit the dataset.
         controls: run the baselines `random-codes` and `random-pixels` at the same bytes beside the distiller.
         seed: the only source of randomness.
         compute: device, mixed precision, compilation, threads.
@@ -128,14 +130,17 @@ class RunConfig:
         code: Mapping[str, str] | None = None,
         **options: Unpack[RunOptions],
     ) -> None:
-        given: dict[str, Any] = dict(options)
+        given: dict[str, Any] = {
+            key: value for key, value in options.items() if key not in SCORING or value is not None
+        }
+        data = dataset_config(dataset)
         values: dict[str, Any] = {
-            "dataset": dataset_config(dataset),
+            "dataset": data,
             "codec": PartSpec.of(codec),
             "algo": PartSpec.of(given.pop("distiller", algo)),
             "match": match,
             "budget": _part(BudgetConfig, budget, given),
-            "scoring": _part(ScoringConfig, scoring, given),
+            "scoring": _part(ScoringConfig, scoring or default_scoring(data.name), given),
             "controls": given.pop("baselines", controls),
             "seed": seed,
             "compute": _part(ComputeConfig, compute, given),
@@ -273,6 +278,7 @@ def _part(kind: type[Part], given: Part | None, options: dict[str, Any]) -> Part
 
 
 REFERENCES = ("none", "full")
+SCORING = ("evaluators", "protocol")  # None takes the dataset's default
 
 
 @dataclass(frozen=True, init=False)
@@ -283,8 +289,8 @@ class EvaluationConfig:
         dataset: a name, or any options of DatasetConfig. What is left out comes from the configuration of the run that
             the artifact lies in, if there is one. Without a name the artifact's own is taken, if it is that of an
             installed dataset.
-        evaluators: evaluator names or timm architectures.
-        protocol: name of the evaluation recipe.
+        evaluators: evaluator names or timm architectures; None takes the dataset's default.
+        protocol: name of the evaluation recipe; None takes the dataset's default.
         split: `test` or `validation`. None takes the run's own, or `validation` if `dataset` sets its fraction.
         reference: `full` also trains on the whole real training set under the same protocol.
         metrics: of `lrs` and `ars`, DD-Ranking's scores; their parts are measured under the same protocol.
@@ -297,8 +303,8 @@ class EvaluationConfig:
     """
 
     dataset: Mapping[str, Json] | str
-    evaluators: tuple[str, ...]
-    protocol: str
+    evaluators: tuple[str, ...] | None
+    protocol: str | None
     split: str | None
     reference: str
     metrics: tuple[str, ...]
@@ -312,8 +318,8 @@ class EvaluationConfig:
         self,
         dataset: Mapping[str, Json] | str | DatasetConfig | None = None,
         *,
-        evaluators: Sequence[str] | str = ("convnet",),
-        protocol: str = "fast.v1",
+        evaluators: Sequence[str] | str | None = None,
+        protocol: str | None = None,
         split: str | None = None,
         reference: str = "none",
         metrics: Sequence[str] | str = (),
@@ -326,7 +332,7 @@ class EvaluationConfig:
     ) -> None:
         values: dict[str, Any] = {
             "dataset": asdict(dataset) if isinstance(dataset, DatasetConfig) else dataset or {},
-            "evaluators": names(evaluators),
+            "evaluators": None if evaluators is None else names(evaluators),
             "protocol": protocol,
             "split": split,
             "reference": reference,

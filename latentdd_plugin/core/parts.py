@@ -196,6 +196,17 @@ class ScoringConfig:
         return found if self.evaluators else [*found, "evaluator: name at least one, for example convnet"]
 
 
+def default_scoring(dataset: str) -> ScoringConfig:
+    """Return the evaluators and the protocol of a dataset for which none are named.
+
+    The bundled digits have 8 x 8 pixels: `fast.v1`, whose crops and cutouts are made for larger images, hurts them, and
+    a second architecture costs seconds.
+    """
+    if dataset == DatasetConfig.name:
+        return ScoringConfig(evaluators=("convnet", "convnext_atto"), protocol="small.v1")
+    return ScoringConfig()
+
+
 @dataclass(frozen=True)
 class LabelConfig:
     """Labels that networks are trained with: those of the method, or a teacher's.

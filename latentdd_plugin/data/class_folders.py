@@ -97,8 +97,8 @@ def assign(names: Sequence[str], where: str) -> Assignment:
 def _unwrap(inside: Mapping[str, Parts], where: str) -> tuple[dict[str, Parts], str]:
     """Return the folders without the outer ones that merely wrap the dataset, and the wrapper's name.
 
-    A wrapper is the only top folder, or the only one with a name such as `images` or `dataset`, and holds folders. The
-    pictures outside it get no folders.
+    A wrapper is the only top folder, or the only one with a name such as `images` or `dataset` that holds several class
+    folders. The pictures outside it get no folders.
     """
     found, wrapper = dict(inside), []
     while top := _wrapper(_survey({name: parts for name, parts in found.items() if parts})):
@@ -123,7 +123,7 @@ def _wrapper(tops: Mapping[str, _Top]) -> str | None:
     """Return the top folder that may wrap all others, if there is one."""
     if len(tops) == 1:
         return next(iter(tops))
-    generic = [name for name, top in tops.items() if name.casefold() in GENERIC and top.holds_classes]
+    generic = [name for name, top in tops.items() if name.casefold() in GENERIC and top.wraps]
     return generic[0] if len(generic) == 1 and not any(map(split_of, tops)) else None
 
 
@@ -138,6 +138,10 @@ class _Top:
     @property
     def holds_classes(self) -> bool:
         return self.below > self.direct
+
+    @property
+    def wraps(self) -> bool:
+        return self.holds_classes and len(self.classes) > 1
 
 
 def _survey(inside: Mapping[str, Parts]) -> dict[str, _Top]:

@@ -14,7 +14,13 @@ from latentdd_plugin.artifacts.file import file_sha256, load_artifact
 from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.compute import resolve_numerics
-from latentdd_plugin.core.config import DatasetConfig, EvaluationConfig, ResolvedEvaluation, ScoringConfig
+from latentdd_plugin.core.config import (
+    DatasetConfig,
+    EvaluationConfig,
+    ResolvedEvaluation,
+    ScoringConfig,
+    default_scoring,
+)
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.monitor import Clock, peak_mb
 from latentdd_plugin.core.types import ImageData, Json, Score, Skipped, hash_json
@@ -202,7 +208,9 @@ def _resolve(
         given["name"] = _named_by(stored, known, distributions)
     dataset = DatasetConfig(**{**theirs, **given})
     split = config.split or ("validation" if given.get("validation") else str(beside.get("split", "test")))
-    scoring = ScoringConfig(config.evaluators, config.protocol, split)
+    usual = default_scoring(dataset.name)
+    evaluators = usual.evaluators if config.evaluators is None else config.evaluators
+    scoring = ScoringConfig(evaluators, config.protocol or usual.protocol, split)
     found = build_evaluators(scoring)
     resolved = ResolvedEvaluation(
         content=stored.header.content_sha256 or "",

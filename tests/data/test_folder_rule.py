@@ -169,6 +169,7 @@ DECISIONS = [  # the table of docs/guides/your-own-data.md: folders -> splits an
     (["pets/train/cat", "pets/train/dog", "pets/test/cat"], {("train", "cat"), ("train", "dog"), ("test", "cat")}),
     (["Dataset/0", "Dataset/1", "Examples"], {("train", "0"), ("train", "1")}),
     (["images/cat", "images/dog", "masks/cat", "masks/dog"], {("train", "cat"), ("train", "dog")}),
+    (["images/images", "val 2"], {("train", "images/images"), ("train", "val 2")}),
     (["seg_train/sea", "seg_train/ice", "seg_test/sea", "seg_pred"],
      {("train", "sea"), ("train", "ice"), ("test", "sea")}),
     (["train2017", "val2017"], "no training class folders"),
