@@ -38,13 +38,15 @@ def test_the_json_is_the_flat_published_layout_in_its_order():
     assert list(config.to_json()) == list(FLAT)
     assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert config.hash8 == "c6fbf0e3"
-    assert RunConfig().hash8 == "a9918d99"
+    assert RunConfig(evaluators=("convnet",), protocol="fast.v1").hash8 == "a9918d99"
     assert "code" not in FLAT
     assert config.replace(code={"codec": "0" * 64}).to_json()["code"] == {"codec": "0" * 64}
 
 
 def test_flat_names_and_parts_say_the_same():
-    flat = RunConfig(lpc=4, precision="int8", evaluators="convnet", split="validation", device="cpu", threads=2)
+    flat = RunConfig(
+        lpc=4, precision="int8", evaluators="convnet", protocol="fast.v1", split="validation", device="cpu", threads=2
+    )
     parts = RunConfig(
         budget=BudgetConfig(lpc=4, precision="int8"),
         scoring=ScoringConfig(split="validation"),
@@ -55,6 +57,14 @@ def test_flat_names_and_parts_say_the_same():
         4, None, "int8", "validation", "cpu", 2,
     )  # fmt: skip
     assert RunConfig(compute=ComputeConfig(device="cpu", threads=2), threads=None).compute == ComputeConfig("cpu")
+
+
+def test_the_dataset_decides_what_scores_it_by_default():
+    assert (RunConfig().protocol, RunConfig().evaluators) == ("small.v1", ("convnet", "convnext_atto"))
+    other = RunConfig(dataset="my/folder")
+    assert (other.protocol, other.evaluators) == ("fast.v1", ("convnet",))
+    assert RunConfig(protocol=None, evaluators=None) == RunConfig()
+    assert RunConfig(protocol="quick.v1").evaluators == ("convnet", "convnext_atto")
 
 
 def test_replace_takes_both():
@@ -110,5 +120,9 @@ def test_every_fault_is_found_at_once_whoever_asks():
 
 def test_an_evaluation_takes_flat_names_and_parts():
     flat = EvaluationConfig("digits", evaluators="convnet", metrics="lrs", device="cpu", threads=1)
-    assert flat == EvaluationConfig("digits", metrics=("lrs",), compute=ComputeConfig("cpu", threads=1))
+    parts = EvaluationConfig(
+        "digits", evaluators=("convnet",), metrics=("lrs",), compute=ComputeConfig("cpu", threads=1)
+    )
+    assert flat == parts
+    assert EvaluationConfig("digits").evaluators is None
     assert EvaluationConfig(DatasetConfig("digits")).dataset["name"] == "digits"
