@@ -199,7 +199,7 @@ class ScoringConfig:
 def default_scoring(dataset: str) -> ScoringConfig:
     """Return the evaluators and the protocol of a dataset for which none are named.
 
-    The bundled digits have 8 x 8 pixels: `fast.v1`, whose crops and cutouts are made for larger images, hurts them, and
+    The bundled digits have 8 x 8 pixels: `fast.v1`, whose cutouts are made for larger images, hurts them, and
     a second architecture costs seconds.
     """
     if dataset == DatasetConfig.name:

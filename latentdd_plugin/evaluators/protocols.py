@@ -126,7 +126,8 @@ PROTOCOLS = {
             labels="stored",
             seeds=2,
         ),
-        # For sides of up to 16 pixels: without crop and cutout, which leave too little of such images.
+        # For sides of up to 16 pixels: without cutout, which leaves too little of such images, and with smaller steps, so that
+        # longer training helps (digits, validation images, dct + dm: 79.1 and 69.5; demo.v1: 77.7 and 68.8).
         Protocol(
             name="small.v1",
             side=32,
@@ -134,12 +135,12 @@ PROTOCOLS = {
             epochs=0,
             batch=64,
             optimizer="adamw",
-            lr=2e-3,
+            lr=1e-3,
             lr_from="fixed",
             schedule="cosine",
             momentum=0.0,
             weight_decay=0.05,
-            augment=("scale", "rotate"),
+            augment=("crop", "scale", "rotate"),
             clamp=False,
             labels="stored",
             seeds=3,
