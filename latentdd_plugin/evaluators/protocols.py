@@ -126,8 +126,8 @@ PROTOCOLS = {
             labels="stored",
             seeds=2,
         ),
-        # For sides of up to 16 pixels: without cutout, which leaves too little of such images, and with smaller steps, so
-        # that longer training helps (digits, validation images, dct + dm: 79.1 and 69.5; demo.v1: 77.7 and 68.8).
+        # For sides of up to 16 pixels: without cutout, which leaves too little of such images, and with smaller
+        # steps, so that longer training helps (digits, validation images, dct + dm: 79.1 and 69.5; demo.v1: 77.7 and 68.8).
         Protocol(
             name="small.v1",
             side=32,
