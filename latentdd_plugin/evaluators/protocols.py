@@ -127,7 +127,7 @@ PROTOCOLS = {
             seeds=2,
         ),
         # For sides of up to 16 pixels: without cutout, which leaves too little of such images, and with smaller
-        # steps, so that longer training helps (digits, validation images, dct + dm: 79.1 and 69.5; demo.v1: 77.7 and 68.8).
+        # steps, so that longer training helps both architectures (digits, validation images).
         Protocol(
             name="small.v1",
             side=32,

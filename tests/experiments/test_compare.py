@@ -233,7 +233,7 @@ def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypat
 def test_a_larger_grid_in_the_same_folder_adds_its_cells(tmp_path):
     small = grid(algos=(RANDOM,), base=tiny.config(), ledgers=("bytes",))
     first = compare(small, out=tmp_path, in_process=True)
-    more = compare(replace(small, algos=(RANDOM, DM)), out=tmp_path, in_process=True)
+    more = compare(replace(small, algos=(PartSpec.of(RANDOM), PartSpec.of(DM))), out=tmp_path, in_process=True)
     assert len(more.to_json()["cells"]) == 2
     assert row_of(more, "dct-random-fp32-bytes") == row_of(first, "dct-random-fp32-bytes")
     other = replace(small, base=tiny.config(seed=1))
