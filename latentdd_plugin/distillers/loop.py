@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -33,10 +33,11 @@ class Variables:
     optimizer: torch.optim.Optimizer
     lr: Tensor | None = None  # float32 (), the student's learned learning rate
     label_kind: str = "hard"
+    more: dict[str, Tensor] = field(default_factory=dict)  # what is learned beside them and thrown away
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the optimised tensors by name."""
-        named = {"codes": self.codes, "labels": self.labels, "lr": self.lr}
+        named = {**self.more, "codes": self.codes, "labels": self.labels, "lr": self.lr}
         return {k: t for k, t in named.items() if t is not None and t.requires_grad}
 
 

@@ -29,6 +29,7 @@ class MatchingNetwork(nn.Module):
     """A network whose features and logits a distiller compares; `reset` re-initialises it in place."""
 
     head: nn.Linear
+    num_features: int
 
     def features(self, x: Tensor) -> Tensor:
         """Map inputs (N, c, h, w) to features (N, F) before the head."""
