@@ -55,6 +55,7 @@ class Matching(Distiller):
         rate: optional. A number lets the method see codes rounded as they will be stored, and adds so many times the
             estimated share of the bytes to its loss; None rounds after the optimisation only.
         second_beta: the second beta of Adam.
+        may_skip: a loss without gradient is recorded and changes nothing; otherwise it is an error.
     """
 
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
@@ -67,6 +68,7 @@ class Matching(Distiller):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
     second_beta: ClassVar[float] = 0.99
+    may_skip: ClassVar[bool] = False
 
     def faults(self) -> list[str]:
         """Return a fault for each option that the loop reads and that is missing or unknown."""
@@ -150,6 +152,8 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
             if stop:
                 raise KeyboardInterrupt
             for loss in _losses_of(method.iteration(task, variables, step)):
+                if method.may_skip and not loss.requires_grad:
+                    continue
                 variables.optimizer.zero_grad(set_to_none=True)
                 if task.rounding is not None and method.rate:
                     loss = loss + method.rate / ours.size * task.rounding.rate(variables.codes)

@@ -124,20 +124,35 @@ class MTT(Matching):
 
     def variables(self, task: Task) -> Variables:
         """Return the codes, the student's rate, and logits if labels are learned."""
-        codes, labels = task.init(self.init)
+        codes, labels = self.start(task)
         codes.requires_grad_()
         rate = torch.tensor(self.lr_student, device=task.device, requires_grad=True)
         groups = [{"params": [codes], "lr": self.step_size(task)}, {"params": [rate], "lr": self.lr_lr}]
         kind = "hard"
         if self.labels == "soft":
             labels, kind = self._first_logits(task, codes, labels).requires_grad_(), "logits"
-            groups.append({"params": [labels], "lr": self.lr_labels})
+            groups.append({"params": [labels], "lr": self.lr_labels, **self.label_momentum})
         return Variables(codes, labels, self.optimizer_of(groups), rate, kind)
+
+    @property
+    def label_momentum(self) -> dict[str, float]:
+        """Options of the optimiser for soft labels alone."""
+        return {}
+
+    def start(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Return the initial codes (M, c, h, w) and their classes int64 (M,)."""
+        return task.init(self.init)
+
+    def window(self, step: int) -> tuple[int, int]:
+        """Return the first start epoch t that may be drawn at this step, and the first that may not."""
+        return 0, self.max_start_epoch
 
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield equation 2 for one expert and one start t: the student's distance to the expert, normalised."""
         experts, g = self._experts(task), task.generator("mtt/start", step)
-        expert, t = (int(torch.randint(n, (1,), generator=g)) for n in (self.experts, self.max_start_epoch))
+        first, end = self.window(step)
+        expert, t = (int(torch.randint(n, (1,), generator=g)) for n in (self.experts, end - first))
+        t += first
         begin, target = experts.snapshot(expert, t), experts.snapshot(expert, t + self.expert_epochs)
         steps = self._steps(task, len(variables.codes), step)
         view, labels = task.view(variables.codes), variables.labels
@@ -189,19 +204,26 @@ class MTT(Matching):
 
     def _first_logits(self, task: Task, codes: Tensor, labels: Tensor) -> Tensor:
         """Return the experts' mean logits (M, classes) on the initial codes, the label's raised to the top."""
-        experts, network = self._experts(task), task.network("mtt/expert", 0)
-        names = [name for name, _ in network.named_parameters()]
-        last = experts.training.epochs
         with torch.no_grad():
             view = task.view(codes)
-            total = sum(
-                torch.func.functional_call(network, dict(zip(names, experts.snapshot(e, last), strict=True)), (view,))
-                for e in range(self.experts)
-            )
-            logits: Tensor = total / self.experts
-            own = logits.gather(1, labels[:, None])
-            missing = (logits.amax(1, keepdim=True) + 1 - own) * (logits.argmax(1) != labels)[:, None]
-            return logits.scatter(1, labels[:, None], own + missing)
+            every = (self._expert_logits(task, expert, view) for expert in range(self.experts))
+            return raised(sum(every, torch.zeros((), device=task.device)) / self.experts, labels)
+
+    def _expert_logits(self, task: Task, expert: int, samples: Tensor) -> Tensor:
+        """Return the logits (n, classes) of a fully trained expert on samples (n, c, h, w) of the match space."""
+        experts, network = self._experts(task), task.networks.network
+        names = [name for name, _ in network.named_parameters()]
+        weights = dict(zip(names, experts.snapshot(expert, experts.training.epochs), strict=True))
+        with torch.no_grad():
+            logits: Tensor = torch.func.functional_call(network, weights, (samples,))
+        return logits
+
+
+def raised(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return logits (M, classes) in which the label's is the largest: 1 above the others where it was not."""
+    own = logits.gather(1, labels[:, None])
+    missing = (logits.amax(1, keepdim=True) + 1 - own) * (logits.argmax(1) != labels)[:, None]
+    return logits.scatter(1, labels[:, None], own + missing)
 
 
 def _batch(task: Task, step: Step, view: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from latentdd_plugin.testing import DISTILLER_CONTRACTS, DistillerSubject
 NAMES = [name for name in plugins.entries("algos") if name != "imported"]  # which needs a set
 SMALL = {
     "mtt": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "max_start_epoch": 1},
+    "datm": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1},
     "ncfm": {"networks": 1, "epochs": 1, "frequencies": 8},
 }
 WITHOUT_A_DRAW = ("herding", "k-center")  # they compute their choice
