@@ -27,7 +27,10 @@ RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 ROOT_FILES = {"__init__.py", "__main__.py", "py.typed"}
 SHARED = {
     "codecs": {"base", "diffusers", "hub", "weight_files", "weight_loading"},
-    "distillers": {"base", "task", "services", "embedding", "loop", "gradients", "experts", "selection", "work"},
+    "distillers": {
+        *("base", "task", "services", "embedding", "loop", "gradients", "experts", "selection"),
+        *("siamese", "trajectories", "work"),
+    },
 }  # what files of these folders may import of their own
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -25,8 +25,9 @@ from peers import condensation_step, trajectories
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.distillers.gradients import weights_of
 from latentdd_plugin.distillers.loop import Variables
-from latentdd_plugin.distillers.mtt import MTT, Step, adjoint
+from latentdd_plugin.distillers.mtt import MTT
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.trajectories import Step, adjoint
 from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.nn.augment import CROP_PAD, CUTOUT, OPERATIONS, Augment, Draw
 

@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.distillers.loop import Variables, one_of
-from latentdd_plugin.distillers.mtt import GRADIENTS, MTT, raised
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.trajectories import GRADIENTS, TrajectoryMatching, raised
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 INITS = ("predicted", "real", "noise")
 CHUNK = 256  # samples that an expert classifies at a time
 
 
 @dataclass
-class DATM(MTT):
+class DATM(TrajectoryMatching):
     """Trajectory matching with difficulty alignment and learned soft labels.
 
     Options that are not named here are MTT's; the defaults are those of the authors for CIFAR-10 at IPC 10.
@@ -45,7 +46,16 @@ class DATM(MTT):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "quick": {
-            **MTT.presets["quick"],
+            "iterations": 100,
+            "syn_steps": 5,
+            "expert_epochs": 1,
+            "experts": 2,
+            "batch_syn": 128,
+            "expert_precision": "fp16",
+            "optimizer": "adam",
+            "lr": 0.01,
+            "lr_student": 0.06,
+            "lr_lr": 1e-3,
             "first_max_start_epoch": 1,
             "max_start_epoch": 3,
             "expansion": 50,
@@ -96,6 +106,10 @@ class DATM(MTT):
         for loss in super().iteration(task, variables, step):
             above = self.threshold is not None and float(loss.detach()) > self.threshold
             yield loss.detach() if above else loss
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the work of matching trajectories; a step above the threshold costs as much as any."""
+        return super().work(size)
 
     def start(self, task: Task) -> tuple[Tensor, Tensor]:
         """Return initial codes (M, c, h, w) and their classes; `predicted` fills up with other samples if it must."""

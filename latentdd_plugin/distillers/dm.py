@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.loop import Matching, Variables
+from latentdd_plugin.distillers.siamese import class_means, siamese
 from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.distillers.work import TaskSize, Work
 
@@ -53,7 +54,7 @@ class DM(Matching):
     def iteration(self, task: Task, variables: Variables, step: int) -> Iterator[Tensor]:
         """Yield equation 4 for one random network, summed over classes."""
         psi = self._random_network(task, step, len(variables.codes))
-        real, synthetic = self._augmented(task, variables.codes, step)
+        real, synthetic = siamese(task, variables.codes, self.batch_real, "dm", step)
         with torch.no_grad():
             real_means = class_means(psi(torch.cat(real)), real)
         synthetic_means = class_means(psi(torch.cat(synthetic)), synthetic)
@@ -64,29 +65,8 @@ class DM(Matching):
         real = size.classes * min(self.batch_real, size.class_size)
         return Work(self.iterations, self.iterations * (real + 3 * size.codes), self.iterations * size.codes)
 
-    def _augmented(self, task: Task, codes: Tensor, step: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Return a batch of real samples and all synthetic ones per class; both get the class's augmentation.
-
-        The classes are those of this process; what is drawn for the others is drawn and left.
-        """
-        draws, picks = task.generator("dm/augment", step), task.generator("dm/real", step)
-        per_class, mine = len(codes) // task.num_classes, task.own_classes
-        samples = task.view(codes[mine.start * per_class : mine.stop * per_class]).split(per_class)
-        real, synthetic = [], []
-        for label in range(task.num_classes):
-            siamese, rows = task.augment.draw(draws), task.real.pick(label, self.batch_real, picks)
-            if label in mine:
-                real.append(task.augment.apply(task.real.take(rows), siamese))
-                synthetic.append(task.augment.apply(samples[label - mine.start], siamese))
-        return real, synthetic
-
     def _random_network(self, task: Task, step: int, codes: int) -> Embedding:
         """Return the features of a new random network, in the arithmetic that suits the work of all steps."""
         task.network("dm/network", step)
         work = task.flops(self.iterations * (task.num_classes * self.batch_real + 3 * codes))
         return task.embedding(task.numerics.mode(work))
-
-
-def class_means(features: Tensor, classes: list[Tensor]) -> Tensor:
-    """Return the mean features (classes, F) of features (N, F) that lie class by class, in groups of these sizes."""
-    return torch.stack([part.mean(0) for part in features.split([len(samples) for samples in classes])])

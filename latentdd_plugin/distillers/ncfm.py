@@ -22,11 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin.distillers.dm import DM, class_means
 from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.experts import Experts, ExpertTraining, train_experts
-from latentdd_plugin.distillers.loop import INITS, Variables, one_of
+from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
+from latentdd_plugin.distillers.siamese import class_means, siamese
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 LAYERS = 3  # of the sampling network
 SCALE = 300.0  # of the discrepancy, as in the authors' code
@@ -34,7 +35,7 @@ SMALLEST = 1e-12  # under the root, whose slope at 0 is not finite
 
 
 @dataclass
-class NCFM(DM):
+class NCFM(Matching):
     """Neural characteristic function matching.
 
     Args:
@@ -59,6 +60,7 @@ class NCFM(DM):
         rate: a number shows codes as they will be stored and adds it times their share of the bytes; None does not.
     """
 
+    shares_classes: ClassVar[bool] = True
     second_beta: ClassVar[float] = 0.999
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
@@ -73,9 +75,11 @@ class NCFM(DM):
         },
     }
 
+    iterations: int = 20_000
     lr: float | None = 0.004
     momentum: float = 0.9
     batch_real: int = 1024
+    init: str = "real"
     optimizer: str = "adam"
     frequencies: int = 4096
     alpha: float = 0.5
@@ -87,6 +91,7 @@ class NCFM(DM):
     lr_expert: float = 0.01
     batch_expert: int = 256
     expert_precision: str = "fp32"
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         one_of("init", self.init, INITS)
@@ -118,15 +123,26 @@ class NCFM(DM):
         expert, share = int(torch.randint(self.networks, (1,), generator=g)), float(torch.rand((), generator=g))
         if self.calibration:
             features = self._network(task, expert, 0.0, len(variables.codes))
-            _, synthetic = self._augmented(task, variables.codes, step)
+            _, synthetic = siamese(task, variables.codes, self.batch_real, "ncfm", step)
             yield self.calibration * self._calibration(task, features, synthetic)
         features = self._network(task, expert, share, len(variables.codes))
-        real, synthetic = self._augmented(task, variables.codes, step)
+        real, synthetic = siamese(task, variables.codes, self.batch_real, "ncfm", step)
         t = self._frequencies(task, variables, step)
         with torch.no_grad():
             targets = features(torch.cat(real))
         wanted, given = characteristic(targets, real, t), characteristic(features(torch.cat(synthetic)), synthetic, t)
         yield SCALE * discrepancy(wanted, given, self.alpha).sum()
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the training of the networks, and per step both losses; the sampling network is not in it."""
+        real, both = size.classes * min(self.batch_real, size.class_size), 2 if self.calibration else 1
+        return Work(
+            self.iterations,
+            self.iterations * (real + 3 * both * size.codes),
+            both * self.iterations * size.codes,
+            expert_passes=3 * self.networks * self.epochs * size.samples,
+            snapshots=self.networks * (self.epochs + 1),
+        )
 
     def _calibration(self, task: Task, features: Embedding, synthetic: list[Tensor]) -> Tensor:
         """Return the cross-entropy of the network on synthetic samples, the mean of each class, summed over classes."""

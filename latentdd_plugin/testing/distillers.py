@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
@@ -32,9 +31,11 @@ CLASSES = 10
 DISTILLER_CONTRACTS: list[Contract] = []
 
 
-def hard(found: SyntheticSet) -> Tensor:
-    """Return labels int64 (M,): the hard ones, or the most likely class of soft ones."""
-    return found.labels if found.label_kind == "hard" else found.labels.argmax(1)
+def codes_per_class(found: SyntheticSet) -> list[int]:
+    """Return the number of codes of each class; soft labels lie class by class, and learning may move their largest."""
+    if found.label_kind == "hard":
+        return [int(count) for count in torch.bincount(found.labels.long(), minlength=CLASSES)]
+    return [len(part) for part in found.labels.tensor_split(CLASSES)]
 
 
 def changed(found: SyntheticSet, other: SyntheticSet) -> str:
@@ -101,7 +102,7 @@ def finite(subject: DistillerSubject) -> None:
 def label_balance(subject: DistillerSubject) -> None:
     """Check that every class gets the same number of codes."""
     for codec, match in subject.spaces():
-        counts = torch.bincount(hard(subject.distilled(codec, match)).long(), minlength=CLASSES).tolist()
+        counts = codes_per_class(subject.distilled(codec, match))
         require(len(set(counts)) == 1, f"{codec}, match={match}: codes per class {counts}")
 
 
@@ -116,7 +117,7 @@ def small_classes(subject: DistillerSubject) -> None:
     few = replace(whole.codes, store=whole.codes.store[keep], labels=labels, by_class=members(labels, CLASSES))
     given = replace(whole, real=few, codes=few)
     found = validate_result(subject.build().distill(given), given)
-    counts = torch.bincount(hard(found), minlength=CLASSES).tolist()
+    counts = codes_per_class(found)
     right = len(set(counts)) == 1 and 3 <= counts[0] <= 5
     require(right, f"3 images per class and a budget of 5 codes give {counts} codes per class")
 

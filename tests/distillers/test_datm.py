@@ -8,7 +8,7 @@ import torch
 
 from latentdd_plugin.cli.main import main
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.distillers.mtt import unrolled
+from latentdd_plugin.distillers.trajectories import unrolled
 
 SMALL = {"syn_steps": 2, "experts": 2, "expert_epochs": 1}
 WINDOW = {"first_max_start_epoch": 1, "max_start_epoch": 2}

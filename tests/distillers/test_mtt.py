@@ -11,7 +11,7 @@ from safetensors import safe_open
 from latentdd_plugin.artifacts.budget import budget_for
 from latentdd_plugin.distillers import experts as trajectories
 from latentdd_plugin.distillers.gradients import weights_of
-from latentdd_plugin.distillers.mtt import adjoint, unrolled
+from latentdd_plugin.distillers.trajectories import adjoint, unrolled
 from latentdd_plugin.nn.augment import Augment
 
 N = 20

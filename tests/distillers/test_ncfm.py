@@ -11,6 +11,7 @@ import torch
 from latentdd_plugin.cli.main import main
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.distillers.ncfm import SCALE, characteristic, discrepancy, sampled, sampling_network
+from latentdd_plugin.distillers.siamese import siamese
 
 SMALL = {"networks": 1, "epochs": 1, "batch_real": 16, "frequencies": 8}
 
@@ -64,7 +65,7 @@ def test_one_step_is_calibration_and_discrepancy(codec, match, sampling):
     g = task.generator("ncfm/network", 2)
     assert int(torch.randint(1, (1,), generator=g)) == 0
     share = float(torch.rand((), generator=g))
-    real, synthetic = method._augmented(task, variables.codes.detach(), 2)
+    real, synthetic = siamese(task, variables.codes.detach(), 16, "ncfm", 2)
     network, experts = task.networks.network, method._experts(task)
     with torch.no_grad():
         for p, last in zip(network.parameters(), experts.snapshot(0, 1), strict=True):
