@@ -21,6 +21,7 @@ from latentdd_plugin.core.version import __version__
 
 COMMANDS = {
     "run": ("latentdd_plugin.cli.run", "distil a dataset with one codec and one distiller, and score the result"),
+    "estimate": ("latentdd_plugin.cli.estimate", "print what a run would cost, in time, memory and disk"),
     "compare": ("latentdd_plugin.cli.compare", "compare codecs, distillers and precisions at one budget"),
     "evaluate": ("latentdd_plugin.cli.evaluate", "score an artifact under any protocol and architectures"),
     "results": ("latentdd_plugin.cli.results", "print every result under a folder as csv, Markdown or LaTeX"),

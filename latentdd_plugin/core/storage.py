@@ -159,6 +159,27 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def require_space(folder: Path, need: int, what: str, advice: str) -> None:
+    """Raise RunFailed if a folder's disk does not hold so many more bytes, before any of them is made.
+
+    Args:
+        folder: of the files; need not exist yet.
+        need: bytes to be written.
+        what: they are, for the message.
+        advice: how to need fewer.
+    """
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    try:
+        free = shutil.disk_usage(there or ".").free
+    except OSError:
+        return
+    if need > free:
+        raise RunFailed(
+            f"{what} need {need / 1e9:.1f} GB, and the disk of {folder} has {free / 1e9:.1f} GB left; nothing was "
+            f"written. Set DD_BENCH_CACHE to a folder on a larger disk, or {advice}"
+        )
+
+
 def is_disk_fault(error: BaseException | None) -> bool:
     """Return whether an exception, or one behind it, says that a disk is full or cannot be written."""
     seen: set[int] = set()

@@ -64,7 +64,7 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False, again: bool =
         RunFailed: the datasets library cannot write its cache.
     """
     source = find(config, progress=progress)
-    chosen = _choose(source, config)
+    chosen = choose_rows(source, config)
     account = _tell_files(source, chosen, config)
     if (stored := _stored(source, chosen, config, account, progress, again=again)) is not None:
         return stored
@@ -89,7 +89,7 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False, again: bool =
     )
 
 
-def _held_out_part(chosen: _Chosen, split: str, config: DatasetConfig) -> _Part:
+def _held_out_part(chosen: Chosen, split: str, config: DatasetConfig) -> _Part:
     part = {"test": chosen.test, "validation": chosen.validation}.get(split)
     if part is not None:
         return part
@@ -108,7 +108,7 @@ def _may_flip(source: Source, config: DatasetConfig) -> bool:
 
 def _stored(
     source: Source,
-    chosen: _Chosen,
+    chosen: Chosen,
     config: DatasetConfig,
     account: dict[str, Json] | None,
     progress: bool,
@@ -177,7 +177,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Chosen:
     """The parts of a dataset that are used, and the splits they come from."""
 
     classes: tuple[str, ...]
@@ -188,7 +188,7 @@ class _Chosen:
     unused: tuple[str, ...]  # splits that are not used
 
 
-def _choose(source: Source, config: DatasetConfig) -> _Chosen:
+def choose_rows(source: Source, config: DatasetConfig) -> Chosen:
     """Choose rows and labels of every part: test split, classes, validation fraction, cap; in this order."""
     where = f"dataset {config.name}"
     splits = source.splits
@@ -218,7 +218,7 @@ def _choose(source: Source, config: DatasetConfig) -> _Chosen:
     if config.per_class is not None:
         train = train.pick(capped(train.labels, config.per_class))
     _refuse_empty(train, test, validation, classes, where)
-    return _Chosen(classes, train, test, validation, used, tuple(n for n in splits if n not in (train_name, test_name)))
+    return Chosen(classes, train, test, validation, used, tuple(n for n in splits if n not in (train_name, test_name)))
 
 
 def _train_name(splits: Mapping[str, Any], where: str) -> str:
@@ -238,7 +238,7 @@ def _test_name(splits: Mapping[str, Any], train_name: str, label: str) -> str | 
     return next((name for name in order if has_labels(splits[name], label)), None)
 
 
-def _tell_files(source: Source, chosen: _Chosen, config: DatasetConfig) -> dict[str, Json] | None:
+def _tell_files(source: Source, chosen: Chosen, config: DatasetConfig) -> dict[str, Json] | None:
     """Log how a folder's files are used and in which order its classes are numbered; return the account."""
     where = f"dataset {config.name}"
     for text in source.warnings:
@@ -295,7 +295,7 @@ class _Reader:
         return Images(found[0], torch.from_numpy(part.labels.copy())), found[1]
 
 
-def _record(source: Source, chosen: _Chosen, config: DatasetConfig) -> dict[str, Json]:
+def _record(source: Source, chosen: Chosen, config: DatasetConfig) -> dict[str, Json]:
     options = {key: value for key, value in asdict(config).items() if key not in ("name", "subset", "revision", *LATER)}
     return {
         "origin": source.origin,

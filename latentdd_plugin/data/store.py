@@ -27,7 +27,7 @@ from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.monitor import available_memory
 from latentdd_plugin.core.processes import group
-from latentdd_plugin.core.storage import claimed
+from latentdd_plugin.core.storage import claimed, require_space
 from latentdd_plugin.core.types import Json, Shape, hash_json
 from latentdd_plugin.data.images import DECODER, ImageRows, decode_rows
 
@@ -324,6 +324,9 @@ def fill(
 def on_disk(store: RowStore, progress: bool) -> MappedStore:
     """Return the pixels decoded to disk, by this process or an earlier one."""
     paths = [store.folder / f"part-{number:05d}.safetensors" for number in store.numbers]
+    to_do = sum(not path.exists() for path in paths) * PART * int(np.prod(store.shape[1:], dtype=np.int64))
+    advice = "read the images anew each time with dataset.store=stream, or shrink them with dataset.image_size"
+    require_space(store.folder, to_do, "the decoded images", advice)
     with tqdm(total=len(store), unit="image", desc="decode to disk", disable=not progress) as bar:
 
         def counted(number: int, pixels: Tensor) -> Tensor:

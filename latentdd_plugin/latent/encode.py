@@ -19,6 +19,7 @@ from latentdd_plugin.core.compute import Mode, Numerics, forward_flops, try_comp
 from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.monitor import available_memory
 from latentdd_plugin.core.processes import group
+from latentdd_plugin.core.storage import require_space
 from latentdd_plugin.core.types import ImageData, Json, SampleStore, Shape, hash_json
 from latentdd_plugin.data.store import PART, MappedStore, PartStore, fill
 from latentdd_plugin.latent.finite import check_codes, check_spread, try_round_trip
@@ -82,6 +83,8 @@ def _encode_parts(
     held = resident or (numerics.device != "cpu" and total * size * COPIES <= available_memory())
     kept = _read_parts(paths, owner, codec, amp=mode.amp, held=held)
     missing = sum(not path.exists() for path in paths)
+    advice = "halve them with dataset.codes=fp16, or choose a codec with smaller codes"
+    require_space(folder, missing * min(PART, total) * size, "the codes", advice)
     if missing:
         log.info("encoding %d images (%d of %d parts to do)", total, missing, len(paths))
     store = data.train.pixels

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+import torch
 from torch import Tensor
 
-from latentdd_plugin.core.compute import Numerics
+from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
-from latentdd_plugin.core.types import ImageData
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.random import generator
+from latentdd_plugin.core.types import ImageData, Images
 from latentdd_plugin.data.store import MappedStore
-from latentdd_plugin.experiments.build import Parts
+from latentdd_plugin.data.survey import Survey, survey
+from latentdd_plugin.experiments.build import Parts, resolve_run, weight_faults
 from latentdd_plugin.experiments.cost.estimate import Estimate
 from latentdd_plugin.experiments.cost.model import DataSize, Model
 from latentdd_plugin.experiments.cost.speed import Speed
-from latentdd_plugin.latent.sized_codec import SizedCodec
+from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
+
+NOISE = 256  # images that a codec which learns is fitted to
 
 
 def estimate_loaded(
@@ -41,3 +47,40 @@ def estimate_loaded(
     tested = int(data.source.get(held_out, 0))
     size = DataSize(len(data.train), tested, len(data.classes), data.image_shape, store)
     return Model(config, parts, size, codec, numerics, Speed(numerics.device), kept).estimate()
+
+
+def estimate_before(config: RunConfig, described: DataSize | None = None, *, speed: float | None = None) -> Estimate:
+    """Return what a run would cost.
+
+    Args:
+        config: of the run.
+        described: sizes of a dataset that is not here; None looks at the configuration's own.
+        speed: floating-point operations per second to reckon with; None measures this machine.
+
+    Raises:
+        UsageError: the dataset or the codec's weights are missing, or nothing can be said of the codec's codes.
+    """
+    config, parts = resolve_run(config)
+    if faults := weight_faults(config.codec):
+        raise UsageError(faults)
+    numerics = resolve_numerics(config.compute)
+    again = config.match == "pixel" or config.codec.name == "identity"
+    data = described or _surveyed(survey(config.dataset, split=config.split, again=again))
+    codec = build_codec(config.codec, data.shape)
+    _fit_to_noise(codec, data, numerics.device)
+    return Model(config, parts, data, codec, numerics, Speed(numerics.device, speed)).estimate()
+
+
+def _surveyed(found: Survey) -> DataSize:
+    return DataSize(found.train, found.test, found.classes, found.shape, found.store, found.decode_s)
+
+
+def _fit_to_noise(codec: SizedCodec, data: DataSize, device: str) -> None:
+    """Give a codec that learns from images some noise, so that the shape of its codes is known."""
+    labels = torch.arange(NOISE) % data.classes
+    pixels = torch.randint(256, (NOISE, *data.shape), generator=generator(0, "cost/noise"), dtype=torch.uint8)
+    try:
+        codec.fit(Images(pixels, labels), device)
+        _ = codec.code_shape
+    except Exception as error:
+        raise UsageError(f"codec {codec.name}: the shape of its codes is known after a run has fitted it") from error

@@ -148,7 +148,7 @@ class Model:
 
     def _scored(self, config: RunConfig, budget: Budget, name: str = "evaluate") -> list[Stage]:
         """Return the evaluation of one set."""
-        took, unknown, networks = self._nearest(budget), [], 0
+        took, unknown, networks, near = NOTHING, [], 0, self._nearest(budget)
         for asked, evaluator in self.parts.evaluators.items():
             found = self._evaluated(evaluator, budget.codes_per_class * self.data.classes)
             networks += self.parts.protocol.seeds
@@ -159,7 +159,8 @@ class Model:
         note = f"without {', '.join(unknown)}, whose work is not known" if unknown else ""
         if unknown and len(unknown) == len(self.parts.evaluators):
             return [Stage(name, None, "not known", note="not known, the evaluators do not state their work")]
-        return [Stage(name, took.seconds, took.basis, networks, note)]
+        compared = Stage("nearest images", near.seconds, near.basis)
+        return [Stage(name, took.seconds, took.basis, networks, note), compared]
 
     def _evaluated(self, evaluator: Evaluator, samples: int) -> Duration | None:
         recipe, shape = self.parts.protocol, self.data.shape
@@ -209,18 +210,17 @@ class Model:
     def _baselines(self, budget: Budget) -> list[Stage]:
         if not self.config.controls:
             return []
-        found: list[Stage] = []
+        found, count = list[Stage](), 0
         for name, config in baseline_configs(self.config, budget.bytes_per_class, self.data.shape).items():
             if isinstance(config, str) or name in self.kept:
                 continue
             shape = self.data.shape if has_pixel_codes(config.codec.name) else self.codec.code_shape
-            found += self._scored(config, self._budget(config, shape), name)
+            found, count = found + self._scored(config, self._budget(config, shape), name), count + 1
         known = [stage.seconds for stage in found if stage.seconds is not None]
         if not found or not known:
             return []
-        return [
-            Stage("baselines", sum(known), found[0].basis, found[0].pieces, f"{len(found)} of them; {found[0].basis}")
-        ]
+        basis = found[0].basis
+        return [Stage("baselines", sum(known), basis, found[0].pieces, f"{count} of them; {basis}")]
 
     # --- sizes ---
 
