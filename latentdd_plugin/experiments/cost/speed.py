@@ -24,7 +24,7 @@ from latentdd_plugin.evaluators.train_scratch import make_optimizer
 log = logging.getLogger(__name__)
 
 LIMIT_S = 0.5  # seconds that the measurement of one kind of work may take
-PROBE_S = 0.1  # seconds that one measured call is meant to take
+PROBE_S = 0.03  # seconds that one measured call is meant to take: short, so that some calls meet no other program
 NOMINAL = 4e10  # floating-point operations per second, if nothing was measured
 SMALL_S = 3.0  # work below this many seconds, at the nominal speed, is not measured
 STEP_S = 2e-3  # of an optimiser's step beside the arithmetic, where no step was measured
@@ -163,7 +163,7 @@ class Speed:
 
     def _seconds(self, call: Callable[[int], None], count: int) -> float:
         times, ends = [], self._clock() + LIMIT_S
-        for _ in range(3):  # the first one allocates memory and chooses algorithms
+        for _ in range(8):  # the first one allocates memory and chooses algorithms
             begun = self._clock()
             call(count)
             if self.device != "cpu":
