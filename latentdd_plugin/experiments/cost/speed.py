@@ -155,8 +155,12 @@ class Speed:
         return Duration(samples * per_sample / (COMPILED if mode.compile else 1.0) + compiling, "measured")
 
     def _affordable(self, flops: float, batch: int) -> int:
-        """Return how many samples a measured call takes: up to a batch; none if time is up or one alone is too slow."""
-        rate = self._rate or NOMINAL
+        """Return how many samples a measured call takes: up to a batch; none if one alone is too slow.
+
+        A network of few operations per sample says little about the next one's speed, because its calls wait for each
+        other: as many samples are taken as the nominal speed allows, so that a call's fixed cost is not multiplied.
+        """
+        rate = max(self._rate or NOMINAL, NOMINAL)
         if 2 * flops / rate > LIMIT_S:
             return 0
         return max(1, min(batch, int(PROBE_S * rate / flops) if flops else batch))
