@@ -33,12 +33,13 @@ class Protocol:
     labels: str  # stored (soft if the artifact's are) | hard
     seeds: int  # trained networks per evaluator
     implementation: int = 1
-    loss: str = "ce"  # ce | kl (soft targets, both sides at the temperature; class numbers keep cross-entropy)
+    loss: str = "ce"  # ce | kl (both sides at the temperature) | mse+ce (logits); class numbers keep cross-entropy
     temperature: float = 1.0  # of `kl`
     crop: tuple[float, float] | None = None  # random resized crop: smallest and largest share of the area
     mix: str = "none"  # none | cutmix, one box and one order per batch
     batches: tuple[tuple[int, int], ...] = ()  # (samples per class, batch), the first that fits; () is `batch`
     decay: str = "all"  # all | weights: parameters with one dimension, biases among them, do not decay
+    ce: float = 0.0  # weight of the cross-entropy in `mse+ce`
     ema: float = 0.0  # decay per step of the averaged weights that are tested; 0 tests the last ones
 
     def steps_for(self, side: int) -> int | None:
@@ -69,7 +70,7 @@ class Protocol:
         return hash_json(self.to_json())
 
 
-LATER = ("loss", "temperature", "crop", "mix", "batches", "decay", "ema")  # not in the hash at their defaults
+LATER = ("loss", "temperature", "crop", "mix", "batches", "decay", "ce", "ema")  # not in the hash at their defaults
 ALL_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
 PROTOCOLS = {

@@ -102,6 +102,8 @@ def compile_network(network: nn.Module, trial: Trial, seed: int) -> CompiledNetw
             found = network(inputs)
             if targets.dtype == torch.int64 or protocol.loss == "ce":
                 return F.cross_entropy(found, targets)
+            if protocol.loss == "mse+ce":
+                return logit_loss(found, targets, protocol.ce)
             return F.kl_div(F.log_softmax(found / protocol.temperature, 1), targets, reduction="batchmean")
 
     def logits(inputs: Tensor) -> Tensor:
@@ -118,6 +120,22 @@ def compile_network(network: nn.Module, trial: Trial, seed: int) -> CompiledNetw
     compiled, mode = try_compiled(mode, loss, plain.to_layout(inputs), targets)
     network.load_state_dict(start)
     return CompiledNetwork(network, compiled, mode.compiled(logits), mode)
+
+
+def logit_loss(logits: Tensor, targets: Tensor, ce: float) -> Tensor:
+    """Return the mean squared error of logits, and the cross-entropy with this weight, a scalar.
+
+    CDA (arXiv 2311.18838) and EDC (arXiv 2404.13733) train on a teacher's logits. A distribution gives them up to a
+    constant, so those of both sides are taken from their mean over the classes.
+
+    Args:
+        logits: of the network, (n, classes).
+        targets: probabilities float32 (n, classes); those below 1e-12 count as 1e-12.
+        ce: weight of the cross-entropy with the same targets.
+    """
+    wanted, found = targets.clamp_min(1e-12).log(), logits.float()
+    apart = (found - found.mean(1, keepdim=True)) - (wanted - wanted.mean(1, keepdim=True))
+    return apart.square().mean() + ce * F.cross_entropy(found, targets)
 
 
 def train(compiled: CompiledNetwork, trial: Trial, seed: int) -> None:

@@ -38,7 +38,7 @@ def test_a_recipe_can_be_followed(name):
     assert set(protocol.augment) <= set(OPERATIONS)
     assert protocol.optimizer in ("adamw", "sgd")
     assert protocol.schedule in ("cosine", "drop", "half-cosine")
-    assert protocol.loss in ("ce", "kl")
+    assert protocol.loss in ("ce", "kl", "mse+ce")
     assert protocol.mix in ("none", "cutmix")
     assert protocol.lr_from in ("fixed", "artifact")
     assert protocol.labels in ("stored", "hard")

@@ -1,5 +1,6 @@
 """Training from scratch by the protocol: batches, rates, labels, sizes, and one test."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,14 @@ from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import Images
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
-from latentdd_plugin.evaluators.train_scratch import CompiledNetwork, TrainScratch, make_optimizer, rate_at
+from latentdd_plugin.evaluators.train_scratch import (
+    CompiledNetwork,
+    TrainScratch,
+    compile_network,
+    logit_loss,
+    make_optimizer,
+    rate_at,
+)
 from latentdd_plugin.evaluators.trial import sample_order, shrink
 
 DC = replace(protocols.PROTOCOLS["dc-bench.v1"], epochs=3)
@@ -80,6 +88,37 @@ def test_the_artifacts_rate_is_used_where_the_protocol_says_so(monkeypatch):
     assert seen_rates(monkeypatch, protocol=follows, lr=0.02) == {0.02}
     assert seen_rates(monkeypatch, protocol=follows, lr=None) == {1e-3}
     assert seen_rates(monkeypatch, lr=0.02) == {1e-3}
+
+
+def test_the_loss_on_logits_is_the_teachers_up_to_a_constant():
+    """MSE over samples and classes of centred logits, plus the weighted cross-entropy, number by number."""
+    g = torch.Generator().manual_seed(0)
+    logits, teacher = torch.randn((3, 4), generator=g), 3 * torch.randn((3, 4), generator=g)
+    targets = teacher.softmax(1)
+    total = 0.0
+    for row, wanted in zip(logits.double().tolist(), teacher.double().tolist(), strict=True):
+        means = sum(row) / 4, sum(wanted) / 4
+        total += sum(((a - means[0]) - (b - means[1])) ** 2 for a, b in zip(row, wanted, strict=True)) / 12
+        norms = [math.log(sum(math.exp(x) for x in values)) for values in (row, wanted)]
+        entropy = -sum(math.exp(b - norms[1]) * (a - norms[0]) for a, b in zip(row, wanted, strict=True))
+        total += 0.25 * entropy / 3
+    assert logit_loss(logits, targets, 0.25).item() == pytest.approx(total, rel=1e-5)
+    assert logit_loss(teacher + 7, targets, 0.0).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_protocol_trains_on_logits_and_keeps_cross_entropy_for_class_numbers():
+    protocol = replace(tiny.PROTOCOL, loss="mse+ce", ce=0.1)
+    trial = tiny.trial(protocol=protocol)
+    network, *_ = TrainScratch("convnet_d1").network(trial)
+    compiled = compile_network(network, trial, 0)
+    inputs, targets = next(trial.batches(0))
+    found = network(inputs)
+    assert compiled.loss(inputs, targets).item() == pytest.approx(
+        torch.nn.functional.cross_entropy(found, targets).item()
+    )
+    soft = torch.rand((len(targets), 10), generator=torch.Generator().manual_seed(0)).softmax(1)
+    assert compiled.loss(inputs, soft).item() == pytest.approx(logit_loss(found, soft, 0.1).item(), rel=1e-5)
+    assert replace(tiny.PROTOCOL, loss="mse+ce").sha256 != protocol.sha256 != tiny.PROTOCOL.sha256
 
 
 def test_targets():
