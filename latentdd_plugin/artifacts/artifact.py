@@ -21,6 +21,7 @@ from latentdd_plugin.artifacts.description import SetDescription
 from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
 from latentdd_plugin.artifacts.labels import LabelForm, StoredLabels, stored_labels
 from latentdd_plugin.artifacts.packing import Packed, pack, pack_coded, unpack
+from latentdd_plugin.artifacts.trained_decoder import TrainedDecoder, pack_decoder
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
 from latentdd_plugin.core.errors import ArtifactError, DDBenchError, PluginError, RunFailed, UsageError
@@ -48,6 +49,7 @@ class Artifact:
     codec_state: Mapping[str, Tensor]  # a fitted codec's decoder, else empty
     header: ArtifactHeader
     soft: StoredLabels | None = None  # a teacher's, if they are stored
+    trained: TrainedDecoder | None = None  # the part of the decoder that was trained with the codes
 
     @property
     def codes(self) -> Tensor:
@@ -85,9 +87,18 @@ class Artifact:
                 f"codec {spec.name!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
                 f"{spec.fingerprint[:12]}…: other weights; name the right ones with codec.path=FOLDER"
             )
+        codec = codec if self.trained is None else self._trained(codec, self.trained)
         space = self.header.space
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (space.mean, space.std))
         return CodeSpace(codec, mean, std)
+
+    def _trained(self, codec: SizedCodec, trained: TrainedDecoder) -> SizedCodec:
+        """Return a copy of the codec with the trained part of its decoder."""
+        try:
+            return codec.trained(trained.tensors())
+        except (KeyError, ValueError) as error:
+            name = self.header.codec.name
+            raise ArtifactError(f"codec {name!r} does not have the decoder that the artifact brings: {error}") from None
 
     def _restore(self, codec: SizedCodec) -> None:
         """Load the decoder that travels in the file into a codec that was fitted on the run's data."""
@@ -205,18 +216,20 @@ class Artifact:
 
         Args:
             file: bytes of the whole file.
-            decoder: bytes that decoding needs beside the file.
+            decoder: bytes of the codec's decoder as it runs; those of trained tensors are counted at their precision.
         """
         scales = 0 if self.packed.scale is None else self.packed.scale.numel() * 4
         space = 8 * len(self.header.space.mean)
         hard = self.header.label_kind == "hard"
         own = 0 if hard else self.labels.numel() * self.labels.element_size()
+        trained = self.trained
         return ByteLedger(
             codes=self.packed.nbytes,
             labels=own if self.soft is None else self.soft.nbytes,
             side=scales + space + (0 if self.lr is None else 4) + (len(self.labels) * 8 if hard else 0),
-            decoder=decoder,
+            decoder=decoder if trained is None else max(0, decoder - trained.replaced),
             file=file,
+            trained=None if trained is None else trained.nbytes,
         )
 
 
@@ -295,8 +308,11 @@ def make_artifact(
         label_kind=synthetic.label_kind,
         dataset=HeaderDataset(data.name, data.fingerprint),
     )
-    packed = _packed(synthetic.codes, space, precision, limit)
-    return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header)
+    packed, trained = _packed(synthetic.codes, space, precision, limit), None
+    if synthetic.decoder and codec.joint is not None:
+        trained = pack_decoder(synthetic.decoder, codec.joint.precision)
+        header = replace(header, decoder=trained.form)
+    return Artifact(packed, synthetic.labels.cpu(), synthetic.lr, state, header, trained=trained)
 
 
 def labelled(artifact: Artifact, images: Tensor, config: LabelConfig, teacher: Teacher, seed: int) -> Artifact:

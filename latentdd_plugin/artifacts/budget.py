@@ -18,7 +18,7 @@ from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
 
 @dataclass(frozen=True)
 class Budget:
-    """The bytes that a distilled set may spend on codes and soft labels."""
+    """The bytes that a distilled set may spend on codes, soft labels and a decoder trained with them."""
 
     ipc: int | None  # as asked for, if the budget was given in images
     bytes_per_class: int
@@ -26,11 +26,12 @@ class Budget:
     precision: str
     code_shape: Shape
     label_bits: int = 0  # bits of one code's soft label; hard labels are not counted
+    decoder_bytes: int = 0  # bytes per class of a decoder that is trained with the codes
 
     def packed_bytes(self, codes: int, classes: int = 1) -> int:
         """Return the bytes that so many packed codes of so many classes take; for `coded`, those that they may take."""
         if self.precision == CODED:
-            return self.bytes_per_class * classes - math.ceil(codes * self.label_bits / 8)
+            return (self.bytes_per_class - self.decoder_bytes) * classes - math.ceil(codes * self.label_bits / 8)
         return math.ceil(codes * math.prod(self.code_shape) * PRECISIONS[self.precision] / 8)
 
 
@@ -39,7 +40,11 @@ class ByteLedger(JsonRecord):
     """The bytes of a stored set, by what they are spent on."""
 
     derived: ClassVar[Mapping[str, tuple[Kind, str, str]]] = {
-        "total": (WHOLE, "codes + labels, which the budget limits", "not the sum of codes and labels"),
+        "total": (
+            WHOLE,
+            "codes + labels + trained, which the budget limits",
+            "not the sum of codes, labels and trained",
+        ),
         "total_with_decoder": (WHOLE, "total + decoder", "not the sum of total and decoder"),
     }
 
@@ -51,11 +56,16 @@ class ByteLedger(JsonRecord):
     teacher: int | None = json_field(
         WHOLE.or_missing(omit=True), "weights of the teacher that the labels come from", default=None
     )
+    trained: int | None = json_field(
+        WHOLE.or_missing(omit=True),
+        "tensors of the decoder that were trained with the codes, scales included",
+        default=None,
+    )
 
     @property
     def total(self) -> int:
-        """Bytes that the budget limits: codes and soft labels."""
-        return self.codes + self.labels
+        """Bytes that the budget limits: codes, soft labels and what was trained of the decoder."""
+        return self.codes + self.labels + (self.trained or 0)
 
     @property
     def total_with_decoder(self) -> int:
@@ -71,12 +81,13 @@ class ByteLedger(JsonRecord):
     def parts(self) -> dict[str, int]:
         """Bytes by part, without the sums."""
         names = ("codes", "labels", "side", "decoder", "file")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        return found if self.trained is None else {**found, "trained": self.trained}
 
     def differences(self, found: ByteLedger, *, but: tuple[str, ...] = ()) -> list[tuple[str, int, int]]:
         """Return (part, bytes here, bytes there) of every part and sum that differs, except those named in `but`."""
-        names = [name for name in (*self.parts, *self.derived) if name not in but]
-        pairs = [(name, getattr(self, name), getattr(found, name)) for name in names]
+        parts = dict.fromkeys((*self.parts, *found.parts, *self.derived))
+        pairs = [(name, getattr(self, name) or 0, getattr(found, name) or 0) for name in parts if name not in but]
         return [pair for pair in pairs if pair[1] != pair[2]]
 
 
@@ -102,11 +113,12 @@ def budget_for(  # the three ways of asking, one answer
     lpc: int | None = None,
     bytes_per_class: int | None = None,
     label_bits: int = 0,
+    decoder_bytes: int = 0,
 ) -> Budget:
     """Return the budget of `ipc` images, `bytes_per_class` bytes or `lpc` codes per class.
 
-    LPC = floor(8 * bytes / (bits * c*h*w + label_bits)). For `coded`, where a code takes any number of bits, `lpc`
-    codes share the bytes; by default they are as many as `codes_by_rule` says.
+    LPC = floor(8 * (bytes - decoder_bytes) / (bits * c*h*w + label_bits)). For `coded`, where a code takes any number
+    of bits, `lpc` codes share the bytes; by default they are as many as `codes_by_rule` says.
 
     Raises:
         UsageError: not even one code per class fits.
@@ -115,18 +127,19 @@ def budget_for(  # the three ways of asking, one answer
         ipc = 1 if ipc is None else ipc
     total = ipc * image_bytes(image_shape) if ipc is not None else bytes_per_class or 0
     if precision == CODED:
-        codes = lpc or codes_by_rule(total)
-        if 8 * total < codes * (label_bits + 8):
+        codes = lpc or codes_by_rule(total - decoder_bytes)
+        if 8 * (total - decoder_bytes) < codes * (label_bits + 8):
             raise UsageError(f"budget too small: {codes} codes and their labels do not fit in {total} bytes per class")
-        return Budget(ipc, total, codes, precision, code_shape, label_bits)
+        return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes)
     bits = PRECISIONS[precision] * math.prod(code_shape) + label_bits
     if lpc is not None:
         return Budget(None, math.ceil(lpc * bits / 8), lpc, precision, code_shape, label_bits)
-    codes = 8 * total // bits
+    codes = 8 * (total - decoder_bytes) // bits
     if codes < 1:
+        spent = f", of which the trained decoder takes {decoder_bytes}" if decoder_bytes else ""
         raise UsageError(
-            f"budget too small: {f'ipc={ipc} is ' if ipc else ''}{total} bytes per class, but one {precision} code of "
-            f"shape {code_shape} takes {math.ceil(bits / 8)} bytes; raise {'ipc' if ipc else 'it'}, choose a lower "
-            "precision or a codec with smaller codes"
+            f"budget too small: {f'ipc={ipc} is ' if ipc else ''}{total} bytes per class{spent}, but one {precision} "
+            f"code of shape {code_shape} takes {math.ceil(bits / 8)} bytes; raise {'ipc' if ipc else 'it'}, choose a "
+            "lower precision or a codec with smaller codes"
         )
-    return Budget(ipc, total, codes, precision, code_shape, label_bits)
+    return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes)

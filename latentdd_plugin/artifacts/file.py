@@ -17,6 +17,7 @@ from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.header import SCHEMA, ArtifactHeader
 from latentdd_plugin.artifacts.labels import StoredLabels
 from latentdd_plugin.artifacts.packing import Packed
+from latentdd_plugin.artifacts.trained_decoder import PREFIX, read_decoder
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import CODED, PRECISIONS, Json, canonical_json
@@ -109,6 +110,8 @@ def _tensors(artifact: Artifact) -> dict[str, Tensor]:
         tensors["labels.soft"] = artifact.soft.data
         if artifact.soft.views is not None:
             tensors["labels.views"] = artifact.soft.views
+    if artifact.trained is not None:
+        tensors |= artifact.trained.stored()
     tensors |= {CODEC + name: tensor for name, tensor in artifact.codec_state.items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
@@ -127,7 +130,7 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     fields = {k: v for k, v in header.items() if k != "content_sha256"}
     if _content_hash(fields, tensors) != header.get("content_sha256"):
         raise ArtifactError("content does not match its hash: the file was changed or damaged")
-    unknown = [n for n in tensors if n not in KNOWN and not n.startswith(CODEC)]
+    unknown = [n for n in tensors if n not in KNOWN and not n.startswith((CODEC, PREFIX))]
     if unknown or not {"codes", "labels"} <= set(tensors):
         raise ArtifactError(f"tensors {sorted(tensors)}: codes and labels are needed, nothing unknown allowed")
     try:
@@ -148,8 +151,8 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     broken = [n for n in ("lr", *(CODEC + n for n in state)) if n in tensors and not _finite(tensors[n])]
     if broken:
         raise ArtifactError(f"{', '.join(broken)} holds values that are not finite")
-    soft = _checked_soft(known, tensors, m)
-    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, known, soft)
+    soft, trained = _checked_soft(known, tensors, m), read_decoder(known.decoder, tensors)
+    return Artifact(packed, tensors["labels"], None if lr is None else float(lr[0]), state, known, soft, trained)
 
 
 def _checked_soft(header: ArtifactHeader, tensors: Mapping[str, Tensor], m: int) -> StoredLabels | None:

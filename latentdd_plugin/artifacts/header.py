@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from latentdd_plugin.artifacts.labels import LabelForm
+from latentdd_plugin.artifacts.trained_decoder import DecoderForm
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
 from latentdd_plugin.core.json_schema import COUNT, LARGEST, OBJECT, SHA256, TEXT, Leaf, is_number, word
 from latentdd_plugin.core.types import STORAGE, Json, Shape
@@ -113,6 +114,11 @@ class ArtifactHeader(JsonRecord):
     label_kind: str = json_field(word(*LABEL_KINDS), "`hard`, `probabilities` or `logits`")
     labels: LabelForm | None = json_field(
         RecordOf(LabelForm).or_missing(omit=True), "labels of a teacher, beside the class numbers", default=None
+    )
+    decoder: DecoderForm | None = json_field(
+        RecordOf(DecoderForm).or_missing(omit=True),
+        "the part of the codec's decoder that was trained with the codes",
+        default=None,
     )
     dataset: HeaderDataset = json_field(RecordOf(HeaderDataset), "what it was distilled from")
     origin: Origin | None = json_field(

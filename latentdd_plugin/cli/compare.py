@@ -232,10 +232,14 @@ def _refusals(axis: str, name: str, option: str) -> list[str]:
     """Return the reasons why a codec or distiller does not take an option; an empty list if it does."""
     from latentdd_plugin.codecs.base import Codec
     from latentdd_plugin.core import plugins
+    from latentdd_plugin.core.types import JOINT_OPTIONS
     from latentdd_plugin.distillers.base import Distiller
 
-    group, base, everywhere = {"codec": ("codecs", Codec, "upsample"), "algo": ("algos", Distiller, "preset")}[axis]
-    if option == everywhere:
+    group, base, everywhere = {
+        "codec": ("codecs", Codec, ("upsample", *JOINT_OPTIONS)),
+        "algo": ("algos", Distiller, ("preset",)),
+    }[axis]
+    if option in everywhere:
         return []
     cls: Any = plugins.resolve(str(group), name, base=base).cls
     return [f"{axis}.{name}: {fault}" for fault in plugins.check_arguments(cls, {option: None})]

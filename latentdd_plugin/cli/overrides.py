@@ -30,6 +30,7 @@ from latentdd_plugin.core.config import (
 )
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.plugins import near
+from latentdd_plugin.core.types import JOINT_OPTIONS
 
 __all__ = [
     "CONF",
@@ -248,7 +249,7 @@ def _option_kind(node: str, option: str, raw: str, named: Mapping[str, Sequence[
         hint = _annotations(node, name).get(last)
         if hint is not None:
             return kind_of(hint)
-    return Kind.OTHER if option in ("", "upsample") else Kind.UNKNOWN
+    return Kind.OTHER if option in ("", "upsample", *(JOINT_OPTIONS if node == "codec" else ())) else Kind.UNKNOWN
 
 
 def _annotations(node: str, name: str) -> dict[str, Any]:

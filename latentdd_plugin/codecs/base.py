@@ -51,6 +51,7 @@ class Codec(torch.nn.Module, ABC):
         multiple: image sides must be a multiple of it; other sizes are padded by reflection and cropped back.
         costly: `encode` runs a network, so the codes of a dataset are worth keeping on disk.
         trained_on: names of the datasets the weights have seen; empty for a fixed transform.
+        trained_whole: a decoder that is trained with the codes is stored as a whole, because it is of no use before.
         locations: constructor parameters that say where the weights come from, not what they compute; `config` leaves
             them out.
     """
@@ -63,6 +64,7 @@ class Codec(torch.nn.Module, ABC):
     multiple: int = 1
     costly: bool = False
     trained_on: tuple[str, ...] = ()
+    trained_whole: bool = False
     locations: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -112,6 +114,14 @@ class Codec(torch.nn.Module, ABC):
         for codes whose values all weigh the same in the image.
         """
         return torch.ones(channels)
+
+    def trainable_parameters(self) -> dict[str, Tensor]:
+        """Return the float32 parameters of the decoder that `codec.joint=true` trains with the codes.
+
+        By name, from the code to the image. With their values at construction the codec must decode what `encode`
+        gives. Default: none.
+        """
+        return {}
 
     def config(self) -> dict[str, Json]:
         """Return the constructor's arguments as JSON, without locations; they rebuild an equal codec."""

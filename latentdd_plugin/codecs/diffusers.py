@@ -199,6 +199,11 @@ class Diffusers(Codec):
         """Return the model's tensors by their own names, the outer convolutions with the half they belong to."""
         return {_filed(name.removeprefix("model.")): tensor.detach() for name, tensor in self.state_dict().items()}
 
+    def trainable_parameters(self) -> dict[str, Tensor]:
+        """Return the decoder's parameters, in the order of its layers."""
+        named = ((_filed(name), parameter) for name, parameter in self.model.named_parameters())
+        return {name: parameter for name, parameter in named if name.startswith("decoder.")}
+
     @staticmethod
     def _tiled(buffer: Tensor, latents: Tensor) -> Tensor:
         p, q = buffer.shape[2:]

@@ -27,6 +27,7 @@ STORAGE = (*PRECISIONS, CODED)  # every way to store codes
 LABEL_REGIMES = ("own", "hard", "soft", "views", "teacher")
 LABEL_PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8}  # of a stored log-probability -> bits
 MATCH_SPACES = ("code", "pixel")
+JOINT_OPTIONS = ("joint", "share", "decoder_precision", "decoder_lr")  # of every codec whose decoder can be trained
 
 
 def canonical_json(value: Json) -> str:
@@ -111,6 +112,7 @@ class SyntheticSet:
     label_kind: str = "hard"  # hard | probabilities | logits
     lr: float | None = None  # learned student learning rate, if the distiller learns one
     losses: tuple[tuple[int, float], ...] = ()  # (step, loss) along the way, for the report
+    decoder: Mapping[str, Tensor] | None = None  # float32 tensors of the decoder that were trained with the codes
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Distiller(ABC):
         match_spaces: match spaces it supports; a method that never calls `task.view` supports `code` only.
         selection: the iterate that it returns; `unknown` for a set that was made elsewhere.
         is_selection: it returns real codes as they are, without optimising anything.
+        trains_decoder: it optimises `task.codec_parameters()` with the codes, where a run asks for that.
         needs_teacher: it reads `task.teacher`; a run without one is refused.
         is_baseline: it is what other methods are compared with, and is not compared with itself.
         shares_classes: on several processes, each of them works on its block of the classes; otherwise the first one
@@ -45,6 +46,7 @@ class Distiller(ABC):
     match_spaces: ClassVar[tuple[str, ...]] = ("code",)
     selection: ClassVar[str] = "last-iterate"
     is_selection: ClassVar[bool] = False
+    trains_decoder: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     is_baseline: ClassVar[bool] = False
     shares_classes: ClassVar[bool] = False

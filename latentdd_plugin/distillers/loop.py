@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -34,11 +34,19 @@ class Variables:
     lr: Tensor | None = None  # float32 (), the student's learned learning rate
     label_kind: str = "hard"
     more: dict[str, Tensor] = field(default_factory=dict)  # what is learned beside them and thrown away
+    decoder: Mapping[str, Tensor] = field(default_factory=dict)  # trained with the codes, by an optimiser of its own
+    decoder_optimizer: torch.optim.Optimizer | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the optimised tensors by name."""
         named = {**self.more, "codes": self.codes, "labels": self.labels, "lr": self.lr}
-        return {k: t for k, t in named.items() if t is not None and t.requires_grad}
+        found = {k: t for k, t in named.items() if t is not None and t.requires_grad}
+        return found | {f"decoder.{name}": tensor for name, tensor in self.decoder.items()}
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return the optimisers of all tensors."""
+        return [self.optimizer] + ([] if self.decoder_optimizer is None else [self.decoder_optimizer])
 
 
 class Matching(Distiller):
@@ -59,6 +67,7 @@ class Matching(Distiller):
     """
 
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
+    trains_decoder: ClassVar[bool] = True
     iterations: int
     lr: float | None
     momentum: float
@@ -138,7 +147,7 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
         RunFailed: the loss or a variable is no longer finite; the last finite checkpoint is kept.
     """
     ours = group() if method.shares_classes else ALONE
-    variables = method.variables(task)
+    variables = _with_decoder(method.variables(task), task)
     losses: list[tuple[int, float]] = []
     task = _as_stored(method, task, variables.codes)
     start = _restore(ours.from_first(task.checkpoint.load()), variables, losses)
@@ -154,12 +163,14 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
             for loss in _losses_of(method.iteration(task, variables, step)):
                 if method.may_skip and not loss.requires_grad:
                     continue
-                variables.optimizer.zero_grad(set_to_none=True)
+                for optimizer in variables.optimizers:
+                    optimizer.zero_grad(set_to_none=True)
                 if task.rounding is not None and method.rate:
                     loss = loss + method.rate / ours.size * task.rounding.rate(variables.codes)
                 loss.backward()
                 loss = _shared(ours, loss, variables)
-                variables.optimizer.step()
+                for optimizer in variables.optimizers:
+                    optimizer.step()
             if step % every == 0 or step == method.iterations - 1:
                 losses.append((step, _check_finite(float(loss.detach()), variables, step)))
             task.progress(step + 1, method.iterations, losses[-1][1])
@@ -167,7 +178,17 @@ def optimise(method: Matching, task: Task) -> SyntheticSet:
         if interrupted():
             raise KeyboardInterrupt
     lr = None if variables.lr is None else float(variables.lr.detach())
-    return SyntheticSet(variables.codes.detach(), variables.labels.detach(), variables.label_kind, lr, tuple(losses))
+    decoder = {name: tensor.detach().clone() for name, tensor in variables.decoder.items()} or None
+    codes, labels = variables.codes.detach(), variables.labels.detach()
+    return SyntheticSet(codes, labels, variables.label_kind, lr, tuple(losses), decoder)
+
+
+def _with_decoder(variables: Variables, task: Task) -> Variables:
+    """Return the variables with the decoder's, if the run trains it; Adam, at a step size of its own."""
+    decoder, joint = task.codec_parameters(), task.space.codec.joint
+    if not decoder or joint is None:
+        return variables
+    return replace(variables, decoder=decoder, decoder_optimizer=torch.optim.Adam(list(decoder.values()), lr=joint.lr))
 
 
 def _shared(ours: Group, loss: Tensor, variables: Variables) -> Tensor:
@@ -208,11 +229,13 @@ def _check_finite(loss: float, variables: Variables, step: int) -> float:
 def _save(task: Task, variables: Variables, losses: list[tuple[int, float]], step: int) -> None:
     if losses:
         _check_finite(losses[-1][1], variables, step)
+    second = variables.decoder_optimizer
     task.checkpoint.save(
         {
             "step": step,
             "variables": {k: t.detach().cpu() for k, t in variables.tensors().items()},
             "optimizer": variables.optimizer.state_dict(),
+            **({} if second is None else {"decoder_optimizer": second.state_dict()}),
             "losses": losses,
         }
     )
@@ -225,5 +248,7 @@ def _restore(saved: dict[str, Any] | None, variables: Variables, losses: list[tu
         for name, tensor in variables.tensors().items():
             tensor.copy_(saved["variables"][name])
     variables.optimizer.load_state_dict(saved["optimizer"])
+    if variables.decoder_optimizer is not None:
+        variables.decoder_optimizer.load_state_dict(saved["decoder_optimizer"])
     losses.extend((int(s), float(v)) for s, v in saved["losses"])
     return int(saved["step"])

@@ -116,6 +116,14 @@ class Task:
 
     # --- services ---
 
+    def codec_parameters(self) -> dict[str, Tensor]:
+        """Return the decoder's parameters that are trained with the codes, by name; none unless the run asks for it.
+
+        They are this task's own and change in place; `view` decodes with them.
+        """
+        every = self.space.codec.codec.trainable_parameters()
+        return {name: parameter for name, parameter in every.items() if parameter.requires_grad}
+
     @property
     def numerics(self) -> Numerics:
         """Device, threads, mixed precision and compilation."""

@@ -17,7 +17,7 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.compute import resolve_numerics
 from latentdd_plugin.core.config import EvaluationConfig, FlatOptions, RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import ImageData, Json, Shape
+from latentdd_plugin.core.types import JOINT_OPTIONS, ImageData, Json, Shape
 from latentdd_plugin.data.in_memory import image_data
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.evaluators.base import Evaluator
@@ -54,7 +54,7 @@ def create_codec(name: str, *, image_shape: Shape | None = None, **options: Json
         name: an entry's name, `package.module:Class` or `./file.py:Class`.
         image_shape: (C, H, W) of the images. Given, the codec is made to fit them (grey images, padding, `upsample`);
             None returns the codec as its class defines it.
-        **options: its constructor's arguments, and `upsample` with `image_shape`.
+        **options: its constructor's arguments, and with `image_shape` those that every codec takes, such as `upsample`.
 
     Raises:
         PluginError: no such codec. UsageError: with every fault of its options.
@@ -65,8 +65,8 @@ def create_codec(name: str, *, image_shape: Shape | None = None, **options: Json
         raise UsageError(faults)
     if image_shape is not None:
         return build_codec(spec, image_shape)
-    if "upsample" in options:
-        raise UsageError("upsample: give image_shape=(C, H, W) too")
+    for option in {"upsample", *JOINT_OPTIONS} & options.keys():
+        raise UsageError(f"{option}: give image_shape=(C, H, W) too")
     preset = plugins.resolve("codecs", name, base=Codec)
     codec: Codec = preset.cls(**{**preset.config, **options})
     return codec.eval()

@@ -8,6 +8,7 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import PluginError
 from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
 from latentdd_plugin.distillers.base import Distiller
+from latentdd_plugin.latent.joint import frozen
 
 RANDOM = {"name": "random"}
 PIXELS = {"name": "identity"}
@@ -20,7 +21,8 @@ def baseline_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape
     bytes and precision; `random-pixels-fp32` are real images at the same bytes in fp32.
     """
     teacher = config.teacher if config.labels.taught else None
-    plain = config.replace(algo=RANDOM, controls=False, match="code", teacher=teacher)
+    codec = frozen(config.codec)  # nothing trains a decoder: all bytes are for codes
+    plain = config.replace(codec=codec, algo=RANDOM, controls=False, match="code", teacher=teacher)
     drawn, in_pixels = is_baseline_distiller(config.algo.name), has_pixel_codes(config.codec.name)
     configs: dict[str, RunConfig | str] = {}
     if not drawn:

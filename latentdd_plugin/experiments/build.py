@@ -10,13 +10,14 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.annotations import annotations_of, fit_all
 from latentdd_plugin.core.config import RunConfig, ScoringConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import Json
+from latentdd_plugin.core.types import JOINT_OPTIONS, Json
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
 from latentdd_plugin.experiments.teachers import architecture_of, teacher_faults
+from latentdd_plugin.latent.joint import frozen, joint_faults
 from latentdd_plugin.latent.sized_codec import upsample_fault
 
 DEFAULT_PRESET = "quick"
@@ -58,6 +59,7 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
         distiller = build_distiller(config.algo, config.match, config.codec.name)
     except UsageError as error:
         faults += error.faults
+    faults += _joint_faults(config, distiller)
     found = build_evaluators(config.scoring)
     faults += found.faults
     needs = distiller is not None and distiller.needs_teacher
@@ -180,10 +182,12 @@ def codec_faults(spec: Mapping[str, Json]) -> list[str]:
     Raises:
         PluginError: no such codec.
     """
-    name, options = str(spec["name"]), {k: v for k, v in spec.items() if k not in ("name", "upsample")}
-    found = upsample_fault(spec.get("upsample", 1))
+    name, options = str(spec["name"]), _own_options(spec)
+    found = upsample_fault(spec.get("upsample", 1)) + joint_faults(spec)
     preset = plugins.resolve("codecs", name, base=Codec)
     cls: type[Codec] = preset.cls
+    if spec.get("joint") is True and cls.trainable_parameters is Codec.trainable_parameters:
+        found.append(f"codec.joint=true: {name} has no decoder that could be trained; tiny-vae has one")
     chosen = {**preset.config, **options}
     found += [f"codec.{name}: {fault}" for fault in plugins.check_arguments(cls, chosen)]
     chosen, more = fitted_options(cls, chosen, "codec.")
@@ -195,7 +199,27 @@ def weight_faults(spec: Mapping[str, Json]) -> list[str]:
     """Return why the weights of a codec cannot be had, as far as it can be seen without loading them."""
     preset = plugins.resolve("codecs", str(spec["name"]), base=Codec)
     cls: type[Codec] = preset.cls
-    return cls.weight_faults({**preset.config, **{k: v for k, v in spec.items() if k not in ("name", "upsample")}})
+    return cls.weight_faults({**preset.config, **_own_options(spec)})
+
+
+def _own_options(spec: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the options that a codec's constructor gets."""
+    return {key: value for key, value in frozen(spec).items() if key not in ("name", "upsample")}
+
+
+def _joint_faults(config: RunConfig, distiller: Distiller | None) -> list[str]:
+    """Return why nothing in a run could train the decoder that `codec.joint=true` asks to train."""
+    if not config.codec.get("joint") or distiller is None:
+        return []
+    found = []
+    if not distiller.trains_decoder:
+        idle = ", ".join(f"codec.{option}" for option in JOINT_OPTIONS if option in config.codec)
+        found.append(f"algo={config.algo.name}: it trains nothing, so no decoder either; leave out {idle}")
+    elif config.match != "pixel":
+        found.append("codec.joint=true: a decoder learns from the images that it decodes; it needs match=pixel")
+    if config.budget.ipc is None and config.budget.bytes is None:
+        found.append("codec.joint=true: a decoder takes its share of given bytes; give ipc or bytes instead of lpc")
+    return found
 
 
 def fitted_options(cls: type, options: Mapping[str, Json], prefix: str) -> tuple[dict[str, Json], list[str]]:

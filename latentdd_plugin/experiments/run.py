@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from latentdd_plugin.experiments.stages import (
     Loaded,
     budget_of,
     decode,
+    decoding_space,
     distil,
     encode,
     evaluate,
@@ -230,7 +232,7 @@ def _take_part(job: Job, encoded: Encoded, synthetic: SyntheticSet | None) -> Sy
     distilled = distil(replace(job, folder=None), encoded, synthetic)
     artifact = to_artifact(job, distilled)
     with torch.no_grad():
-        images = encoded.space.decode(artifact.codes.to(encoded.numerics.device))
+        images = decoding_space(artifact, encoded).decode(artifact.codes.to(encoded.numerics.device))
     train_and_test(job, encoded, artifact, images)
     if job.config.controls:
         run_baselines(job, encoded, ())
@@ -282,7 +284,7 @@ def run_baselines(job: Job, encoded: Encoded, scores: tuple[Score, ...]) -> dict
         if isinstance(config, str):
             found[name] = SkippedBaseline(config)
             continue
-        theirs = _in_pixels(encoded) if name.startswith("random-pixels") else encoded
+        theirs = _in_pixels(encoded) if name.startswith("random-pixels") else _frozen(encoded)
         try:
             made = _cached_run(name, config, theirs, f"baseline of: {job.command}", progress=job.progress)
         except UsageError as fault:
@@ -330,6 +332,15 @@ def _baseline_folder(
     key = [config.to_json(), data.fingerprint, codec.fingerprint, parts.protocol.sha256]
     versions = [__version__, version("timm")]
     return RunFolder(cache_dir() / kept / hash_json([*key, numerics.to_json(), *versions])[:32])
+
+
+def _frozen(encoded: Encoded) -> Encoded:
+    """Return the same codes for a run that does not train the decoder."""
+    if encoded.codec.joint is None:
+        return encoded
+    codec = copy.copy(encoded.codec)
+    codec.joint = None
+    return replace(encoded, codec=codec, space=replace(encoded.space, codec=codec))
 
 
 def _in_pixels(encoded: Encoded) -> Encoded:

@@ -6,6 +6,7 @@ Each stage takes what the stage before it returned. Up to `to_artifact` none of 
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from latentdd_plugin.artifacts.artifact import Artifact, labelled, make_artifact
 from latentdd_plugin.artifacts.as_stored import AsStored, estimated_bytes
-from latentdd_plugin.artifacts.budget import Budget, ByteLedger, budget_for
+from latentdd_plugin.artifacts.budget import Budget, ByteLedger, budget_for, image_bytes
 from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.artifacts.labels import label_bits
 from latentdd_plugin.codecs.base import decoder_bytes
@@ -38,6 +39,7 @@ from latentdd_plugin.experiments.nearest import nearest_images
 from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
 from latentdd_plugin.experiments.teachers import obtain_teacher
 from latentdd_plugin.latent.encode import code_set
+from latentdd_plugin.latent.joint import TrainedPart
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace, Real, pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
@@ -225,11 +227,12 @@ def _distilled(job: Job, task: Task) -> SyntheticSet:
 def _task(job: Job, encoded: Encoded, services: Services) -> Task:
     config, data = job.config, encoded.data
     in_pixels = config.match == "pixel" or encoded.codec.pixels
+    names = _trained_part(job, data, encoded.codec).names
     return Task(
         real=encoded.pixels if in_pixels else encoded.codes,
         codes=encoded.codes,
         pixels=encoded.pixels,
-        space=encoded.space,
+        space=replace(encoded.space, codec=encoded.codec.learning(names)) if names else encoded.space,
         match=config.match,
         codes_per_class=budget_of(job, data, encoded.codec).codes_per_class,
         num_classes=len(data.classes),
@@ -286,7 +289,7 @@ def to_artifact(job: Job, distilled: Distilled) -> Artifact:
     if not config.labels.taught or encoded.teacher is None:
         return made
     with torch.no_grad():  # of the codes as the file will hold them
-        images = encoded.space.decode(made.codes.to(encoded.numerics.device))
+        images = decoding_space(made, encoded).decode(made.codes.to(encoded.numerics.device))
     return labelled(made, images, config.labels, encoded.teacher, config.seed)
 
 
@@ -308,9 +311,17 @@ def store(job: Job, distilled: Distilled) -> Stored:
 
 def decode(stored: Stored) -> Decoded:
     """Decode the artifact as the file holds it."""
-    encoded = stored.distilled.encoded
+    encoded, artifact = stored.distilled.encoded, stored.artifact
     with torch.no_grad():
-        return Decoded(stored, encoded.space.decode(stored.artifact.codes.to(encoded.numerics.device)))
+        images = decoding_space(artifact, encoded).decode(artifact.codes.to(encoded.numerics.device))
+    return Decoded(stored, images)
+
+
+def decoding_space(artifact: Artifact, encoded: Encoded) -> CodeSpace:
+    """Return the space that an artifact's codes decode in: the run's, with what was trained of the decoder."""
+    if artifact.trained is None:
+        return encoded.space
+    return replace(encoded.space, codec=encoded.codec.trained(artifact.trained.tensors()))
 
 
 def evaluate(job: Job, decoded: Decoded) -> Evaluated:
@@ -349,8 +360,18 @@ def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
     wanted = config.labels
     bits = job.parts.distiller.label_bits(classes) if wanted.regime == "own" else label_bits(wanted, classes)
     shapes, size = (data.image_shape, codec.code_shape), config.bytes
+    decoder = math.ceil(_trained_part(job, data, codec).nbytes / classes)
     asked: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size, "label_bits": bits}
+    asked |= {"decoder_bytes": decoder}
     return budget_for(*shapes, config.precision, **asked)
+
+
+def _trained_part(job: Job, data: ImageData, codec: SizedCodec) -> TrainedPart:
+    """Return what of the codec's decoder is trained with the codes, and its bytes."""
+    if codec.joint is None:
+        return TrainedPart()
+    per_class = (job.config.ipc or 0) * image_bytes(data.image_shape) or job.config.bytes or 0
+    return codec.trained_part(per_class * len(data.classes))
 
 
 def _budget_entry(budget: Budget, artifact: Artifact, spent: ByteLedger) -> BudgetEntry:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from latentdd_plugin.codecs.base import Codec, check_weights, decoder_bytes, fin
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import Images, Json, Shape, hash_json
+from latentdd_plugin.latent.joint import JointTraining, TrainedPart, frozen, joint_faults, trained_part
 
 
 class Misfit(UsageError):
@@ -36,13 +38,17 @@ class SizedCodec:
         image_shape: (C, H, W) of the dataset's images.
         upsample: factor by which images are enlarged before encoding.
         name: what messages call the codec; by default its id or class name.
+        joint: how its decoder is trained with the codes; None leaves it as it is.
 
     Raises:
         UsageError: the codec takes other channels than the images have.
     """
 
-    def __init__(self, codec: Codec, image_shape: Shape, upsample: int = 1, name: str = "") -> None:
+    def __init__(
+        self, codec: Codec, image_shape: Shape, upsample: int = 1, name: str = "", joint: JointTraining | None = None
+    ) -> None:
         self.codec = codec.eval().requires_grad_(False)
+        self.joint = joint
         self.name = name or codec.codec_id or type(codec).__name__
         self.image_shape = image_shape
         self.upsample = upsample
@@ -94,6 +100,46 @@ class SizedCodec:
         self.codec.load_state_dict(dict(state), strict=False)
         for cached in ("fingerprint", "identity"):
             self.__dict__.pop(cached, None)
+
+    def trained_part(self, allowed: int) -> TrainedPart:
+        """Return what of the decoder is trained, where the whole set may take `allowed` bytes.
+
+        Raises:
+            UsageError: nothing of it can be trained, or what must be stored does not fit in its share.
+        """
+        return trained_part(self.codec, self.name, self.joint, allowed)
+
+    def learning(self, names: Sequence[str]) -> SizedCodec:
+        """Return a copy whose decoder's parameters of these names require gradients."""
+        theirs = self._copied()
+        for name in names:
+            theirs.codec.trainable_parameters()[name].requires_grad_(True)
+        return theirs
+
+    def trained(self, tensors: Mapping[str, Tensor]) -> SizedCodec:
+        """Return a copy with these values of its decoder's parameters; its fingerprint stays that of the codec.
+
+        Raises:
+            KeyError: the decoder has no such parameter. ValueError: it has another shape.
+        """
+        theirs = self._copied()
+        parameters = theirs.codec.trainable_parameters()
+        for name, tensor in tensors.items():
+            if parameters[name].shape != tensor.shape:
+                raise ValueError(f"{name} is {tuple(parameters[name].shape)}, given {tuple(tensor.shape)}")
+            parameters[name].data.copy_(tensor)
+        return theirs
+
+    def _copied(self) -> SizedCodec:
+        _ = self.fingerprint, self.identity, self.code_shape  # kept: they are those of the codec before training
+        theirs = copy.copy(self)
+        theirs.codec = copy.deepcopy(self.codec)
+        return theirs
+
+    @property
+    def learns(self) -> bool:
+        """Return whether gradients of decoded images reach the decoder."""
+        return any(parameter.requires_grad for parameter in self.codec.trainable_parameters().values())
 
     def to(self, device: str) -> SizedCodec:
         """Move the codec's tensors to a device and return it."""
@@ -178,7 +224,7 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     """Build the codec a configuration names, made to fit images of this shape; not yet fitted.
 
     Args:
-        spec: `name`, optionally `upsample`, and the codec's own options.
+        spec: `name`, optionally `upsample` and those of JOINT_OPTIONS, and the codec's own options.
         image_shape: (C, H, W) of the dataset's images.
         resolving: passed to `plugins.resolve`, for names from an untrusted file.
 
@@ -186,9 +232,9 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
         PluginError: there is no such codec.
         UsageError: an option it does not have, a size it cannot take, weights that are not finite.
     """
-    options = dict(spec)
+    options = frozen(spec)
     name, upsample = str(options.pop("name")), options.pop("upsample", 1)
-    if fault := upsample_fault(upsample):
+    if fault := upsample_fault(upsample) + joint_faults(spec):
         raise UsageError(fault)
     preset = plugins.resolve("codecs", name, base=Codec, **resolving)
     options = {**preset.config, **options}
@@ -205,7 +251,7 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     if wants_shape and not given and seen != options["image_shape"]:  # it pads, or takes other channels
         codec = _instantiated(preset.cls, name, {**options, "image_shape": seen})
     check_weights(codec, name)
-    sized = SizedCodec(codec, image_shape, upsample, name)
+    sized = SizedCodec(codec, image_shape, upsample, name, JointTraining.of(spec))
     if not is_fitted(codec):
         _ = sized.code_shape
     return sized

@@ -83,7 +83,7 @@ class CodeSpace:
         pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
         size = max(1, PIXELS_PER_CHUNK // pixels)
         chunks = codes.split(size)
-        if codes.requires_grad and torch.is_grad_enabled():
+        if (codes.requires_grad or self.codec.learns) and torch.is_grad_enabled():
             return torch.cat([self._watched(chunk, start * size) for start, chunk in enumerate(chunks)])
         return torch.cat([self._checked(chunk, start * size) for start, chunk in enumerate(chunks)])
 

@@ -20,7 +20,7 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.json_schema import short
 from latentdd_plugin.core.parts import ComputeConfig
-from latentdd_plugin.core.types import Json
+from latentdd_plugin.core.types import JOINT_OPTIONS, Json
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
@@ -220,12 +220,15 @@ def _codec(record: Record) -> list[str]:
         cls: type[Codec] = plugins.resolve("codecs", codec.name, base=Codec, installed_only=True).cls
         locations |= set(cls.locations)
     for key, value in record.config.codec.extra.items():
-        if key == "upsample" or (key in locations and key not in codec.config):
+        if key in ("upsample", *JOINT_OPTIONS) or (key in locations and key not in codec.config):
             continue
         if key not in codec.config or codec.config[key] != value:
             found.append(f"config.codec.{short(key)}: {short(value)}, but codec.config does not say so")
     if codec.decoder_bytes and not codec.fitted and not codec.trained_on:
         found.append(f"codec.trained_on: {codec.name} has weights; say what data they have seen")
+    joint, trained = record.config.codec.extra.get("joint") is True, record.budget.bytes.trained
+    if joint != bool(trained):
+        found.append(f"budget.bytes.trained: {trained}, but config.codec.joint is {str(joint).lower()}")
     return found
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from latentdd_plugin.core.types import Json
+from latentdd_plugin.core.types import JOINT_OPTIONS, Json
 from latentdd_plugin.results.entries import CodecEntry, DatasetEntry, DistillerEntry, NamedPart, Settings
 from latentdd_plugin.results.record import Baseline, Record
 
@@ -59,7 +59,9 @@ def command(config: Settings) -> str:
 
 def _settings(config: Settings, dataset: DatasetEntry, codec: CodecEntry) -> Settings:
     stated = config.to_json()
-    options = {key: value for key, value in config.codec.extra.items() if key in codec.config or key == "upsample"}
+    options = {
+        key: value for key, value in config.codec.extra.items() if key in {*codec.config, "upsample", *JOINT_OPTIONS}
+    }
     return Settings.from_json(
         {
             **{key: stated[key] for key in SETTINGS if key in stated},

@@ -27,7 +27,7 @@ from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import resolve_numerics
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, EvaluationConfig, RunConfig, TeacherConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import Json, Score, hash_json
+from latentdd_plugin.core.types import JOINT_OPTIONS, Json, Score, hash_json
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.experiments.baselines import baseline_configs, has_pixel_codes, is_baseline_distiller
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
@@ -106,7 +106,7 @@ class _Recomputation:
         codec, budget = record.codec, record.budget
         return RunConfig(
             dataset=self.dataset_config,
-            codec={**codec.config, **self.places, "name": codec.name, "upsample": codec.upsample},
+            codec={**self.joint, **codec.config, **self.places, "name": codec.name, "upsample": codec.upsample},
             algo={**record.config.algo.extra, "name": record.distiller.name},
             match=record.distiller.match,
             ipc=budget.ipc,
@@ -122,6 +122,11 @@ class _Recomputation:
             labels=record.config.labels,
             teacher=self.teacher,
         )
+
+    @property
+    def joint(self) -> dict[str, Json]:
+        """The options of a decoder that was trained with the codes."""
+        return {key: value for key, value in self.record.config.codec.extra.items() if key in JOINT_OPTIONS}
 
     @property
     def teacher(self) -> TeacherConfig:
@@ -418,7 +423,10 @@ def _repetition(work: _Recomputation) -> list[str]:
         return [f"distilled again: {reason}" for reason in _far(work.record.scores, made.scores)]
     ours, theirs = _stored(made), load_artifact(work.claim.stored)
     equal = torch.equal(ours.packed.data, theirs.packed.data) and torch.equal(ours.labels, theirs.labels)
-    why = [] if equal else ["distilled again: the codes or labels are not those of the artifact"]
+    decoders = [{} if one.trained is None else one.trained.stored() for one in (ours, theirs)]
+    equal = equal and decoders[0].keys() == decoders[1].keys()
+    equal = equal and all(torch.equal(tensor, decoders[1][name]) for name, tensor in decoders[0].items())
+    why = [] if equal else ["distilled again: the codes, the labels or the decoder are not those of the artifact"]
     stated = work.record.losses  # missing in older files
     return why if stated in (None, made.losses) else [*why, "distilled again: other losses than the record's"]
 

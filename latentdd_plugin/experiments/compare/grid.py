@@ -15,6 +15,7 @@ from latentdd_plugin.core.parts import PartSpec
 from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, resolve_run
+from latentdd_plugin.latent.joint import frozen
 
 LEDGERS = ("bytes", "count")
 BASELINE = PartSpec("random")  # added beside the distillers that are compared
@@ -184,6 +185,8 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
         return replace(cell, reason=reason), (name,)
     if spec.precision == CODED and spec.ledger == "count":
         return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)
+    if not distiller.trains_decoder:
+        spec = replace(spec, codec=frozen(spec.codec))
     config = resolve_run(_config(grid, spec, algo, controls=grid.base.controls and not distiller.is_baseline))[0]
     in_pixels = _has_pixels(spec.codec) and spec.codec.options.get("upsample", 1) == 1
     one_space = in_pixels or distiller.is_baseline
