@@ -13,12 +13,15 @@ from latentdd_plugin import evaluate, run
 from latentdd_plugin.artifacts.file import load_artifact, save_artifact
 from latentdd_plugin.artifacts.trained_decoder import pack_decoder
 from latentdd_plugin.codecs.tiny_vae import TinyVAE
-from latentdd_plugin.core.config import EvaluationConfig
+from latentdd_plugin.core.config import EvaluationConfig, PartSpec
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.build import resolve_run
+from latentdd_plugin.experiments.compare.grid import Grid, cells
 from latentdd_plugin.latent.joint import JointTraining, trained_part
 from latentdd_plugin.latent.sized_codec import build_codec
+from latentdd_plugin.leaderboard.consistency import inconsistencies
+from latentdd_plugin.results.record import Record
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 JOINT = {"name": "tiny-vae", "joint": True, "share": 0.4}
@@ -188,3 +191,25 @@ def test_training_does_not_change_who_the_codec_is():
     assert moved.describe("tiny-vae") == plain.describe("tiny-vae")
     codes = torch.zeros(1, 4, 2, 2)
     assert not torch.equal(moved.decode(codes), trained.decode(codes))
+
+
+def test_the_record_contradicts_itself_nowhere_and_a_decoder_that_is_left_out_is_seen(folder):
+    record = Record.from_json(json.loads((folder / "result.json").read_text()))
+    assert inconsistencies(record) == []
+    size = replace(record.budget.bytes, trained=None)
+    (fault,) = inconsistencies(replace(record, budget=replace(record.budget, bytes=size)))
+    assert fault == "budget.bytes.trained: None, but config.codec.joint is true"
+
+
+def test_a_comparison_trains_decoders_where_it_can_and_says_where_it_cannot():
+    grid = Grid(
+        codecs=(PartSpec.of(JOINT),),
+        algos=(PartSpec.of(tiny.DM), PartSpec("random")),
+        matches=("code", "pixel"),
+        precisions=("int8",),
+        base=tiny.config(ipc=4),
+    )
+    found = {cell.name: cell for cell in cells(grid)}
+    assert found["tiny-vae-dm-code-int8-bytes"].reason == "codec.joint=true needs match=pixel"
+    assert found["tiny-vae-dm-pixel-int8-bytes"].config.codec["joint"] is True
+    assert "joint" not in found["tiny-vae-random-int8-bytes"].config.codec

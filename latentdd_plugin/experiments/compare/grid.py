@@ -186,7 +186,9 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     if spec.precision == CODED and spec.ledger == "count":
         return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)
     if not distiller.trains_decoder:
-        spec = replace(spec, codec=frozen(spec.codec))
+        spec = replace(spec, codec=PartSpec.of(frozen(spec.codec)))
+    if reason := _cannot_train_decoder(spec):
+        return replace(cell, reason=reason), (name,)
     config = resolve_run(_config(grid, spec, algo, controls=grid.base.controls and not distiller.is_baseline))[0]
     in_pixels = _has_pixels(spec.codec) and spec.codec.options.get("upsample", 1) == 1
     one_space = in_pixels or distiller.is_baseline
@@ -200,6 +202,15 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
         "bytes" if one_ledger and spec.rate is None else place,
     )
     return replace(cell, config=config, cost=_cost(distiller, cell, in_pixels)), key
+
+
+def _cannot_train_decoder(spec: CellSpec) -> str:
+    """Return why a cell cannot train the decoder that its codec is to be trained with; empty if nothing forbids it."""
+    if not spec.codec.get("joint"):
+        return ""
+    if spec.match != "pixel":
+        return "codec.joint=true needs match=pixel"
+    return "codec.joint=true needs a budget in bytes; an equal count has none" if spec.ledger == "count" else ""
 
 
 def _config(grid: Grid, spec: CellSpec, algo: PartSpec, *, controls: bool) -> RunConfig:
