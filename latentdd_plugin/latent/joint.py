@@ -1,6 +1,6 @@
 """Decoders that are trained together with the codes: which tensors, at how many bytes, and where they are kept.
 
-What is trained on the data set is part of the set, so its bytes are taken from the budget. A decoder that is larger
+What is trained on the dataset is part of the distilled set, so its bytes are taken from the budget. A decoder that is larger
 than its share is trained from its last layer back, as far as the share reaches; the layers before stay as published.
 """
 
@@ -21,7 +21,7 @@ SCALE_BYTES = 8  # of a tensor stored as integers: its minimum and maximum
 
 @dataclass(frozen=True)
 class JointTraining:
-    """How a decoder is trained with the codes.
+    """Options of a decoder that is trained with the codes.
 
     Attributes:
         share: largest fraction of all bytes that the decoder may take.
