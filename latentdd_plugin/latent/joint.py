@@ -1,7 +1,8 @@
 """Decoders that are trained together with the codes: which tensors, at how many bytes, and where they are kept.
 
-What is trained on the dataset is part of the distilled set, so its bytes are taken from the budget. A decoder that is larger
-than its share is trained from its last layer back, as far as the share reaches; the layers before stay as published.
+What is trained on the dataset is part of the distilled set, so its bytes are taken from the budget. A decoder that is
+larger than its share is trained from its last layer back, as far as the share reaches; the layers before stay as
+published.
 """
 
 from __future__ import annotations
