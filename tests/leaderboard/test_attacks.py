@@ -1,0 +1,199 @@
+"""One attack of each kind on what others are asked to believe; docs/reference/trust.md is their table."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import suite as tiny_suite
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from latentdd_plugin.artifacts.file import KEY, _content_hash, file_sha256, load_artifact
+from latentdd_plugin.cli import main
+from latentdd_plugin.core.config import DatasetConfig
+from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.types import Score, canonical_json
+from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.leaderboard import registry
+from latentdd_plugin.leaderboard.publish import published
+from latentdd_plugin.leaderboard.records import FAILED
+from latentdd_plugin.leaderboard.verify import verify
+from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.statistics import gains, summarise
+
+
+def called(*words):
+    return main.main([str(word) for word in words])
+
+
+@pytest.fixture
+def claim(run, tmp_path):
+    """The file of an honest submission."""
+    assert called("submit", run, "--name", "A", "--contact", "a@b.org", "--registry", tmp_path / "registry") == 0
+    (path,) = (tmp_path / "registry").glob("submissions/*/*.json")
+    return path
+
+
+def edit(path, change):
+    """Apply a function to the record of a claim, and write it."""
+    tree = json.loads(path.read_text())
+    change(tree["record"])
+    path.write_text(json.dumps(tree))
+
+
+def reasons(path, level="static"):
+    """Return why verification refuses a claim; empty if it does not."""
+    check = verify(path, level)
+    assert (check.result == FAILED) == bool(check.why)
+    return "\n".join(check.why)
+
+
+def as_json(found):
+    return {name: one.to_json() for name, one in found.items()}
+
+
+def agreeing(record):
+    """Make summaries and gains follow from the rows."""
+    own = [Score.from_json(row) for row in record["scores"]]
+    record["summary"] = as_json(summarise(own))
+    for baseline in record["controls"].values():
+        rows = [Score.from_json(row) for row in baseline["scores"]]
+        baseline |= {"summary": as_json(summarise(rows)), "gain": as_json(gains(own, rows))}
+
+
+def test_a_checks_are_not_switched_off_by_calling_the_method_its_own_baseline(claim):
+    def attack(record):
+        record["config"]["controls"], record["controls"] = False, {}
+
+    edit(claim, attack)
+    assert "left out; every method stands beside its baselines" in reasons(claim)
+
+
+def test_b_a_baseline_of_another_seed_is_not_the_methods(claim):
+    edit(claim, lambda record: record["controls"]["random-codes"]["config"].update(seed=3))
+    assert "controls.random-codes.config.seed: 3, but it must be 0" in reasons(claim)
+
+
+def test_c_a_suite_of_the_submitters_is_not_read(claim, tmp_path, monkeypatch):
+    tiny_suite.written(tmp_path, name="mine.v1", datasets=[{"name": "digits", "test_size": 359}])
+    folder = claim.parent.with_name("mine.v1")
+    shutil.copytree(claim.parent, folder)
+    shutil.copy(tmp_path / "mine.v1.yaml", folder)
+    monkeypatch.chdir(tmp_path)
+    tree = json.loads(claim.read_text()) | {"suite": "mine.v1"}
+    (folder / claim.name).write_text(json.dumps(tree))
+    assert "there is no suite 'mine.v1'" in reasons(folder / claim.name)
+
+
+def test_c_images_of_another_size_are_not_the_suites(claim):
+    def attack(record):
+        for options in (record["dataset"]["options"], record["config"]["dataset"]):
+            options["image_size"] = 16
+        record["dataset"]["image_shape"] = [1, 16, 16]
+
+    edit(claim, attack)
+    assert "image_size is 16" in reasons(claim)
+
+
+def test_d_a_description_is_compared_with_what_is_built(claim):
+    edit(claim, lambda record: record["codec"].update(spatial=False, trained_on=["nothing at all"]))
+    told = reasons(claim)
+    assert "codec.spatial: False claimed, the codec says True" in told
+    assert "codec.trained_on" in told
+
+
+def test_g_a_hand_written_check_without_rows_does_not_count(claim):
+    verify(claim, "static")
+    path = claim.with_name(f"{claim.stem}.verification.json")
+    tree = json.loads(path.read_text())
+    tree["checks"] = [{**tree["checks"][0], "level": "repeat", "same_platform": True}]
+    path.write_text(json.dumps(tree))
+    found = registry.load_submission(claim)
+    assert (found.status, found.levels) == ("unverified", ())
+
+
+def test_h_checks_are_not_written_through_a_link(claim, tmp_path):
+    verify(claim, "static")
+    path = claim.with_name(f"{claim.stem}.verification.json")
+    outside = tmp_path / "outside.json"
+    shutil.move(path, outside)
+    path.symlink_to(outside)
+    before = outside.read_bytes()
+    with pytest.raises(ArtifactError, match="is a link"):
+        verify(claim, "static")
+    assert outside.read_bytes() == before
+
+
+def test_i_verification_imports_nothing_from_the_registrys_folder(claim, tmp_path):
+    note = tmp_path / "executed"
+    for name in ("safetensors", "yaml", "timm", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(note)!r}, 'w').close()\n")
+    words = [sys.executable, "-m", "latentdd_plugin", "verify", str(claim), "--level", "static", "--quiet"]
+    unsafe = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    done = subprocess.run(words, cwd=tmp_path, env=unsafe, capture_output=True, text=True, check=False, timeout=200)
+    assert "there is no suite 'tiny.v1'" in done.stdout, done.stderr
+    assert not note.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threads", "abc"), ("threads", -1), ("threads", 1.5), ("threads", 10**15), ("threads", True), ("device", "meta"),
+     ("device", "cuda:-1"), ("amp", "…"), ("compile", []), ("torch", None)],
+)  # fmt: skip
+def test_j_arithmetic_that_no_machine_has_is_a_fault_and_the_next_claim_follows(claim, tmp_path, capsys, key, value):
+    tree = json.loads(claim.read_text())
+    claim.with_name("z.json").write_text(json.dumps(tree | {"suite_sha256": "0" * 64}))
+    edit(claim, lambda record: record["environment"]["numerics"].update({key: value}))
+    assert called("verify", "--all", "--registry", tmp_path / "registry", "--level", "full", "--quiet") == 1
+    told = capsys.readouterr().out
+    assert f"environment.numerics.{key}" in told
+    assert "z.json: failed" in told
+    assert "z.json: grid.file: " in told
+
+
+SPELLINGS = ["\\\\server\\share\\x", "%2Fhome%2Fme", "$HOME/x", "me@host:x", "x:/y", "..", "me\u2215x"]
+
+
+@pytest.mark.parametrize("place", SPELLINGS)
+def test_l_other_spellings_of_places_are_not_published(made, place):
+    data = json.loads((made / "result.json").read_text())
+    data["command"] = data["config"]["dataset"]["name"] = data["config"]["codec"]["path"] = place
+    data["distiller"]["config"]["source"] = data["config"]["algo"]["source"] = [{"at": place}]
+    data["codec"]["source"] = {"folder": [place]}
+    text = json.dumps(published(Record.from_json(data)).to_json(), ensure_ascii=False)
+    assert json.dumps(place, ensure_ascii=False)[1:-1] not in text
+
+
+def test_m_pictures_that_are_links_to_devices_are_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for label in "ab":
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for n in range(10):
+            Image.new("L", (8, 8), n + 20 * (label == "b")).save(tmp_path / "train" / label / f"{n}.png")
+    (tmp_path / "train" / "a" / "link.png").symlink_to("/dev/zero")
+    data = load_dataset(DatasetConfig(name=str(tmp_path)))
+    assert len(data.train) + len(data.held_out("test")) == 20
+    assert "left out 1: 1 a link that leads outside the folder" in caplog.text
+
+
+def test_m_a_header_that_decodes_to_no_image_is_refused(claim):
+    path = claim.with_suffix(".safetensors")
+    stored, tensors = load_artifact(path), load_file(path)
+    header = json.loads(canonical_json(stored.header.to_json()))
+    header["space"] = {**(header.get("space") or {}), "mean": [1e38] * stored.codes[0].numel()}
+    header = {key: value for key, value in header.items() if key != "content_sha256"}
+    header["content_sha256"] = _content_hash(header, tensors)
+    save_file(tensors, path, metadata={KEY: canonical_json(header)})
+    with pytest.raises(UsageError):
+        load_artifact(path).decode()
+
+    def attack(record):
+        record["artifact"] |= {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        record["budget"]["bytes"]["file"] = path.stat().st_size
+
+    edit(claim, attack)
+    assert reasons(claim)
