@@ -8,6 +8,7 @@ Processor time rather than a wall clock, so that other work on the machine distu
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ def compare(stage: str, **options: object) -> None:
     """Estimate a run, carry it out as far as the stage, and print both times of that stage."""
     config, parts = resolve_run(RunConfig(**PLAIN, **options))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["DD_BENCH_CACHE"] = f"{folder}/cache"  # codes of an earlier run are not taken
         job = Job(config, parts, Clock(), folder=RunFolder(Path(folder) / "run"))
         loaded, estimates = load(job), []
 
