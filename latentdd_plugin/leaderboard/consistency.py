@@ -88,6 +88,12 @@ def _close(ours: Json, theirs: Json) -> bool:
 # Each is (what is stated, what it must equal), both with their name in the file.
 PAIRS: tuple[tuple[str, Callable[[Record], Json], str, Callable[[Record], Json]], ...] = (
     ("protocol.name", lambda r: r.protocol.name, "config.protocol", lambda r: r.config.protocol),
+    (
+        "budget.bytes.teacher",
+        lambda r: r.budget.bytes.teacher,
+        "teacher.bytes",
+        lambda r: None if r.teacher is None else r.teacher.bytes,
+    ),
     ("scored_on", lambda r: r.scored_on, "config.split", lambda r: r.config.split),
     ("codec.name", lambda r: r.codec.name, "config.codec.name", lambda r: r.config.codec.name),
     (
@@ -178,6 +184,8 @@ def _rows(record: Record) -> list[str]:
         found += [f"{where}: {name} has no row of seed {seed}" for name, seed in wanted if (name, seed) not in there]
         stray = [key for key in there if key not in wanted and (baseline is None or key[0] not in skipped)]
         found += [f"{where}: no one asked for a row of {name}, seed {seed}" for name, seed in stray]
+        if not stray and there != [key for key in wanted if key in there]:
+            found.append(f"{where}: rows must be in the order of evaluators and seeds, each once")
         for row in scores:
             right = row.accuracy * images
             if abs(right - round(right)) > ROUNDING:

@@ -12,11 +12,18 @@ from typing import Any
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.json_schema import short
 from latentdd_plugin.leaderboard.publish import SETTINGS
-from latentdd_plugin.results.entries import NamedPart, ProtocolEntry, Settings
+from latentdd_plugin.results.entries import CodecEntry, DatasetEntry, NamedPart, ProtocolEntry, Settings
 
 # Records whose further keys are compared one by one: options with those of the result, numbers with the protocol's.
 COMPARED = (NamedPart, ProtocolEntry)
 ALLOWED: Mapping[type[JsonRecord], tuple[str, ...]] = {Settings: (*SETTINGS, "code")}
+
+
+# Keys that old records may lack, but that every run has written since there are claims.
+ALWAYS: Mapping[type[JsonRecord], tuple[str, ...]] = {
+    DatasetEntry: ("train", "test", "validation_size", "flip"),
+    CodecEntry: ("spatial",),
+}
 
 
 def key_faults(record: JsonRecord, path: str = "") -> Iterator[str]:
@@ -32,7 +39,8 @@ def key_faults(record: JsonRecord, path: str = "") -> Iterator[str]:
         yield from (f"{_join(path, short(key))}: unknown" for key in record.extra if key not in allowed)
     for key, one in known.items():
         there = record.key_order is None or key in record.key_order
-        if not there and one.kind.optional and not one.kind.omit:
+        always = key in ALWAYS.get(type(record), ()) or (one.kind.optional and not one.kind.omit)
+        if not there and always:
             yield f"{_join(path, key)}: missing; it must be {one.kind.wanted}"
         if not one.derived:
             yield from _below(getattr(record, one.name), _join(path, key))

@@ -18,7 +18,7 @@ WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")  # a text that an option 
 SECRET = re.compile(r"token|secret|passw|api_?key|credential|auth", re.IGNORECASE)
 TOKEN = re.compile(r"(hf|ghp|gho|sk|pk|xox[a-z]|AKIA|glpat)[-_A-Z0-9].{8,}|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_-]{24,}")
 SETTINGS = ("dataset", "codec", "algo", "match", "ipc", "lpc", "bytes", "precision", "evaluators", "protocol",
-            "controls", "split", "seed", "device", "amp", "compile", "threads")  # fmt: skip
+            "controls", "split", "seed", "device", "amp", "compile", "threads", "labels", "teacher")  # fmt: skip
 HIDDEN = "…"
 
 
@@ -50,9 +50,15 @@ def command(config: Settings) -> str:
     words += ["--lpc", str(config.lpc)] if config.lpc is not None else []
     words += ["--bytes", str(config.bytes)] if config.bytes is not None else []
     words += ["--evaluator", ",".join(config.evaluators), "--protocol", config.protocol, "--seed", str(config.seed)]
-    for node, options in (("dataset", config.dataset), ("codec", config.codec.extra), ("algo", config.algo.extra)):
+    labels, teacher = dict(config.labels or {}), dict(config.teacher or {})
+    words += ["--labels", str(labels["regime"])] if labels.get("regime") else []
+    words += ["--teacher", str(teacher["name"])] if teacher.get("name") else []
+    nodes = {"dataset": config.dataset, "codec": config.codec.extra, "algo": config.algo.extra}
+    for node, options in {**nodes, "labels": labels, "teacher": teacher}.items():
         words += [
-            f"{node}.{key}={_plain(value)}" for key, value in options.items() if key != "name" and value is not None
+            f"{node}.{key}={_plain(value)}"
+            for key, value in options.items()
+            if key not in ("name", "regime") and value is not None
         ]
     return " ".join(words)
 
@@ -68,6 +74,7 @@ def _settings(config: Settings, dataset: DatasetEntry, codec: CodecEntry) -> Set
             "dataset": {**_options(config.dataset), "name": dataset.name},
             "codec": {"name": config.codec.name, **_options(options)},
             "algo": _part(config.algo),
+            **{key: _options(node) for key, node in (("labels", config.labels), ("teacher", config.teacher)) if node},
         }
     )
 

@@ -1,6 +1,7 @@
 """Labels of a teacher, through the command line, on the digits: budget, file, baselines, evaluation, verification."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from latentdd_plugin.artifacts.labels import label_bits, pack_labels, unpack_lab
 from latentdd_plugin.cli.main import main
 from latentdd_plugin.core.config import LabelConfig, PartSpec
 from latentdd_plugin.core.errors import ArtifactError, RunFailed, UsageError
+from latentdd_plugin.leaderboard.publish import published
+from latentdd_plugin.results.record import Record
 
 RUN = ["run", "--codec", "dct", "--algo", "random", "--precision", "int8", "--protocol", "demo.v1", "--quiet"]
 TEACHER = ["--teacher", "convnet_d1"]
@@ -75,8 +78,6 @@ def test_evaluate_scores_one_artifact_under_several_regimes(soft, capsys):
 
 
 def test_full_verification_asks_the_teacher_again_and_refuses_tampered_labels(soft, tmp_path, capsys):
-    from dataclasses import replace
-
     from latentdd_plugin.artifacts.file import save_artifact
     from latentdd_plugin.leaderboard.verify import verify
 
@@ -99,6 +100,17 @@ def test_full_verification_asks_the_teacher_again_and_refuses_tampered_labels(so
     check = verify(forged, "full")
     assert check.result == "failed"
     assert any("not what the teacher gives" in line for line in check.why)
+
+
+def test_a_submission_keeps_labels_and_teacher_but_not_the_teachers_place(soft):
+    out, *_ = soft
+    record = Record.load(out)
+    claim = published(record)
+    assert claim.config.labels == record.config.labels
+    assert claim.config.teacher == record.config.teacher
+    assert "--labels soft --teacher convnet" in claim.command
+    placed = replace(record, config=replace(record.config, teacher={**record.config.teacher, "path": "/home/me/net"}))
+    assert "/home/me" not in json.dumps(published(placed).to_json())
 
 
 @pytest.mark.parametrize(

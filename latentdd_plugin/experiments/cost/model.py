@@ -12,7 +12,7 @@ from latentdd_plugin.artifacts.budget import Budget, budget_for
 from latentdd_plugin.artifacts.labels import label_bits
 from latentdd_plugin.core.compute import Mode, Numerics
 from latentdd_plugin.core.config import RunConfig
-from latentdd_plugin.core.errors import Unsuitable
+from latentdd_plugin.core.errors import Unsuitable, UsageError
 from latentdd_plugin.core.monitor import resident_bytes
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.types import Shape
@@ -215,7 +215,11 @@ class Model:
             if isinstance(config, str) or name in self.kept:
                 continue
             shape = self.data.shape if has_pixel_codes(config.codec.name) else self.codec.code_shape
-            found, count = found + self._scored(config, self._budget(config, shape), name), count + 1
+            try:
+                spent = self._budget(config, shape)
+            except UsageError:  # too small for one image: the run leaves this baseline out
+                continue
+            found, count = found + self._scored(config, spent, name), count + 1
         known = [stage.seconds for stage in found if stage.seconds is not None]
         if not found or not known:
             return []
