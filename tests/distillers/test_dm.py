@@ -35,6 +35,9 @@ def slow_loss(task, network, codes, draw):
     return total
 
 
+STEP = 4  # whose network has no feature at the kink of a ReLU, where float32 and float64 may take different sides
+
+
 class Fixed(Augment):
     """Always the same draw."""
 
@@ -49,9 +52,9 @@ def test_loss_and_gradient_are_the_equations(codec, match, augment):
     task = tiny.task(codec, match, augment=augment)
     method = tiny.distiller("dm", match, batch_real=10_000)
     variables = method.variables(task)
-    (loss,) = method.iteration(task, variables, 3)
+    (loss,) = method.iteration(task, variables, STEP)
     (gradient,) = torch.autograd.grad(loss, variables.codes)
-    network = task.network("dm/network", 3)
+    network = task.network("dm/network", STEP)
     codes = variables.codes.detach().clone().requires_grad_()
     expected = slow_loss(task, network, codes, augment.draw(torch.Generator()))
     (slow_gradient,) = torch.autograd.grad(expected, codes)
