@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,7 @@ class Hallucinator(Codec):
                 fan = layer.weight[0].numel()
                 uniform = torch.rand(layer.weight.shape, generator=draw) * 2 - 1
                 layer.weight.copy_(uniform * math.sqrt(6 / fan))  # He's variance, 2 / fan
-                layer.bias.zero_()
+                nn.init.zeros_(cast(Tensor, layer.bias))
             self._layers()[-1].weight.zero_()
 
     def encode(self, images: Tensor) -> Tensor:
@@ -77,7 +77,8 @@ class Hallucinator(Codec):
         hidden, layers = enlarged, self._layers()
         for layer in layers[:-1]:
             hidden = F.leaky_relu(layer(hidden), 0.1)
-        return enlarged + layers[-1](hidden)
+        sharpened: Tensor = enlarged + layers[-1](hidden)
+        return sharpened
 
     def trainable_parameters(self) -> dict[str, Tensor]:
         """Return every weight and bias of g, from the first layer to the last."""
