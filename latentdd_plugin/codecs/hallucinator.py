@@ -61,7 +61,7 @@ class Hallucinator(Codec):
                 fan = layer.weight[0].numel()
                 uniform = torch.rand(layer.weight.shape, generator=draw) * 2 - 1
                 layer.weight.copy_(uniform * math.sqrt(6 / fan))  # He's variance, 2 / fan
-                nn.init.zeros_(cast(Tensor, layer.bias))
+                nn.init.zeros_(cast("Tensor", layer.bias))
             self._layers()[-1].weight.zero_()
 
     def encode(self, images: Tensor) -> Tensor:
