@@ -61,7 +61,7 @@ def test_every_fault_is_reported_with_its_path():
     with pytest.raises(ArtifactError) as caught:
         Record.from_json(data)
     assert caught.value.faults == (
-        "budget.bytes.total: not the sum of codes and labels",
+        "budget.bytes.total: not the sum of codes, labels and trained",
         "scores.1.accuracy: 1.5, but it must be a fraction in [0, 1]",
         "summary.convnet.n: True, but it must be a whole number from 1",
         "selection: missing; it must be a line of at most 300 characters",
