@@ -166,7 +166,8 @@ def test_all_faults_come_together():
         "match=codes: choose among code, pixel",
         "ledger: name at least one",
         "lpc: the budget of a comparison is in images, give ipc",
-        "unknown protocol 'tony'; there are: fast.v1, quick.v1, demo.v1, small.v1, dc-bench.v1, rded.v1, kd-quick.v1, tiny.test",
+        "unknown protocol 'tony'; there are: fast.v1, quick.v1, demo.v1, small.v1, dc-bench.v1, rded.v1, kd-quick.v1, "
+        "tiny.test",
     )
     with pytest.raises(UsageError) as raised:
         cells(grid(["dct", "dtc"], [{**DM, "iteration": 3}, {"name": "dmm"}]))
