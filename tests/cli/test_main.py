@@ -159,7 +159,20 @@ def test_faults_of_words_and_values_come_together_before_any_work(fake_run, tmp_
 
 
 def test_a_sweep_ends_with_one_table(fake_run, tmp_path, capsys):
-    code = called("run", "--algo", "dm,random", "seed=0,1", "-m", "--device", "cpu", "--out", "sw", "ipc=2")
+    code = called(
+        "run",
+        "--algo",
+        "dm,random",
+        "seed=0,1",
+        "-m",
+        "--device",
+        "cpu",
+        "--out",
+        "sw",
+        "ipc=2",
+        "--evaluator",
+        "convnet",
+    )
     out = capsys.readouterr().out
     assert code == 0
     assert out.splitlines()[0].split() == ["job", "evaluator", "accuracy", "folder"]
@@ -172,7 +185,7 @@ def test_a_sweep_ends_with_one_table(fake_run, tmp_path, capsys):
 
 
 def test_a_failed_job_is_a_row_and_exit_1(fake_run, capsys):
-    assert called("run", "seed=0,13,14", "-m", "--device", "cpu") == 1
+    assert called("run", "seed=0,13,14", "-m", "--device", "cpu", "--evaluator", "convnet") == 1
     captured = capsys.readouterr()
     assert "seed=13  -             failed: seed 13: non-finite loss" in captured.out
     assert "failed: ZeroDivisionError: a bug" in captured.out
