@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,9 +111,7 @@ def read_decoder(form: DecoderForm | None, tensors: Mapping[str, Tensor]) -> Tra
 def _checked(name: str, shape: list[int], precision: str, tensors: Mapping[str, Tensor]) -> Packed:
     """Return one tensor as stored; ArtifactError if its size, type or values are not those of its shape."""
     data, scale = tensors[PREFIX + name], tensors.get(PREFIX + name + SCALE)
-    values, bits = 1, PRECISIONS[precision]
-    for side in shape:
-        values *= side
+    values, bits = math.prod(shape), PRECISIONS[precision]
     if values > MOST:
         raise ArtifactError(f"decoder: {name} of shape {shape} is too large")
     floats = {32: torch.float32, 16: torch.float16}

@@ -127,7 +127,7 @@ PROTOCOLS = {
             labels="stored",
             seeds=2,
         ),
-        # For sides of up to 16 pixels: without cutout, which leaves too little of such images, and with smaller
+        # For images of up to 16 x 16 pixels: without cutout, which leaves too little of such images, and with smaller
         # steps, so that longer training helps both architectures (digits, validation images).
         Protocol(
             name="small.v1",

@@ -165,7 +165,7 @@ def score(
     kept: ScoreFile,
     *,
     progress: bool = False,
-    told: Callable[[int, int], None] | None = None,
+    on_network: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Score], list[Skipped]]:
     """Train and test every evaluator under each of the protocol's seeds, one session per evaluator.
 
@@ -175,7 +175,7 @@ def score(
         seed: the run's seed; networks are trained under 1000 * seed + 0, 1, …
         kept: file of finished scores, which are not computed again.
         progress: show a bar on stderr.
-        told: called after each network with the number of those done, and of all.
+        on_network: called after each network with the number of those done, and of all.
 
     Returns:
         The scores, and the evaluators that are unsuitable for this trial with their reasons.
@@ -196,8 +196,8 @@ def score(
                     kept.write(list(found.values()))
                     log.info("%s, seed %d: accuracy %.4f", name, each, result.accuracy)
                     bar.update()
-                    if told is not None:
-                        told(int(bar.n), len(mine))
+                    if on_network is not None:
+                        on_network(int(bar.n), len(mine))
             except Unsuitable as reason:
                 skipped.append(Skipped(name, str(reason)))
                 log.info("%s skipped: %s", name, reason)

@@ -77,6 +77,11 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
     return config.replace(algo=algo, code=code), Parts(distiller, found.evaluators, found.protocol)
 
 
+def rereads_pixels(config: RunConfig) -> bool:
+    """Return whether a run reads its training pixels again and again: they are matched, or they are the codes."""
+    return config.match == "pixel" or _codec_class(config.codec).pixels
+
+
 def code_of(parts: Mapping[str, type | None]) -> dict[str, str]:
     """Return the hash of the code of each part that is not this package's."""
     return {key: code for key, cls in parts.items() if cls is not None and (code := plugins.code_of(cls))}

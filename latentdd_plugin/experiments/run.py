@@ -127,7 +127,7 @@ def run_precisions(
             job = Job(each, parts, clock, progress, limit_s, folder, command or command_line(), whole=whole)
             if encoded is None:
                 loaded = load(job)
-                encoded = encode(job, loaded, partial(_tell_cost, job, loaded))
+                encoded = encode(job, loaded, partial(_log_cost, job, loaded))
                 synthetic = _stored_synthetic(folders, [config for config, _ in resolved], encoded)
             record, synthetic = complete(job, encoded, synthetic)
             if record is None:
@@ -144,12 +144,16 @@ def run_precisions(
     return records
 
 
-def _tell_cost(job: Job, loaded: Loaded, codec: SizedCodec) -> None:
-    """Log the estimated time of each stage, and plan the progress of the whole run."""
+def _log_cost(job: Job, loaded: Loaded, codec: SizedCodec) -> None:
+    """Log the estimated time of each stage, and plan the progress of the whole run. No estimate stops a run."""
     if not group().first:
         return
     data, numerics = loaded.data, loaded.numerics
-    estimate = estimate_loaded(job.config, job.parts, data, codec, numerics, _kept_baselines(job, loaded, codec))
+    try:
+        estimate = estimate_loaded(job.config, job.parts, data, codec, numerics, _kept_baselines(job, loaded, codec))
+    except Exception as error:  # of a codec or a budget, which the run itself reports at its place
+        log.info("estimated time: not known (%s)", error)
+        return
     log.info("%s", estimate.line(group().size))
     job.whole.plan({stage.name: stage.on(group().size) or 0.0 for stage in estimate.stages})
 

@@ -34,7 +34,7 @@ from latentdd_plugin.distillers.loop import INITS
 from latentdd_plugin.distillers.services import Checkpoint, Services
 from latentdd_plugin.distillers.task import Task, validate_result
 from latentdd_plugin.evaluators.scoring import score, trial_of
-from latentdd_plugin.experiments.build import Parts, weight_faults
+from latentdd_plugin.experiments.build import Parts, rereads_pixels, weight_faults
 from latentdd_plugin.experiments.nearest import nearest_images
 from latentdd_plugin.experiments.run_folder import DiskCheckpoint, RunFolder, checkpoint_owner
 from latentdd_plugin.experiments.teachers import obtain_teacher
@@ -147,8 +147,7 @@ def load(job: Job) -> Loaded:
     numerics = resolve_numerics(job.config.compute)
     if faults := weight_faults(job.config.codec):
         raise UsageError(faults)
-    again = job.config.match == "pixel" or job.config.codec.name == "identity"
-    data = load_dataset(job.config.dataset, progress=job.progress, again=again)
+    data = load_dataset(job.config.dataset, progress=job.progress, again=rereads_pixels(job.config))
     job.clock.lap("load_s")
     return Loaded(data, numerics)
 
@@ -170,6 +169,7 @@ def encode(job: Job, loaded: Loaded, fitted: Callable[[SizedCodec], None] | None
     job.clock.lap("fit_s")
     if fitted is not None:
         fitted(codec)
+        job.clock.lap("estimate_s")  # not part of the encoding
     wanted = budget_of(job, data, codec).codes_per_class
     smallest = int(data.train.labels.bincount(minlength=len(data.classes)).min())
     if wanted > smallest:
@@ -341,9 +341,8 @@ def train_and_test(
     held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
     trial = trial_of(artifact, images, *judged_on, teacher=encoded.teacher)
-    told = job.whole.steps_of("evaluate")
-    kept = job.home.scores
-    return held_out, *score(job.parts.evaluators, trial, job.config.seed, kept, progress=job.progress, told=told)
+    evaluators, kept, on_network = job.parts.evaluators, job.home.scores, job.whole.steps_of("evaluate")
+    return held_out, *score(evaluators, trial, job.config.seed, kept, progress=job.progress, on_network=on_network)
 
 
 def storage_of(job: Job, encoded: Encoded) -> AsStored:

@@ -185,7 +185,7 @@ def _rows(record: Record) -> list[str]:
         stray = [key for key in there if key not in wanted and (baseline is None or key[0] not in skipped)]
         found += [f"{where}: no one asked for a row of {name}, seed {seed}" for name, seed in stray]
         if not stray and there != [key for key in wanted if key in there]:
-            found.append(f"{where}: rows must be in the order of evaluators and seeds, each once")
+            found.append(f"{where}: rows must be in the order of evaluators and seeds")
         for row in scores:
             right = row.accuracy * images
             if abs(right - round(right)) > ROUNDING:

@@ -18,7 +18,6 @@ from latentdd_plugin.results.entries import CodecEntry, DatasetEntry, NamedPart,
 COMPARED = (NamedPart, ProtocolEntry)
 ALLOWED: Mapping[type[JsonRecord], tuple[str, ...]] = {Settings: (*SETTINGS, "code")}
 
-
 # Keys that old records may lack, but that every run has written since there are claims.
 ALWAYS: Mapping[type[JsonRecord], tuple[str, ...]] = {
     DatasetEntry: ("train", "test", "validation_size", "flip"),

@@ -13,10 +13,12 @@ from torch.utils.flop_counter import flop_registry
 
 from latentdd_plugin import load_artifact, run
 from latentdd_plugin.core.config import RunConfig
+from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.progress import RunProgress
 from latentdd_plugin.distillers.dm import DM
 from latentdd_plugin.distillers.work import TaskSize
 from latentdd_plugin.evaluators.base import Evaluator
+from latentdd_plugin.experiments import run as runs
 from latentdd_plugin.experiments.build import build_distiller, resolve_run
 from latentdd_plugin.experiments.cost import speed
 from latentdd_plugin.experiments.cost.estimate import Estimate, Stage
@@ -101,6 +103,17 @@ def test_an_estimate_changes_neither_artifact_nor_score(tmp_path, monkeypatch, c
         load_artifact(tmp_path / name / "distilled.safetensors").header.content_sha256 for name in ("with", "without")
     )
     assert len(set(both)) == 1
+
+
+@pytest.mark.usefixtures("tiny_protocol")
+def test_an_estimate_that_fails_does_not_stop_the_run(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise UsageError("a budget too small for this baseline")
+
+    monkeypatch.setattr(runs, "estimate_loaded", refuse)
+    caplog.set_level(logging.INFO)
+    assert run(tiny.config(), out=tmp_path / "run").scores
+    assert "estimated time: not known (a budget too small for this baseline)" in caplog.text
 
 
 def test_an_estimate_draws_from_no_global_generator(monkeypatch):

@@ -39,6 +39,15 @@ def run(made, tmp_path):
     return shutil.copytree(made, tmp_path / "dct-dm")
 
 
+@pytest.fixture
+def claim(run, tmp_path):
+    """The file of an honest submission."""
+    words = ["--name", "A", "--contact", "a@b.org", "--registry", str(tmp_path / "registry")]
+    assert main.main(["submit", str(run), *words]) == 0
+    (path,) = (tmp_path / "registry").glob("submissions/*/*.json")
+    return path
+
+
 @pytest.fixture(scope="module")
 def filled(made, tmp_path_factory):
     """Registry of four runs and a second submission of the first: verified, checked, failed, stale and not checked."""

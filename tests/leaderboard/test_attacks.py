@@ -9,60 +9,19 @@ import sys
 
 import pytest
 import suite as tiny_suite
+from forgery import called, edit, reasons
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from latentdd_plugin.artifacts.file import KEY, _content_hash, file_sha256, load_artifact
-from latentdd_plugin.cli import main
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import ArtifactError, UsageError
-from latentdd_plugin.core.types import Score, canonical_json
+from latentdd_plugin.core.types import canonical_json
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.publish import published
-from latentdd_plugin.leaderboard.records import FAILED
 from latentdd_plugin.leaderboard.verify import verify
 from latentdd_plugin.results.record import Record
-from latentdd_plugin.results.statistics import gains, summarise
-
-
-def called(*words):
-    return main.main([str(word) for word in words])
-
-
-@pytest.fixture
-def claim(run, tmp_path):
-    """The file of an honest submission."""
-    assert called("submit", run, "--name", "A", "--contact", "a@b.org", "--registry", tmp_path / "registry") == 0
-    (path,) = (tmp_path / "registry").glob("submissions/*/*.json")
-    return path
-
-
-def edit(path, change):
-    """Apply a function to the record of a claim, and write it."""
-    tree = json.loads(path.read_text())
-    change(tree["record"])
-    path.write_text(json.dumps(tree))
-
-
-def reasons(path, level="static"):
-    """Return why verification refuses a claim; empty if it does not."""
-    check = verify(path, level)
-    assert (check.result == FAILED) == bool(check.why)
-    return "\n".join(check.why)
-
-
-def as_json(found):
-    return {name: one.to_json() for name, one in found.items()}
-
-
-def agreeing(record):
-    """Make summaries and gains follow from the rows."""
-    own = [Score.from_json(row) for row in record["scores"]]
-    record["summary"] = as_json(summarise(own))
-    for baseline in record["controls"].values():
-        rows = [Score.from_json(row) for row in baseline["scores"]]
-        baseline |= {"summary": as_json(summarise(rows)), "gain": as_json(gains(own, rows))}
 
 
 def test_a_checks_are_not_switched_off_by_calling_the_method_its_own_baseline(claim):

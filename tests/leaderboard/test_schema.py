@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.json_record import RecordOf
 from latentdd_plugin.core.json_schema import ListOf, MapOf
 from latentdd_plugin.leaderboard import schema
+from latentdd_plugin.leaderboard.publish import SETTINGS
 from latentdd_plugin.leaderboard.registry import read
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,6 +18,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize("name", schema.documents())
 def test_what_is_committed_is_what_the_record_types_say(name):
     assert (DOCS / name).read_text() == schema.documents()[name], "run `make docs`"
+
+
+def test_every_key_of_a_configuration_is_published_but_the_code_of_plug_ins():
+    config = RunConfig(labels="soft", teacher="convnet", bytes=4000, code={"algo": "0" * 64})
+    assert set(config.to_json()) == {*SETTINGS, "code"}
 
 
 def test_nothing_else_lies_beside_the_generated_documents():

@@ -487,7 +487,16 @@ def test_a_key_that_no_check_reads_is_refused(claim, capsys, place):
 
 
 @pytest.mark.parametrize(
-    "place", ["codec.grey", "codec.source", "dataset.revision", "environment.cpu", "budget.shortfall"]
+    "place",
+    [
+        "codec.grey",
+        "codec.source",
+        "codec.spatial",
+        "dataset.revision",
+        "dataset.validation_size",
+        "environment.cpu",
+        "budget.shortfall",
+    ],
 )
 def test_a_key_that_every_run_writes_may_not_be_left_out(claim, capsys, place):
     tree = json.loads(claim.read_text())
@@ -495,6 +504,12 @@ def test_a_key_that_every_run_writes_may_not_be_left_out(claim, capsys, place):
     del tree["record"][part][key]
     claim.write_text(json.dumps(tree))
     refused(capsys, claim, f"record.{place}: missing")
+
+
+@pytest.mark.parametrize("keys", [["scores"], ["controls", "random-pixels", "scores"]])
+def test_rows_in_another_order_are_refused(claim, capsys, keys):
+    change(claim, "record", *keys, to=lambda rows: rows[::-1])
+    refused(capsys, claim, "scores: rows must be in the order of evaluators and seeds")
 
 
 @pytest.mark.parametrize("losses", [[[9, 1.0], [3, 0.5]], [[1, 0.5], [1, 0.4]], [[n, 1.0] for n in range(201)]])

@@ -14,7 +14,7 @@ from latentdd_plugin.core.random import generator
 from latentdd_plugin.core.types import ImageData, Images
 from latentdd_plugin.data.store import MappedStore
 from latentdd_plugin.data.survey import Survey, survey
-from latentdd_plugin.experiments.build import Parts, resolve_run, weight_faults
+from latentdd_plugin.experiments.build import Parts, rereads_pixels, resolve_run, weight_faults
 from latentdd_plugin.experiments.cost.estimate import Estimate
 from latentdd_plugin.experiments.cost.model import DataSize, Model
 from latentdd_plugin.experiments.cost.speed import Speed
@@ -64,8 +64,7 @@ def estimate_before(config: RunConfig, described: DataSize | None = None, *, spe
     if faults := weight_faults(config.codec):
         raise UsageError(faults)
     numerics = resolve_numerics(config.compute)
-    again = config.match == "pixel" or config.codec.name == "identity"
-    data = described or _surveyed(survey(config.dataset, split=config.split, again=again))
+    data = described or _surveyed(survey(config.dataset, split=config.split, again=rereads_pixels(config)))
     codec = build_codec(config.codec, data.shape)
     _fit_to_noise(codec, data, numerics.device)
     return Model(config, parts, data, codec, numerics, Speed(numerics.device, speed)).estimate()
