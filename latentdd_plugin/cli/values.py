@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 
 from latentdd_plugin.core.annotations import kinds_of, takes_list, takes_text
 
-PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z][A-Za-z0-9_-]*", re.IGNORECASE)
+PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z][A-Za-z0-9_-]*", re.IGNORECASE | re.ASCII)
 SWEEP = re.compile(r"(?:choice|range|interval|glob|shuffle|sort|tag|extend_list)\(.*\)", re.DOTALL)
 OPENING, CLOSING = "([{", ")]}"
 

@@ -67,7 +67,9 @@ def test_f_more_iterations_than_were_stated_are_found_by_repetition(claim):
 
     edit(claim, attack)
     assert reasons(claim, "full") == "", "the set is what it is"
-    assert "distilled again: the codes or labels are not those of the artifact" in reasons(claim, "repeat")
+    assert "distilled again: the codes, the labels or the decoder are not those of the artifact" in reasons(
+        claim, "repeat"
+    )
 
 
 def test_k_a_sound_baseline_under_the_name_of_another_is_not_taken(made, tmp_path, monkeypatch, caplog):
