@@ -15,7 +15,7 @@ MAIN = "import sys; from latentdd_plugin.cli.main import main; sys.exit(main())"
 
 
 def test_jobs_run_side_by_side(tmp_path):
-    words = "run --lpc 1,2 --protocol demo.v1 --controls none -m --out sweep --quiet"
+    words = "run --lpc 1,2 --protocol demo.v1 --evaluator convnet --controls none -m --out sweep --quiet"
     options = "algo.iterations=1 threads=1 device=cpu hydra/launcher=joblib hydra.launcher.n_jobs=2"
     done = subprocess.run(
         [

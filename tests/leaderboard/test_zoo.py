@@ -237,6 +237,7 @@ def test_a_trained_codec_goes_the_same_way(hub, tmp_path):
 def test_the_command_line_does_it_with_the_environment_alone(hub, made, tmp_path):
     """HF_ENDPOINT, as a user would set it."""
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    env |= {"HF_HUB_OFFLINE": "0"}  # it may be set where the tests run
     words = [sys.executable, "-m", "latentdd_plugin", "zoo"]
 
     def zoo(*more):
