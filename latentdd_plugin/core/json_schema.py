@@ -233,6 +233,11 @@ PAIR = Leaf(
     lambda v: isinstance(v, list) and len(v) == 2 and all(map(is_number, v)),
     {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
 )
+MISTAKE = Leaf(
+    "three whole numbers: a class, the class given instead, images",
+    lambda v: isinstance(v, list) and len(v) == 3 and all(map(WHOLE.holds, v)),
+    {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 3, "maxItems": 3},
+)
 SIZES = Leaf(
     "three whole numbers from 1",
     lambda v: isinstance(v, list) and len(v) == 3 and all(map(COUNT.holds, v)),

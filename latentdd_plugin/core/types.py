@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from latentdd_plugin.core.json_record import JsonRecord, json_field
-from latentdd_plugin.core.json_schema import FRACTION, LINE, OBJECT, TEXT, WHOLE
+from latentdd_plugin.core.json_schema import FRACTION, LINE, MISTAKE, OBJECT, TEXT, WHOLE, ListOf
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +126,21 @@ class Score(JsonRecord):
     seed: int = json_field(WHOLE, "seed of the network")
     accuracy: float = json_field(
         FRACTION, "fraction of the scored images that are right, measured once, after training"
+    )
+    top5: float | None = json_field(
+        FRACTION.or_missing(omit=True),
+        "fraction whose class is among the five largest logits, from 50 classes on",
+        default=None,
+    )
+    by_class: tuple[float | None, ...] | None = json_field(
+        ListOf(FRACTION.or_null()).or_missing(omit=True),
+        "fraction of each class that is right, to four digits; null without images of it",
+        default=None,
+    )
+    confused: tuple[tuple[int, int, int], ...] | None = json_field(
+        ListOf(MISTAKE).or_missing(omit=True),
+        "the 20 most frequent mistakes: class, class given instead, images",
+        default=None,
     )
 
 

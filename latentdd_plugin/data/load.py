@@ -29,9 +29,9 @@ from latentdd_plugin.data.images import (
     first_shape,
     measure_depth,
     read_pixels,
-    shape_of,
 )
 from latentdd_plugin.data.quality import warn_of_flat_pixels
+from latentdd_plugin.data.shapes import known_shape
 from latentdd_plugin.data.sources import Source, find
 from latentdd_plugin.data.splits import LOOKED_FOR, split_of
 from latentdd_plugin.data.store import PartStore, RowStore, choose, on_disk, summary_of
@@ -126,7 +126,7 @@ def _stored(
         kind = choose(config.store, 0, train.images.where, again=again)
     if kind == "memory":
         return None
-    shape = shape_of(train.images, size)
+    shape = known_shape(train.images, size, source.stamp)
     stamp = source.stamp or hash_json([one.hex() for one in file_hashes(train.images)])
     rows = RowStore(train.images, size, shape, stamp)
     pixels = on_disk(rows, progress) if kind == "disk" else rows

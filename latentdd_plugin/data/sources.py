@@ -18,8 +18,9 @@ from latentdd_plugin.data.accounting import FileAccount
 from latentdd_plugin.data.layouts import SUPPORTED, read_tree
 from latentdd_plugin.data.layouts.base import Reading
 from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
+from latentdd_plugin.data.listing import keep, read_kept
 from latentdd_plugin.data.tables import TABLES
-from latentdd_plugin.data.walk import Tree, list_folder, single_file
+from latentdd_plugin.data.walk import Tree, list_folder, single_file, stamp_of
 
 if TYPE_CHECKING:
     from latentdd_plugin.core.config import DatasetConfig
@@ -43,14 +44,7 @@ class Source:
     notes: tuple[str, ...] = ()  # how it was read, for the log
     warnings: tuple[str, ...] = ()  # what may be a mistake
     roots: tuple[Path, ...] | None = None  # folders inside which a cell's path is read; None: anywhere (entries)
-    tree: Tree | None = None  # the files of a local folder
-
-    @property
-    def stamp(self) -> str:
-        """Identity of the files without a look into them; "" if they must be read to be known."""
-        if self.tree is not None:
-            return self.tree.stamp
-        return f"{self.name}@{self.revision}" if self.origin == "hub" and self.revision else ""
+    stamp: str = ""  # identity of the files without a look into them; "" if they must be read to be known
 
 
 def find(config: DatasetConfig, *, progress: bool = False) -> Source:
@@ -85,22 +79,33 @@ def _from_entry(config: DatasetConfig) -> Source:
 
 
 def _from_path(path: Path, config: DatasetConfig) -> Source:
-    if path.is_dir():
-        tree = list_folder(path)
-    elif path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".json"):
-        tree = _only_table(list_folder(path.parent), path)
-        return _source(path, _called(lambda: TableOfPictures().read(tree, config), config.name), tree, config)
-    elif path.is_file():
-        tree = single_file(path)
-    else:
+    table = path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".json") and not path.is_dir()
+    if not path.is_dir() and not path.is_file():
         raise DataError(f"dataset {config.name}: neither a file nor a folder")
-    return _source(path, _called(lambda: read_tree(tree, config), config.name), tree, config)
-
-
-def _source(path: Path, found: Reading, tree: Tree, config: DatasetConfig) -> Source:
+    folder = path.parent if table else path
+    stamp = stamp_of(folder)  # before the files are listed: what changes in between is seen at the next start
+    found = read_kept(path, stamp, config)
+    if found is None:
+        found = _called(lambda: _read(path, config, table=table), config.name)
+        keep(found, path, stamp, config)
     splits = _as_splits(found.splits, config.name)
-    notes, warnings = tuple(found.notes), tuple(found.warnings)
-    return Source(path.resolve().name, "path", splits, None, None, found.account, notes, warnings, (tree.root,), tree)
+    root = folder.resolve() if folder.is_dir() else path.resolve().parent
+    return Source(
+        name=path.resolve().name,
+        origin="path",
+        splits=splits,
+        account=found.account,
+        notes=tuple(found.notes),
+        warnings=tuple(found.warnings),
+        roots=(root,),
+        stamp=stamp,
+    )
+
+
+def _read(path: Path, config: DatasetConfig, *, table: bool) -> Reading:
+    if table:
+        return TableOfPictures().read(_only_table(list_folder(path.parent), path), config)
+    return read_tree(list_folder(path) if path.is_dir() else single_file(path), config)
 
 
 def _only_table(tree: Tree, table: Path) -> Tree:
@@ -133,7 +138,9 @@ def _from_hub(config: DatasetConfig) -> Source:
     commit, asked = _commit(splits), config.revision
     if not online and re.fullmatch(r"[0-9a-f]{40}", asked or "") and commit != asked:
         raise DataError(f"dataset {config.name}: the cached copy is of revision {commit}, asked for {asked}; connect")
-    return Source(config.name, "hub", splits, revision=commit or (asked if online else None), roots=_hub_folders())
+    revision = commit or (asked if online else None)
+    stamp = f"{config.name}@{revision}" if revision else ""
+    return Source(config.name, "hub", splits, revision=revision, roots=_hub_folders(), stamp=stamp)
 
 
 def _hub_folders() -> tuple[Path, ...]:

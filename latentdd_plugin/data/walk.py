@@ -17,6 +17,8 @@ from latentdd_plugin.core.errors import DataError
 JUNK_FOLDERS = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 JUNK_FILES = ("thumbs.db", "desktop.ini", "ehthumbs.db")
 
+JUNK = frozenset((*JUNK_FOLDERS, *JUNK_FILES))
+
 HIDDEN = "hidden, or left by the operating system"
 UNREADABLE_NAME = "a name that holds control characters or is not UTF-8"
 OUTSIDE = "a link that leads outside the folder"
@@ -73,15 +75,6 @@ class Tree:
             found.setdefault(file.suffix, []).append(file)
         return found
 
-    @cached_property
-    def stamp(self) -> str:
-        """The sha256 over names, sizes and times of all files: it changes when one of them does."""
-        digest = hashlib.sha256()
-        for file in self.files:
-            found = file.path.stat()
-            digest.update(f"{file.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
     def ending(self, *suffixes: str) -> list[File]:
         """Return the files with one of these lower-case suffixes, in order."""
         found = [file for suffix in suffixes for file in self._by_suffix.get(suffix, [])]
@@ -109,6 +102,45 @@ def single_file(path: Path) -> Tree:
     """Return the tree that holds one file alone."""
     real = path.resolve()
     return Tree(real.parent, (File(path.name, real),))
+
+
+def stamp_of(path: Path) -> str:
+    """Return the sha256 over names, sizes and times of a file, or of everything below a folder, links included.
+
+    It changes when an entry does that may be read. No file is opened and no link to a folder is followed: what is read
+    through one lies inside the folder, and counts there.
+    """
+    digest, waiting, root = hashlib.sha256(), [str(path)], len(str(path))
+    if not path.is_dir():
+        waiting, found = [], path.stat()
+        digest.update(f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+    while waiting:
+        folder, lines = waiting.pop(), list[str]()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name[0] == "." or entry.name.lower() in JUNK:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    lines.append(_line_of(entry))
+        except OSError as error:
+            lines.append(f"closed\0{error.errno}")
+        lines.sort()
+        digest.update("\0".join([folder[root:], *lines, ""]).encode("utf-8", "surrogateescape"))
+        waiting.sort()
+    return digest.hexdigest()
+
+
+def _line_of(entry: os.DirEntry[str]) -> str:
+    if entry.is_dir(follow_symlinks=False):
+        return f"{entry.name}/"
+    linked = str(Path(entry.path).readlink()) if entry.is_symlink() else ""
+    try:
+        found = entry.stat()
+    except OSError:  # a link that leads nowhere, or a file that has just gone
+        return f"{entry.name}\0{linked}"
+    return f"{entry.name}\0{linked}\0{found.st_size}\0{found.st_mtime_ns}"
 
 
 @dataclass
@@ -169,14 +201,14 @@ class _Walk:
 
 def reason_of_part(name: str) -> str | None:
     """Return why a file or folder of this name is never read, or None."""
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+    if not name.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
         return UNREADABLE_NAME
     return HIDDEN if name.startswith(".") else None
 
 
 def _reason_by_name(entry: os.DirEntry[str]) -> str | None:
     found = reason_of_part(entry.name)
-    if found is None and entry.name.lower() in (*JUNK_FOLDERS, *JUNK_FILES):
+    if found is None and entry.name.lower() in JUNK:
         return HIDDEN
     return found
 

@@ -16,6 +16,7 @@ from latentdd_plugin.core.compute import Mode, forward_flops, try_compiled
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.types import Json, Score
 from latentdd_plugin.evaluators.base import Evaluator
+from latentdd_plugin.evaluators.predictions import TOP5_FROM, Predictions, among_five, joined
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.trial import Trial
 from latentdd_plugin.nn.architectures import build
@@ -34,7 +35,7 @@ class TrainScratch(Evaluator):
     arch: str = "convnet"
 
     def evaluate(self, trial: Trial, seed: int) -> Score:
-        """Return the accuracy (fraction) of one network on the held-out images."""
+        """Return the score of one network on the held-out images."""
         return self.session(trial)(seed)
 
     def session(self, trial: Trial) -> Callable[[int], Score]:
@@ -73,7 +74,7 @@ class TrainingSession:
         self._compiled: CompiledNetwork | None = None
 
     def score(self, seed: int) -> Score:
-        """Train one network and return its accuracy (fraction) on the held-out images."""
+        """Train one network and return its score on the held-out images."""
         arch, trial = self.evaluator.arch, self.trial
         with seeded(seed, f"evaluate/{arch}"):
             network, name, kwargs = self.evaluator.network(trial)
@@ -85,7 +86,8 @@ class TrainingSession:
         with seeded(seed, f"train/{arch}"):  # dropout and stochastic depth use the global generators
             train(self._compiled, trial, seed)
         params = sum(p.numel() for p in network.parameters())
-        return Score(arch, name, kwargs, params, seed, accuracy(self._compiled, trial))
+        found = predict(self._compiled, trial)
+        return Score(arch, name, kwargs, params, seed, found.accuracy, **found.details())
 
 
 def compile_network(network: nn.Module, trial: Trial, seed: int) -> CompiledNetwork:
@@ -192,11 +194,11 @@ def rate_at(protocol: Protocol, step: int, steps: int, lr: float) -> float:
     return lr * (0.1 if step > steps // 2 else 1.0)
 
 
-def accuracy(compiled: CompiledNetwork, trial: Trial) -> float:
-    """Return the fraction of held-out images whose largest logit is their label."""
+def predict(compiled: CompiledNetwork, trial: Trial) -> Predictions:
+    """Return the network's answers to the held-out images."""
     compiled.network.eval()
-    right = 0
     labels = trial.held_out.labels.to(trial.numerics.device)
+    given, near = list[Tensor](), list[Tensor]()
     with torch.no_grad():
         start = 0
         for part in trial.test_batches(TEST_BATCH):
@@ -204,6 +206,8 @@ def accuracy(compiled: CompiledNetwork, trial: Trial) -> float:
             if n < TEST_BATCH:  # pad to the one shape that was compiled
                 part = torch.cat([part, part[-1:].expand(TEST_BATCH - n, -1, -1, -1)])
             logits = compiled.logits(compiled.to_layout(part))[:n]
-            right += int((logits.argmax(1) == labels[start : start + n]).sum())
+            given.append(logits.argmax(1).cpu())
+            if trial.num_classes >= TOP5_FROM:
+                near.append(among_five(logits, labels[start : start + n]).cpu())
             start += n
-    return right / len(labels)
+    return joined(labels, given, near, trial.num_classes)

@@ -29,6 +29,7 @@ from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, st
 log = logging.getLogger(__name__)
 
 ENCODE_BATCH = 64  # images per call of a costly codec: one fixed shape for the compiler
+STATISTICS = "statistics.json"  # beside the parts, when all of them are there
 COPIES = 3  # of the codes that memory must have room for, to hold them there
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -55,11 +56,25 @@ def code_set(
     else:
         codes = _encode_parts(data, codec, numerics, progress, precision if not resident else "fp32")
         codes = codes if isinstance(codes, MappedStore) else codes.to(numerics.device)
-    mean, std = (moment.to(numerics.device) for moment in statistics(codes, common=min(codec.code_shape[1:]) < 2))
+    mean, std = (moment.to(numerics.device) for moment in _moments(codes, common=min(codec.code_shape[1:]) < 2))
     check_spread(codec, std, data)
     try_round_trip(codec, data, codes, numerics.device)
     by_class = members(data.train.labels, len(data.classes))
     return CodeSpace(codec, mean, std), Real(codes, data.train.labels, by_class, mean, std)
+
+
+def _moments(codes: SampleStore, *, common: bool) -> tuple[Tensor, Tensor]:
+    """Return `statistics`; those of codes that stay on disk are computed once and kept beside them."""
+    if not isinstance(codes, MappedStore):
+        return statistics(codes, common=common)
+    path, shape = codes.folder / STATISTICS, (-1, 1, 1)
+    stored = checkpoint.read_json(path, codes.owner)
+    if stored is not None:
+        return torch.tensor(stored.content["mean"]).view(shape), torch.tensor(stored.content["std"]).view(shape)
+    mean, std = statistics(codes, common=common)
+    if group().first:
+        checkpoint.write_json(path, {"mean": mean.flatten().tolist(), "std": std.flatten().tolist()}, codes.owner)
+    return mean, std
 
 
 def _encode_all(data: ImageData, codec: SizedCodec, numerics: Numerics) -> Tensor:
@@ -81,7 +96,8 @@ def _encode_parts(
     paths = [folder / f"part-{number:05d}.safetensors" for number in range(-(-total // PART))]
     resident = isinstance(data.train.pixels, Tensor)
     held = resident or (numerics.device != "cpu" and total * size * COPIES <= available_memory())
-    kept = _read_parts(paths, owner, codec, amp=mode.amp, held=held)
+    known = (folder / STATISTICS).exists() and not held  # the parts were whole once; each is checked when it is read
+    kept = None if known else _read_parts(paths, owner, codec, amp=mode.amp, held=held)
     missing = sum(not path.exists() for path in paths)
     advice = "halve them with dataset.codes=fp16, or choose a codec with smaller codes"
     require_space(folder, missing * min(PART, total) * size, "the codes", advice)

@@ -20,7 +20,7 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.json_schema import short
 from latentdd_plugin.core.parts import ComputeConfig
-from latentdd_plugin.core.types import JOINT_OPTIONS, Json
+from latentdd_plugin.core.types import JOINT_OPTIONS, Json, Score
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
@@ -57,9 +57,23 @@ def contradictions(record: Record, prefix: str = "") -> list[str]:
             found.append(f"{where}summary: not what the rows of scores give")
         elif isinstance(entry, Baseline) and not _same(gains(record.scores, entry.scores), entry.gain):
             found.append(f"{where}gain: not what the rows of scores give, paired by seed")
+        found += [f"{where}scores: {fault}" for row in entry.scores for fault in _by_class(row, record)]
         found += [f"{where}budget.{fault}" for fault in _spent(entry.budget, len(record.dataset.classes))]
     if not record.scores:
         found.append(f"{prefix}scores: no row; there is nothing to show")
+    return found
+
+
+def _by_class(row: Score, record: Record) -> list[str]:
+    """Return what is wrong with a score's classes and its top-5 accuracy."""
+    name, classes = f"{row.evaluator}, seed {row.seed}", len(record.dataset.classes)
+    found = []
+    if row.by_class is not None and len(row.by_class) != classes:
+        found.append(f"{name}: by_class has {len(row.by_class)} entries for {classes} classes")
+    if any(max(mistake[:2]) >= classes or mistake[0] == mistake[1] for mistake in row.confused or ()):
+        found.append(f"{name}: confused names no mistake among {classes} classes")
+    if row.top5 is not None and row.top5 < row.accuracy:
+        found.append(f"{name}: top5 is below the accuracy")
     return found
 
 

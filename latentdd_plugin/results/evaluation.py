@@ -37,7 +37,7 @@ from latentdd_plugin.results.entries import (
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record import SCORES, SKIPPED, SUMMARY
 from latentdd_plugin.results.record_file import RecordFile
-from latentdd_plugin.results.statistics import Accuracy, Recovery, Statistics, text_of
+from latentdd_plugin.results.statistics import Accuracy, Recovery, Statistics, summarise_top5, text_of
 
 SCHEMA = "dd-bench/evaluation.v1"
 
@@ -176,6 +176,8 @@ def _table(evaluation: Evaluation) -> list[list[str]]:
     names, budget = list(evaluation.summary), evaluation.budget
     codes = f"{budget.codes:,} codes, {budget.bytes.total:,} bytes at {budget.precision}"
     rows = [["", *names, "trained on"], ["the artifact", *(text_of(evaluation.summary, n) for n in names), codes]]
+    if five := summarise_top5(evaluation.scores):
+        rows.append(["top-5", *(text_of(five, n) for n in names), codes])
     whole = evaluation.reference
     if whole:
         rows.append(["whole set", *(text_of(whole.summary, n) for n in names), f"{whole.train_size:,} images"])

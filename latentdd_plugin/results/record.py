@@ -37,7 +37,7 @@ from latentdd_plugin.results.entries import (
 )
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record_file import RecordFile
-from latentdd_plugin.results.statistics import Accuracy, Gain, gains, text_of
+from latentdd_plugin.results.statistics import Accuracy, Gain, gains, summarise_top5, text_of
 
 SCHEMA = "dd-bench/result.v1"
 CURVE_POINTS = 200  # of a loss curve in a record
@@ -229,6 +229,8 @@ def _notes(record: Record) -> list[str]:
     lines.append(
         f"{record.dataset.name}, {record.protocol.name}, accuracy on {record.scored_on} (mean ± std over seeds)"
     )
+    if five := summarise_top5(record.scores):
+        lines.append("top-5: " + ", ".join(f"{name} {found}" for name, found in five.items()))
     parts = ", ".join(f"{part} {size:,}" for part, size in budget.bytes.parts.items())
     lines.append(f"bytes at {budget.precision}: {parts}")
     if (taught := record.teacher) is not None:

@@ -12,12 +12,13 @@ from typing import Any
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.types import Json, canonical_json
+from latentdd_plugin.results.by_class import by_class
 from latentdd_plugin.results.entries import BudgetEntry, Cost
 from latentdd_plugin.results.formatting import count, percent, points
 from latentdd_plugin.results.grid import ROWS, write_file
 from latentdd_plugin.results.pages import render, ticks
 from latentdd_plugin.results.record import Baseline, Record, SkippedBaseline
-from latentdd_plugin.results.statistics import Accuracy, Gain
+from latentdd_plugin.results.statistics import Accuracy, Gain, summarise_top5
 
 
 def write_report(path: Path, record: Record, losses: Sequence[tuple[int, float]], grid: Path) -> None:
@@ -93,6 +94,7 @@ class Row:
     name: str
     note: str  # how many codes, how many bytes; or why it was not run
     accuracy: str = ""
+    top5: str = ""
     interval: str = ""
     gain: str = ""
     gain_interval: str = ""
@@ -114,6 +116,7 @@ def view(record: Record) -> dict[str, Any]:
         "protocol": record.protocol.name,
         "scores": [(name, _rows(record, name, scale)) for name in record.summary],
         "scale": tuple(percent(v) for v in scale),
+        "by_class": by_class(record.scores, record.dataset.classes) if record.scores else None,
         "budget": record.budget,
         "byte_rows": _byte_rows(record),
         "cost": _cost(record.cost),
@@ -216,6 +219,7 @@ def _row(name: str, entry: Record | Baseline, evaluator: str, scale: tuple[float
         name=name,
         note=_held(entry.budget),
         accuracy=str(accuracy),
+        top5=str(summarise_top5(entry.scores).get(evaluator, "")),
         interval=accuracy.interval or f"{count(accuracy.n, 'seed')}, no interval",
         gain=points(gain.mean) if gain else "",
         gain_interval=gain.interval if gain else "",

@@ -115,6 +115,15 @@ def summarise(scores: Iterable[Score]) -> dict[str, Accuracy]:
     return {name: Accuracy.of(list(seeds.values())) for name, seeds in by_evaluator(scores).items()}
 
 
+def summarise_top5(scores: Iterable[Score]) -> dict[str, Accuracy]:
+    """Return each evaluator's top-5 accuracy over seeds, where every network has one."""
+    found: dict[str, list[float | None]] = {}
+    for score in scores:
+        found.setdefault(score.evaluator, []).append(score.top5)
+    known = {name: [value for value in values if value is not None] for name, values in found.items()}
+    return {name: Accuracy.of(values) for name, values in known.items() if values and len(values) == len(found[name])}
+
+
 def gains(method: Iterable[Score], baseline: Iterable[Score]) -> dict[str, Gain]:
     """Return method - baseline, paired by seed, for each evaluator that both have."""
     ours, theirs = by_evaluator(method), by_evaluator(baseline)

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from latentdd_plugin.core.random import generator
-from latentdd_plugin.core.types import Images
+from latentdd_plugin.core.types import Images, Score
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
 from latentdd_plugin.evaluators.train_scratch import (
@@ -176,7 +176,31 @@ def test_every_test_image_counts_once(monkeypatch, count):
         return torch.nn.functional.one_hot(found, 10).float()
 
     compiled = CompiledNetwork(torch.nn.Identity(), torch.nn.functional.cross_entropy, oracle, trial.numerics.mode(0))
-    assert train_scratch.accuracy(compiled, trial) == pytest.approx(float((labels != 3).float().mean()))
+    assert train_scratch.predict(compiled, trial).accuracy == pytest.approx(float((labels != 3).float().mean()))
+
+
+def test_a_score_holds_classes_mistakes_and_top_5():
+    """120 images of 60 classes, two of each: odd classes are taken for the one before, and come fifth."""
+    from latentdd_plugin.evaluators import train_scratch
+
+    labels = torch.arange(120) % 60
+    pixels = labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    held_out, one = Images(pixels, labels), torch.ones(1, 1, 1)
+    trial = tiny.trial(held_out=held_out, mean=0 * one, std=one, num_classes=60)
+
+    def oracle(x):
+        number = (x[:, 0, 0, 0] * 255).round().long()
+        logits = -((torch.arange(60) - (number - number % 2)[:, None]) % 60).float()
+        return logits.scatter(1, number[:, None], torch.where(number % 2 == 1, -4.5, 0.0)[:, None])
+
+    compiled = CompiledNetwork(torch.nn.Identity(), torch.nn.functional.cross_entropy, oracle, trial.numerics.mode(0))
+    found = train_scratch.predict(compiled, trial)
+    details = found.details()
+    assert (found.accuracy, details["top5"]) == (0.5, 1.0)
+    assert details["by_class"] == (1.0, 0.0) * 30
+    assert details["confused"] == tuple((n, n - 1, 2) for n in range(1, 40, 2)), "20 mistakes, in order"
+    row = Score("convnet", "convnet", {}, 1, 0, found.accuracy, **details)
+    assert Score.from_json(row.to_json()) == row
 
 
 def test_batches_are_the_protocols_order_augmentation_and_targets():

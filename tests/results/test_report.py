@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from latentdd_plugin.core.errors import RunFailed
+from latentdd_plugin.leaderboard.consistency import contradictions
 from latentdd_plugin.results.grid import write_grid
 from latentdd_plugin.results.record import Record
 from latentdd_plugin.results.report import curve, write_report
@@ -234,6 +235,23 @@ def test_page_needs_nothing_else(tmp_path, grid):
     assert "http:" not in raw and "https:" not in raw and "url(" not in raw
     assert "color-scheme: light dark" in raw
     assert 'name="viewport"' in raw
+
+
+def test_a_thousand_classes_take_a_page_of_ordinary_size(tmp_path, grid):
+    names = [f"class {n}" for n in range(1000)]
+    data = record(dataset={**record()["dataset"], "classes": names})
+    for row in data["scores"]:
+        row |= {"top5": 0.95, "by_class": [n / 1000 for n in range(1000)], "confused": [[1, 999, 7], [2, 3, 5]]}
+    raw, page = page_of(tmp_path, grid, data)
+    assert len(raw) < 200_000
+    assert "the 10 best and the 10 worst of 1,000 classes" in page.text
+    assert "class 999 99.9%" in page.text
+    assert "class 1 class 999 21" in page.text, "images of three networks"
+    assert "top-5 95.0%" in page.text
+    assert "top-5: convnet 95.0% ± 0.0" in Record.from_json(data).table()
+    data["scores"][0]["by_class"].pop()
+    assert any("999 entries for 1000 classes" in fault for fault in contradictions(Record.from_json(data)))
+    assert "By class" not in page_of(tmp_path, grid, data)[1].text
 
 
 def test_names_cannot_become_markup(tmp_path, grid):
