@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,20 @@ def ctrl_c_is_heard():
 def own_log_level():
     """A command with --quiet, in a test or in a fixture of several, says no more to the tests after it."""
     logging.getLogger("latentdd_plugin").setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 4 MB, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import functools
 import importlib.metadata
 import re
+import sys
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import entrypoints
@@ -52,7 +55,22 @@ def problems() -> list[str]:
 
 
 def _scan(group: str) -> tuple[list[Entry], list[str]]:
-    """Return the entries of a group, and what could not be read; a malformed file aborts `entrypoints`."""
+    """Return the entries of a group, and what could not be read; looked up again when something was installed."""
+    found, faults = _scanned(group, tuple(map(_place, sys.path)))
+    return list(found), list(faults)
+
+
+def _place(folder: str) -> tuple[str, int]:
+    """Return a folder of the path with its time: it changes when a distribution is added or removed."""
+    try:
+        return folder, Path(folder).stat().st_mtime_ns
+    except OSError:
+        return folder, 0
+
+
+@functools.lru_cache(maxsize=len(GROUPS))
+def _scanned(group: str, path: tuple[tuple[str, int], ...]) -> tuple[list[Entry], list[str]]:
+    """Look through all distributions on the path; a malformed file aborts `entrypoints`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -33,8 +33,12 @@ def read_kept(path: Path, stamp: str, config: DatasetConfig) -> Reading | None:
         config: how it is to be read.
     """
     file, owner = _place(path, stamp, config)
-    stored = checkpoint.read(file, owner)
+    stored = checkpoint.load(file)
     if stored is None:
+        return None
+    if stored.owner != owner:
+        if stored.owner.get("files") != stamp:
+            log.info("dataset %s: files have changed since the last start; they are read and encoded anew", config.name)
         return None
     found = stored.content
     splits = {name: _dataset(held, f"{stamp[:32]}-{name}") for name, held in found["splits"].items()}
@@ -67,8 +71,9 @@ def keep(reading: Reading, path: Path, stamp: str, config: DatasetConfig) -> Non
 
 def _place(path: Path, stamp: str, config: DatasetConfig) -> tuple[Path, dict[str, Json]]:
     read = [config.subset, config.label_column, config.image_column]
-    key = hash_json([__version__, str(path.resolve()), stamp, *read])
-    return cache_dir() / "listings" / f"{key[:32]}.safetensors", {"listing": key}
+    key = hash_json([str(path.resolve()), *read])
+    owner = {"listing": key, "files": stamp, "version": __version__}
+    return cache_dir() / "listings" / f"{key[:32]}.safetensors", owner
 
 
 def _is_paths(dataset: Any) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 from latentdd_plugin.core.types import SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 from latentdd_plugin.nn.views import apply_crops, draw_crops
 
 
@@ -54,6 +55,12 @@ class RDED(Distiller):
             labels.append(torch.full((len(images),), label))
             task.progress(label + 1, task.num_classes, math.nan)
         return SyntheticSet(torch.cat(codes), torch.cat(labels))
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the teacher's look at every crop of every candidate."""
+        wanted = size.codes_per_class * self.factor**2
+        looked_at = size.class_size if self.candidates is None else max(self.candidates, wanted)
+        return Work(size.classes, teacher_passes=size.classes * min(looked_at, size.class_size) * self.crops)
 
     def _surest(self, task: Task, label: int, wanted: int) -> Tensor:
         """Return the crops (n, C, H, W) that the teacher is surest of, one per image, the surest first."""

@@ -19,6 +19,7 @@ from latentdd_plugin.core.types import Json, SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.gradients import weights_of
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 
 BATCH = 256
 
@@ -70,6 +71,11 @@ class Scored(Distiller):
         ]
         found = torch.cat([torch.full((len(rows),), label) for label, rows in enumerate(chosen)])
         return SyntheticSet(task.codes.take(torch.cat(chosen)), found)
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the training of the networks, and a forward pass of the whole set after each epoch."""
+        epochs = self.networks * self.epochs
+        return Work(epochs * math.ceil(size.samples / BATCH), 4 * epochs * size.samples)
 
     def _trained(self, task: Task, number: int) -> Tensor:
         """Return the logits (epochs, N, classes) of one network on the whole set, after each epoch of SGD."""

@@ -27,6 +27,7 @@ from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.distillers.gradients import with_gradient
 from latentdd_plugin.distillers.loop import Matching, Variables
 from latentdd_plugin.distillers.task import Task
+from latentdd_plugin.distillers.work import TaskSize, Work
 from latentdd_plugin.nn.architectures import batch_norms, has_batch_norm
 from latentdd_plugin.nn.views import apply_crops, draw_crops
 
@@ -109,6 +110,11 @@ class SRe2L(Matching):
             gradient[rows] = torch.autograd.grad(loss, codes)[0]
             total += loss.detach()
         yield with_gradient(total, [(variables.codes, gradient)])
+
+    def work(self, size: TaskSize) -> Work:
+        """Return the decoding of every code and the teacher's passes, forth and back, at each step."""
+        seen = self.iterations * size.codes
+        return Work(self.iterations * math.ceil(size.codes / self.batch), decoded=seen, teacher_passes=2 * seen)
 
     def loss(self, task: Task, codes: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
         """Return the loss of one batch of codes (n, c, h, w) with labels int64 (n,), a scalar."""

@@ -32,6 +32,8 @@ class Work:
     steps: int = 1  # iterations, each with some work that does not depend on the samples
     passes: float = 0.0  # samples passed forward through the matching network; a backward pass counts as two
     viewed: float = 0.0  # codes shown in the match space with gradients, decoded if that is pixels
+    decoded: float = 0.0  # codes decoded to images with gradients, whatever the match space
+    teacher_passes: float = 0.0  # images passed forward through the teacher; a backward pass to its inputs counts one
     operations: float = 0.0  # floating-point operations outside of networks
     expert_passes: float = 0.0  # `passes` of networks trained before, which the processes of a run share
     snapshots: int = 0  # states of a network kept on disk

@@ -5,6 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from latentdd_plugin.core.config import DatasetConfig
@@ -58,6 +59,15 @@ def test_a_broken_picture_in_a_tar_is_named_by_tar_and_member(tmp_path):
     tar(tmp_path / "set" / "train.tar", broken=5)
     with pytest.raises(DataError, match=r"train\.tar/0005\.png"):
         load_dataset(DatasetConfig(str(tmp_path / "set"))).held_out("test")  # it may be among those held out
+
+
+def test_a_tar_that_disappears_after_it_was_listed_is_not_missed(tmp_path):
+    (tmp_path / "set").mkdir()
+    tar(tmp_path / "set" / "train.tar")
+    config = DatasetConfig(str(tmp_path / "set"), store="stream")
+    whole, data = load_dataset(config).train.pixels[:], load_dataset(config)
+    (tmp_path / "set" / "train.tar").unlink()
+    assert torch.equal(data.train.pixels[:], whole)
 
 
 def test_a_tar_whose_end_is_missing_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Images that do not stay in memory give the same pixels, codes, statistics and identity as those that do."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from latentdd_plugin.core.compute import resolve_numerics
 from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, RunConfig
 from latentdd_plugin.core.errors import DataError, RunFailed, UsageError
 from latentdd_plugin.core.types import hash_json
+from latentdd_plugin.data import listing, shapes, sources
 from latentdd_plugin.data import store as stores
 from latentdd_plugin.data.load import load_dataset, with_fingerprint
 from latentdd_plugin.data.store import MappedStore, RowStore, read_ahead, summary_of
@@ -159,6 +161,64 @@ def test_a_file_that_disappears_is_named(folder):
     (folder / "train" / "dog" / "7.png").unlink()
     with pytest.raises(DataError, match=r"split train, .*dog/7.png: .*No such file"):
         encoded(data)
+
+
+def test_a_disk_that_fills_up_loses_no_finished_part(folder, disk, monkeypatch):
+    monkeypatch.setenv("DD_BENCH_CACHE", str(disk / "cache"))
+    made, write = [], stores.checkpoint.write_tensors
+
+    def filling(path, tensors, owner):
+        if len(made) == 3:
+            room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            (disk / "filler").write_bytes(bytes(room))
+        made.append(path.name)
+        write(path, tensors, owner)
+
+    monkeypatch.setattr(stores.checkpoint, "write_tensors", filling)
+    with pytest.raises(RunFailed, match=r"cannot write .*part-00003.*: No space left .*what was finished is kept"):
+        encoded(loaded(folder, "stream"))
+    (disk / "filler").unlink()
+    codes = encoded(loaded(folder, "stream"))[2]
+    assert sorted(made) == sorted(
+        [*(f"part-{number:05d}.safetensors" for number in range(8)), "part-00003.safetensors"]
+    )
+    assert torch.equal(codes.all()[0], encoded(loaded(folder, "memory"))[2].all()[0])
+
+
+def test_pictures_that_disappear_during_the_run_lose_no_finished_part(folder, monkeypatch):
+    made, write = [], stores.checkpoint.write_tensors
+    monkeypatch.setattr(stores.checkpoint, "write_tensors", lambda *a: (made.append(a[0].name), write(*a)))
+    data = loaded(folder, "stream")
+    (folder / "train" / "emu").rename(folder.parent / "away")
+    with pytest.raises(DataError, match=r"(?s)split train: 16 images cannot be read.*emu/.*: .*No such file"):
+        encoded(data)
+    (folder.parent / "away").rename(folder / "train" / "emu")
+    before = len(made)
+    assert before >= 3
+    codes = encoded(loaded(folder, "stream"))[2]
+    assert len(set(made)) == len(made) == 8, "no part is made twice"
+    assert torch.equal(codes.all()[0], encoded(loaded(folder, "memory"))[2].all()[0])
+
+
+def test_a_second_start_lists_and_measures_nothing_again(folder, monkeypatch, caplog):
+    monkeypatch.setattr(listing, "MANY", 100)
+    for name in ("cat", "dog", "emu"):
+        for path in (folder / "train" / name).iterdir():
+            Image.open(path).convert("L").save(path)
+    first = encoded(loaded(folder, "stream"))
+    with monkeypatch.context() as patched:
+        for module, name in ((sources, "read_tree"), (shapes, "shape_of"), (encoding, "statistics")):
+            patched.delattr(module, name)
+        again = encoded(loaded(folder, "stream"))
+    assert again[0].fingerprint == first[0].fingerprint
+    assert again[0].source["files"] == first[0].source["files"]
+    assert torch.equal(again[2].std, first[2].std)
+    assert torch.equal(again[2].all()[0], first[2].all()[0])
+    Image.new("L", (SIDE, SIDE)).save(folder / "train" / "dog" / "7.png")
+    caplog.set_level("INFO", "latentdd_plugin")
+    after = encoded(loaded(folder, "stream"))
+    assert caplog.text.count("files have changed since the last start; they are read and encoded anew") == 1
+    assert after[0].fingerprint != first[0].fingerprint
 
 
 def test_auto_takes_memory_if_the_images_fit(folder, monkeypatch, caplog):

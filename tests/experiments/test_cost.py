@@ -16,6 +16,7 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.progress import RunProgress
 from latentdd_plugin.distillers.dm import DM
+from latentdd_plugin.distillers.scores import Scored
 from latentdd_plugin.distillers.work import TaskSize
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.experiments import run as runs
@@ -62,6 +63,7 @@ def estimated(size=CIFAR, rate=None, **options):
         ("dm", {"iterations": 2, "batch_real": 16}),
         ("dc", {"iterations": 1, "batch_real": 16, "outer_loops": 2, "inner_loops": 1}),
         ("mtt", {"iterations": 2, "syn_steps": 2, "experts": 1, "batch_syn": 20}),
+        ("el2n", {"networks": 1, "epochs": 2}),
     ],
 )
 def test_a_method_states_the_operations_that_it_computes(name, options):
@@ -74,6 +76,28 @@ def test_a_method_states_the_operations_that_it_computes(name, options):
         method.distill(task)
     found = counter.total / one
     assert found == pytest.approx(work.passes + work.expert_passes, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("rded", {"candidates": 20, "crops": 2}), ("sre2l", {"iterations": 2, "batch": 5})]
+)
+def test_a_method_states_what_it_asks_of_its_teacher(name, options):
+    task, method = tiny.task("identity"), build_distiller({"name": name, "preset": "quick", **options})
+    size = TaskSize(10, task.codes_per_class, len(task.real.labels) // 10, int(np.prod(task.match_shape)))
+    one = census(task.teacher.logits, None, task.space.codec.image_shape).flops
+    counter = Operations()
+    with counter:
+        method.distill(task)
+    assert counter.total / one == pytest.approx(method.work(size).teacher_passes, rel=0.2)
+
+
+@pytest.mark.parametrize("algo", ["rded", "sre2l"])
+def test_a_teachers_work_is_part_of_the_estimate(algo):
+    codec, teacher = "tiny-vae", {"name": "convnet_bn"}
+    found = {one.name: one for one in estimated(algo=algo, codec=codec, teacher=teacher, rate=1e12).stages}
+    more = estimated(algo=algo, codec=codec, teacher={**teacher, "networks": 3}, rate=1e12)
+    assert found["distil"].basis == "assumed"
+    assert next(one for one in more.stages if one.name == "distil").seconds > 1.2 * found["distil"].seconds
 
 
 def test_work_that_was_stated_for_another_way_to_distil_is_not_read():
@@ -146,7 +170,8 @@ def test_an_evaluator_of_another_package_is_named_as_not_known():
     assert "theirs" in next(stage.note for stage in found.stages if stage.name == "evaluate")
 
 
-def test_a_method_without_stated_work_makes_the_total_a_lower_bound():
+def test_a_method_without_stated_work_makes_the_total_a_lower_bound(monkeypatch):
+    monkeypatch.delattr(Scored, "work")
     found = estimated(algo="el2n", rate=1e9)
     assert "at least" in found.line()
     assert "distil: not known" in found.line()

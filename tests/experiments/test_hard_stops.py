@@ -3,9 +3,7 @@
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import children
@@ -123,20 +121,6 @@ def test_killed_at_a_random_moment_it_goes_on_to_the_same_bytes(inputs, whole, t
     assert "Traceback" not in err
     assert left(place) == expected
     assert not list(place.rglob("*.tmp"))
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of 4 MB, in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)], capture_output=True, check=False
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.slow

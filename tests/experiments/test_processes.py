@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -102,6 +103,23 @@ def test_a_fault_is_told_once(tmp_path):
     _, err = process.communicate(timeout=100)
     assert process.returncode != 0
     assert err.count("no such file or folder") == 1
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_with_different_configurations_are_refused_with_one_message(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    found = []
+    for rank, seed in ((0, "3"), (1, "4")):
+        slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+        env = {**os.environ, **slurm, "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "DD_BENCH_CACHE": str(tmp_path)}
+        command = [sys.executable, "-m", "latentdd_plugin", "run", *SMALL, *PLAIN, "--algo", "random", "--seed", seed]
+        found.append(subprocess.Popen(command, cwd=tmp_path, env=env, text=True, stderr=subprocess.PIPE))
+    errors = "".join(process.communicate(timeout=200)[1] for process in found)
+    assert [process.returncode for process in found] == [2, 2], errors
+    assert errors.count("process 1 of this run has another configuration:\n  seed: 4 there, 3 asked for") == 1, errors
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 @pytest.mark.slow

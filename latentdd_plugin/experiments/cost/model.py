@@ -27,6 +27,7 @@ from latentdd_plugin.experiments.build import Parts
 from latentdd_plugin.experiments.cost.estimate import Estimate, Stage
 from latentdd_plugin.experiments.cost.speed import NOTHING, Census, Duration, Speed, census
 from latentdd_plugin.experiments.nearest import SIDE
+from latentdd_plugin.experiments.teachers import architecture_of
 from latentdd_plugin.latent.encode import DTYPES, ENCODE_BATCH
 from latentdd_plugin.latent.sized_codec import SizedCodec
 from latentdd_plugin.nn.architectures import build
@@ -124,6 +125,9 @@ class Model:
         work = stated_work(method, size)
         if work is None:
             return [Stage("distil", None, "not known", note="not known, the method does not state its work")]
+        taught = self._taught(work.teacher_passes)
+        if taught is None:
+            return [Stage("distil", None, "not known", note="not known, nor is the teacher's architecture")]
         network = matching_network(shape, data.classes)
         counted = census(network, network, shape)
         mode = self.numerics.mode(counted.flops * (work.passes + work.expert_passes))
@@ -131,16 +135,29 @@ class Model:
         passes = work.passes + work.expert_passes
         took = self.speed.forward(network, shape, counted, passes, CHUNK, mode) if passes else NOTHING
         ours = took.seconds * (work.passes / passes if passes else 0.0)
-        decoding = self._decoding(4 * work.viewed) if self.in_pixels and not self.codec.pixels else NOTHING
-        other = self.speed.operations(work.operations)
-        basis = (took + decoding + other).basis if work.operations else (took + decoding).basis
-        seconds = ours + decoding.seconds + other.seconds
+        decoded = 0.0 if self.codec.pixels else work.decoded + (work.viewed if self.in_pixels else 0.0)
+        other = (self._decoding(4 * decoded) if decoded else NOTHING) + taught
+        other = other + self.speed.operations(work.operations) if work.operations else other
+        basis, seconds = (took + other).basis, ours + other.seconds
         per_step = data.classes if method.shares_classes else 1
         self._peaks["distillation"] = min(CHUNK, size.codes) * 3 * counted.activations
         stages = [Stage("distil", seconds, basis, per_step)]
         if work.expert_passes:
             return [Stage("experts", took.seconds - ours, took.basis, max(1, work.snapshots)), *stages]
         return stages
+
+    def _taught(self, passes: float) -> Duration | None:
+        """Return the time of so many images in the teacher; None if its architecture is not known."""
+        if not passes:
+            return NOTHING
+        arch, shape = architecture_of(self.config.teacher), self.data.shape
+        found = self._counted_network(arch, shape) if arch else None
+        if found is None:
+            return None
+        network, counted = found
+        passes *= self.config.teacher.networks
+        mode = self.numerics.mode(counted.flops * passes)
+        return self.speed.forward(network.to(self.numerics.device), shape, counted, passes, CHUNK, mode)
 
     def _decoding(self, codes: float) -> Duration:
         counted = census(self.codec.decode, None, self.codec.code_shape, self.numerics.device)

@@ -30,7 +30,7 @@ SMALL_S = 3.0  # work below this many seconds, at the nominal speed, is not meas
 STEP_S = 2e-3  # of an optimiser's step beside the arithmetic, where no step was measured
 COMPILE_S = 25.0  # of torch.compile for one network in both directions
 COMPILED = 1.4  # times a compiled step is faster than a plain one
-SMALL_INPUT = 1 << 13  # values of an input below which a real pass counts operations faster than a pretended one
+SMALL_INPUT = 1 << 14  # values of an input up to which a real pass counts operations faster than a pretended one
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Speed:
     ) -> None:
         self.device, self.assumed, self._clock = device, assumed, clock
         self._rate: float | None = None  # of the last measurement
+        self._measured: dict[tuple[nn.Module | None, int, bool], float] = {}  # seconds per sample of training
 
     def operations(self, flops: float) -> Duration:
         """Return the time of so many operations outside of networks."""
@@ -138,11 +139,22 @@ class Speed:
             loss.backward()
             optimizer.step()
 
-        found = self._timed(call, 3 * counted.flops, steps * batch, batch, mode)
+        found = self._timed(call, 3 * counted.flops, steps * batch, batch, mode, known=network)
         return found if found.basis == "measured" else found + Duration(steps * STEP_S, found.basis)
 
-    def _timed(self, call: Callable[[int], None], flops: float, samples: float, batch: int, mode: Mode) -> Duration:
-        """Return the time of calls over all samples; `flops` are those of one sample."""
+    def _timed(
+        self,
+        call: Callable[[int], None],
+        flops: float,
+        samples: float,
+        batch: int,
+        mode: Mode,
+        known: nn.Module | None = None,
+    ) -> Duration:
+        """Return the time of calls over all samples; `flops` are those of one sample.
+
+        With a network in `known`, a later call with as many samples is not measured again.
+        """
         total = flops * samples
         if self.assumed:
             return Duration(total / self.assumed, "assumed")
@@ -150,7 +162,10 @@ class Speed:
         count = self._affordable(flops, batch)
         if total < SMALL_S * NOMINAL or count == 0:
             return Duration(total / (self._rate or NOMINAL) + compiling, "counted")
-        per_sample = self._seconds(call, count) / count
+        key = (known, count, mode.amp)
+        if known is None or key not in self._measured:
+            self._measured[key] = self._seconds(call, count) / count
+        per_sample = self._measured[key]
         self._rate = flops / per_sample if flops else self._rate
         return Duration(samples * per_sample / (COMPILED if mode.compile else 1.0) + compiling, "measured")
 
