@@ -1,4 +1,4 @@
-"""What a tested network got right: by class, among its five best guesses, and what it took for what."""
+"""Predictions of a tested network: right by class, among its five best guesses, and its most frequent mistakes."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class ByClass:
-    """What a page shows of one evaluator's networks, class by class."""
+    """The view of one evaluator's networks, class by class."""
 
     evaluator: str
     networks: int
