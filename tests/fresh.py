@@ -27,6 +27,7 @@ def environment(folder):
         script.write_text(f'#!/bin/sh\nexec {bin_folder}/python {words} "$@"\n')
         script.chmod(0o755)
     options = {
+        "VIRTUAL_ENV": str(folder),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
         "PIP_NO_INDEX": "1",
         "PIP_NO_DEPS": "1",

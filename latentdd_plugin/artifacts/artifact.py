@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Artifact:
     """A distilled set as stored: codes at their precision, labels, and everything that decoding needs."""
 
@@ -200,16 +200,21 @@ class Artifact:
         """
         return str(_hub().push_set(self, repo, about, licence=licence))
 
+    def _title(self) -> str:
+        size = f"{len(self.labels)} codes of {len(self.classes)} classes of {self.header.dataset.name}"
+        return f"{size}: {self.header.codec.name}, {self.packed.precision}"
+
+    def __repr__(self) -> str:
+        """Return what it holds, in a line."""
+        return f"<{type(self).__name__}: {self._title()}>"
+
     def _repr_html_(self) -> str:
         """Return a line and a small grid of the decoded images, for notebooks; the line alone if they do not decode."""
         try:
             images: Tensor | None = self.decode()
         except DDBenchError:
             images = None
-        labels = self.class_numbers
-        name, data = self.header.codec.name, self.header.dataset.name
-        title = f"{len(labels)} codes of {len(self.classes)} classes of {data}: {name}, {self.packed.precision}"
-        return views.html_of(title, images, labels, self.classes)
+        return views.html_of(self._title(), images, self.class_numbers, self.classes)
 
     def bytes(self, file: int, decoder: int) -> ByteLedger:
         """Return the byte ledger.

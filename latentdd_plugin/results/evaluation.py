@@ -37,7 +37,7 @@ from latentdd_plugin.results.entries import (
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record import SCORES, SKIPPED, SUMMARY
 from latentdd_plugin.results.record_file import RecordFile
-from latentdd_plugin.results.statistics import Accuracy, Recovery, Statistics, summarise_top5, text_of
+from latentdd_plugin.results.statistics import Accuracy, Recovery, Statistics, accuracies, summarise_top5, text_of
 
 SCHEMA = "dd-bench/evaluation.v1"
 
@@ -102,7 +102,7 @@ class Metrics(JsonRecord):
         return list(dict.fromkeys(name for found in self.values.values() for name in found))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation(RecordFile):
     """A finished evaluation of an artifact."""
 
@@ -138,6 +138,11 @@ class Evaluation(RecordFile):
     )
     cost: Cost = json_field(RecordOf(Cost), "time and memory")
     environment: Environment = json_field(RecordOf(Environment), "machine and software")
+
+    @property
+    def headline(self) -> str:
+        """Codec, dataset and accuracies."""
+        return f"{self.budget.codes:,} codes of {self.codec.name} on {self.dataset.name}, {accuracies(self.summary)}"
 
     def table(self) -> str:
         """Return the result as text: accuracy, and that of the whole training set beside it."""

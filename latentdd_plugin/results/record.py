@@ -37,7 +37,7 @@ from latentdd_plugin.results.entries import (
 )
 from latentdd_plugin.results.formatting import ruled, text_table
 from latentdd_plugin.results.record_file import RecordFile
-from latentdd_plugin.results.statistics import Accuracy, Gain, gains, summarise_top5, text_of
+from latentdd_plugin.results.statistics import Accuracy, Gain, accuracies, gains, summarise_top5, text_of
 
 SCHEMA = "dd-bench/result.v1"
 CURVE_POINTS = 200  # of a loss curve in a record
@@ -97,7 +97,7 @@ class BaselineKind(Kind):
         return {"anyOf": [RecordOf(cls).schema(definitions) for cls in (Baseline, SkippedBaseline)]}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Record(RecordFile):
     """A finished run."""
 
@@ -158,6 +158,11 @@ class Record(RecordFile):
     def random_codes(self) -> Baseline | None:
         """The `random-codes` baseline, if it was run."""
         return self.scored_baselines.get(RANDOM_CODES)
+
+    @property
+    def headline(self) -> str:
+        """Method, dataset and accuracies."""
+        return f"{self.method} on {self.dataset.name}, {accuracies(self.summary)}"
 
     def gain(self, evaluator: str) -> Gain | None:
         """Return the gain over random codes under an evaluator, if both were scored."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RecordFile(JsonRecord):
     """A record with a schema's name and a file of its own.
 
@@ -71,6 +71,15 @@ class RecordFile(JsonRecord):
         """Write the file, all or nothing."""
         with atomic_write(self.folder / self.file) as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
+
+    @property
+    def headline(self) -> str:
+        """The result in a line."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """Return the result in a line and the folder; a subclass keeps it by `repr=False` in its decorator."""
+        return f"<{type(self).__name__}: {self.headline}; {self.folder_or_none or 'not written'}>"
 
     def table(self) -> str:
         """Return the result as text."""

@@ -145,6 +145,11 @@ def recoveries(scores: Iterable[Score], whole: Iterable[Score]) -> dict[str, Rec
     return {name: Recovery.of(found) for name, found in ratios.items() if found}
 
 
+def accuracies(found: Mapping[str, Statistics]) -> str:
+    """Return the statistics of all evaluators as text: `convnet 45.7% ± 0.3, resnet18 40.1% ± 0.5`."""
+    return ", ".join(f"{name} {one}" for name, one in found.items()) or "not scored"
+
+
 def text_of(found: Mapping[str, Statistics], name: str) -> str:
     """Return an evaluator's statistics as text; `-` if it has none."""
     return str(found[name]) if name in found else "-"

@@ -60,7 +60,7 @@ class CurvePoint(JsonRecord):
     psnr: Mapping[str, float] = json_field(MapOf(NUMBER), "PSNR in dB on held-out images, by dataset")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Training(RecordFile):
     """A finished training of a codec."""
 
@@ -78,6 +78,11 @@ class Training(RecordFile):
     curve: tuple[CurvePoint, ...] = json_field(ListOf(RecordOf(CurvePoint)), "the training along the way")
     seconds: float = json_field(AMOUNT, "seconds of training")
     environment: Environment = json_field(RecordOf(Environment), "machine and software")
+
+    @property
+    def headline(self) -> str:
+        """Reduction factor and PSNR on each dataset."""
+        return f"f={self.model.f}, {', '.join(f'{name} {value:.2f} dB' for name, value in self.psnr.items())}"
 
     def table(self) -> str:
         """Return the result as text."""

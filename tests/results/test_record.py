@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,10 @@ def test_a_data_frame_has_a_row_per_score(published):
         frame
     )
     assert frame.groupby("baseline").accuracy.mean()[""] == pytest.approx(published.summary["convnet"].mean)
+
+
+def test_a_prompt_shows_a_line(published):
+    assert re.fullmatch(r"<Record: pca \+ dm on digits, convnet .*% ± .*; /\S+>", repr(published))
 
 
 def test_a_notebook_shows_the_table_and_no_markup(published):

@@ -8,7 +8,7 @@ from latentdd_plugin.results.comparison.record import ComparisonRecord
 from latentdd_plugin.results.comparison.table import text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(ComparisonRecord):
     """A comparison of codecs, distillers, precisions and match spaces at one budget."""
 

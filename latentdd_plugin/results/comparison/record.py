@@ -123,7 +123,7 @@ class ComparedCell(JsonRecord):
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ComparisonRecord(RecordFile):
     """The content of a comparison; `Comparison` adds its table."""
 
@@ -157,6 +157,12 @@ class ComparisonRecord(RecordFile):
     def failed(self) -> bool:
         """True if a cell that should have run did not end well."""
         return any(cell.status in ("failed", "unfinished") for cell in self.cells)
+
+    @property
+    def headline(self) -> str:
+        """Dataset, and how many of the cells are done."""
+        done = sum(cell.status == "done" for cell in self.cells)
+        return f"{self.dataset.name if self.dataset else 'no dataset'}, {done} of {len(self.cells)} cells done"
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one row per cell and evaluator, with or without a result; fractions and bytes as plain numbers."""
