@@ -11,6 +11,7 @@ package at the commit to compare with. CACHE is kept between starts. Every case 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-HERE, REPEATS = Path(__file__).parent, 3
+HERE, REPEATS, FILE = Path(__file__).parent, 3, "distilled.safetensors"
 ONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PLAIN = ["--controls", "none", "--device", "cpu", "--quiet", "threads=1", "amp=off", "compile=off"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -52,7 +53,8 @@ def shared(args: argparse.Namespace, processes: int) -> dict[str, Any]:
         launcher = [*TORCHRUN, "-m"] if processes == 2 else ["-m"]
         process = called([*launcher, *words], {"DD_BENCH_CACHE": f"{folder}/cache"})
         process.communicate()
-        return figures(Path(folder) / "run", "distilled.safetensors")
+        (Path(folder) / "run" / FILE).rename(args.out.with_name(f"{args.out.stem}-{processes}.safetensors"))
+        return costs(Path(folder) / "run")
 
 
 def streamed(args: argparse.Namespace, processes: int, codec: str) -> dict[str, Any]:
@@ -71,19 +73,27 @@ def streamed(args: argparse.Namespace, processes: int, codec: str) -> dict[str, 
         ]
         launcher = [*TORCHRUN, "-m"] if processes == 2 else ["-m"]
         called([*launcher, *words], {"DD_BENCH_CACHE": f"{folder}/cache"}).communicate()
-        return figures(Path(folder) / "run", "distilled.safetensors")
+        return costs(Path(folder) / "run")
 
 
-def figures(folder: Path, file: str) -> dict[str, Any]:
-    """Costs of a run, and the largest value and sum of its codes."""
+def costs(folder: Path) -> dict[str, Any]:
+    """Seconds of a run's stages, its accuracies, and the hash of its artifact."""
+    record = json.loads((folder / "result.json").read_text())
+    kept = ("load_s", "encode_s", "distill_s", "evaluate_s", "step_ms_median", "peak_rss_mb")
+    found = {name: record["cost"][name] for name in kept}
+    return {
+        **found,
+        "accuracies": [score["accuracy"] for score in record["scores"]],
+        "file": record["artifact"]["sha256"],
+    }
+
+
+def apart(args: argparse.Namespace) -> float:
+    """Return the largest difference between the codes of one process and of two."""
     from safetensors.torch import load_file
 
-    record = json.loads((folder / "result.json").read_text())
-    codes = {name: tensor.double() for name, tensor in load_file(folder / file).items() if tensor.is_floating_point()}
-    kept = ("load_s", "encode_s", "distill_s", "evaluate_s", "step_ms_median", "peak_rss_mb")
-    cost = {name: record["cost"][name] for name in kept}
-    sums = {name: [float(t.sum()), float(t.abs().max())] for name, t in codes.items()}
-    return {**cost, "accuracies": [score["accuracy"] for score in record["scores"]], "sums": sums}
+    one, two = (load_file(args.out.with_name(f"{args.out.stem}-{n}.safetensors")) for n in (1, 2))
+    return max(float((one[name] - two[name]).abs().max()) for name in one if one[name].is_floating_point())
 
 
 def starts(args: argparse.Namespace) -> dict[str, Any]:
@@ -193,6 +203,8 @@ def main() -> None:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
     summary(done(args.out))
+    with contextlib.suppress(FileNotFoundError):
+        print(f"codes of one process and of two differ by at most {apart(args):.1e}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.monitor import available_memory
 from latentdd_plugin.core.processes import group
-from latentdd_plugin.core.storage import claimed, require_space
+from latentdd_plugin.core.storage import atomic_write, claimed, require_space
 from latentdd_plugin.core.types import Json, Shape, hash_json
 from latentdd_plugin.data.images import DECODER, ImageRows, decode_rows
 
@@ -175,14 +176,34 @@ class RowStore(PartStore):
         self.tally = Tally()
 
     def part(self, number: int) -> Tensor:
-        """Return one part, and note its hash and histogram."""
-        pixels = self._rows(np.arange(number * PART, min((number + 1) * PART, len(self))))
+        """Return one part, and note its hash and histogram.
+
+        The hash runs through all parts in order. Of several processes none decodes all of them: what cannot be hashed
+        yet is put aside on disk until the first process, in `summary_of`, has taken it.
+        """
+        aside = self.folder / f"aside-{number:05d}.npy"
+        pixels = _array(aside)
+        if pixels is None:
+            pixels = self._rows(np.arange(number * PART, min((number + 1) * PART, len(self))))
         self.tally.add(number, pixels)
+        if number < self.tally.next:
+            aside.unlink(missing_ok=True)
+        elif group().size > 1 and int(np.prod(self.shape)) <= LARGE and not aside.exists():
+            with suppress(RunFailed), atomic_write(aside) as temporary, temporary.open("wb") as file:
+                np.save(file, pixels.numpy())
         return pixels
 
     def _rows(self, rows: NDArray[np.int64]) -> Tensor:
         c, h, w = self.shape[1:]
         return decode_rows(replace(self._images, rows=self._images.rows[rows]), self._size, (c, h, w))
+
+
+def _array(path: Path) -> Tensor | None:
+    """Return an array on disk; None if there is none, or not a whole one."""
+    try:
+        return torch.from_numpy(np.load(path))
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 # --- hash and histogram -----------------------------------------------------------------------------------------------
@@ -253,6 +274,7 @@ def _summarise(store: PartStore) -> Summary:
             _see(store, tally, range(tally.next, len(store.numbers)))
         sha256 = ours.from_first(tally.sha256)
         seen = ours.from_first(tally.seen)
+        tally.next = len(store.numbers)  # nothing is put aside from now on
     else:
         held: set[int] = set().union(*ours.gather(set(tally.seen)))
         _see(store, tally, ours.share([number for number in store.numbers if number not in held]))
