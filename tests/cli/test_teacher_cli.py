@@ -20,6 +20,7 @@ def teacher(tmp_path_factory):
 def test_a_stored_teacher_labels_a_run(teacher, tmp_path):
     out = tmp_path / "run"
     words = ["--labels", "soft", f"teacher.path={teacher}", "--protocol", "demo.v1", "--controls", "none", "--quiet"]
+    words += ["--evaluator", "convnet_d1"]
     assert main(["run", "--algo", "rded", "--precision", "int8", *words, "--out", str(out)]) == 0
     record = json.loads((out / "result.json").read_text())
     assert record["teacher"]["sha256"] == load_teacher(teacher).card.sha256

@@ -15,7 +15,7 @@ STARTS = {
     "module": ["-m", "latentdd_plugin"],
     "script": ["-c", "import sys; from latentdd_plugin.cli.main import main; sys.exit(main())"],
 }
-SMALL = "algo.iterations=1 threads=1 device=cpu --protocol demo.v1"
+SMALL = "algo.iterations=1 threads=1 device=cpu --protocol demo.v1 --evaluator convnet_d1"
 CODEC = """
 import helper_beside
 from latentdd_plugin.codecs.dct import DCT

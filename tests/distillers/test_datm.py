@@ -120,6 +120,7 @@ def test_a_run_counts_the_learned_labels(tmp_path):
     out = tmp_path / "run"
     words = ["run", "--codec", "dct", "--algo", "datm", "--precision", "int8", "--protocol", "demo.v1", "--quiet"]
     options = ["algo.iterations=2", "algo.experts=1", "algo.max_start_epoch=1", "--controls", "none"]
+    options += ["--evaluator", "convnet_d1"]
     assert main([*words, *options, "--out", str(out)]) == 0
     record = json.loads((out / "result.json").read_text())
     assert record["distiller"]["name"] == "datm"

@@ -129,6 +129,7 @@ def test_a_run(tmp_path):
     out = tmp_path / "run"
     words = ["run", "--codec", "dct", "--algo", "ncfm", "--precision", "int8", "--protocol", "demo.v1", "--quiet"]
     options = ["algo.iterations=3", "algo.networks=1", "algo.epochs=1", "algo.frequencies=8", "--controls", "none"]
+    options += ["--evaluator", "convnet_d1"]
     assert main([*words, *options, "--out", str(out)]) == 0
     record = json.loads((out / "result.json").read_text())
     assert record["distiller"]["name"] == "ncfm"

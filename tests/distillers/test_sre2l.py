@@ -193,6 +193,7 @@ def test_a_run_with_labels_of_the_same_teacher(tmp_path):
     out = tmp_path / "run"
     words = ["run", "--codec", "dct", "--algo", "sre2l", "--precision", "int8", "--protocol", "demo.v1", "--quiet"]
     options = ["--labels", "soft", "--teacher", "convnet_bn_d1", "algo.iterations=3", "--controls", "none"]
+    options += ["--evaluator", "convnet_d1"]
     assert main([*words, *options, "--out", str(out)]) == 0
     record = json.loads((out / "result.json").read_text())
     assert record["distiller"]["name"] == "sre2l"

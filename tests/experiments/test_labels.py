@@ -14,7 +14,8 @@ from latentdd_plugin.core.errors import ArtifactError, RunFailed, UsageError
 from latentdd_plugin.leaderboard.publish import published
 from latentdd_plugin.results.record import Record
 
-RUN = ["run", "--codec", "dct", "--algo", "random", "--precision", "int8", "--protocol", "demo.v1", "--quiet"]
+SCORED = ["--evaluator", "convnet_d1", "--protocol", "demo.v1", "--quiet"]
+RUN = ["run", "--codec", "dct", "--algo", "random", "--precision", "int8", *SCORED]
 TEACHER = ["--teacher", "convnet_d1"]
 
 
@@ -51,7 +52,9 @@ def test_the_record_describes_the_teacher(soft):
 
 
 def test_views_are_stored_with_their_boxes(tmp_path):
-    record, artifact = made(tmp_path / "views", "--labels", "views", "labels.views=3", "labels.top_k=2")
+    record, artifact = made(
+        tmp_path / "views", "--labels", "views", "labels.views=3", "labels.top_k=2", "--controls", "none"
+    )
     bits = 3 * (8 * 11 + 2 * (8 + 4))  # eleven bytes of view, two classes of four bits each with their values
     assert record["budget"]["codes_per_class"] == 8 * 256 // (16 * 8 + bits)
     assert artifact.soft.views.shape == (len(artifact.labels), 3, 11)
@@ -59,7 +62,7 @@ def test_views_are_stored_with_their_boxes(tmp_path):
 
 
 def test_a_teacher_on_the_fly_costs_no_label_bytes(tmp_path):
-    record, artifact = made(tmp_path / "teacher", "--labels", "teacher")
+    record, artifact = made(tmp_path / "teacher", "--labels", "teacher", "--controls", "none")
     assert record["budget"]["bytes"]["labels"] == 0
     assert record["budget"]["codes_per_class"] == 16
     assert artifact.soft is None
@@ -68,7 +71,7 @@ def test_a_teacher_on_the_fly_costs_no_label_bytes(tmp_path):
 
 def test_evaluate_scores_one_artifact_under_several_regimes(soft, capsys):
     out, record, _ = soft
-    words = ["--labels", "own,hard,teacher", *TEACHER, "--protocol", "demo.v1", "--quiet"]
+    words = ["--labels", "own,hard,teacher", *TEACHER, *SCORED]
     assert main(["evaluate", str(out), *words]) == 0
     found = [json.loads(p.read_text()) for p in sorted((out / "evaluations").glob("*/evaluation.json"))]
     by_regime = {one["config"].get("labels", {}).get("regime", "own"): one for one in found}
