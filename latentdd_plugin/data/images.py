@@ -29,6 +29,7 @@ from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import Shape, hash_json
 from latentdd_plugin.data.depth import GREY, Depth, Span, depth_of, eight_bits, is_deep, span_of
 from latentdd_plugin.data.kinds import fault_of
+from latentdd_plugin.data.members import Member
 from latentdd_plugin.data.walk import printable
 
 log = logging.getLogger(__name__)
@@ -80,10 +81,10 @@ class ImageRows:
             return f"row {row}"
         if cell["bytes"] is not None:
             return f"row {row} ({path})"
-        for root in self.roots or ():
-            if Path(path).is_relative_to(root):
-                return str(Path(path).relative_to(root))
-        return str(path)
+        member = Member.of(path)
+        file = Path(path if member is None else member.tar)
+        inside = next((file.relative_to(root) for root in self.roots or () if file.is_relative_to(root)), file)
+        return str(inside) if member is None else f"row {row} ({inside}/{member.name})"
 
     def _cells(self, start: int, count: int = BLOCK) -> list[Any]:
         rows = self.rows[start : start + count].tolist()
@@ -96,13 +97,14 @@ class ImageRows:
         data: bytes | None = cell["bytes"]
         if data is not None:
             return data
-        path = Path(cell["path"])
+        member = Member.of(cell["path"])
+        path = Path(cell["path"] if member is None else member.tar)
         if self.roots is not None:
             real = (self.roots[0] / path).resolve()
             if not any(real.is_relative_to(root) for root in self.roots):
                 raise ValueError("lies outside the dataset's folder, where nothing is read")
             path = real
-        return _regular(path).read_bytes()
+        return _regular(path).read_bytes() if member is None else member.read(_regular(path))
 
 
 def _regular(path: Path) -> Path:

@@ -61,13 +61,21 @@ def test_a_broken_picture_in_a_tar_is_named_by_tar_and_member(tmp_path):
         load_dataset(DatasetConfig(str(tmp_path / "set"))).held_out("test")  # it may be among those held out
 
 
-def test_a_tar_that_disappears_after_it_was_listed_is_not_missed(tmp_path):
+@pytest.mark.parametrize("left", [0, 3000])
+def test_a_tar_that_disappears_or_shrinks_during_the_run_is_named(tmp_path, left):
     (tmp_path / "set").mkdir()
-    tar(tmp_path / "set" / "train.tar")
+    path = tmp_path / "set" / "train.tar"
+    tar(path)
     config = DatasetConfig(str(tmp_path / "set"), store="stream")
-    whole, data = load_dataset(config).train.pixels[:], load_dataset(config)
-    (tmp_path / "set" / "train.tar").unlink()
-    assert torch.equal(data.train.pixels[:], whole)
+    data, kept = load_dataset(config), path.read_bytes()
+    whole = data.train.pixels[:]
+    path.unlink()
+    if left:
+        path.write_bytes(kept[:left])
+    with pytest.raises(DataError, match=r"(?s)cannot be read.*row 11 \(train\.tar/0011\.png\): .*(No such|shorter)"):
+        data.train.pixels[:]
+    path.write_bytes(kept)
+    assert torch.equal(load_dataset(config).train.pixels[:], whole)
 
 
 def test_a_tar_whose_end_is_missing_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""WebDataset tars: the files of a sample share their name up to the first dot; nothing is unpacked to disk."""
+"""WebDataset tars: the files of a sample share their name up to the first dot; nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from latentdd_plugin.data.accounting import Ledger
 from latentdd_plugin.data.kinds import PICTURES
 from latentdd_plugin.data.layouts.base import Layout, Reading, refuse_pointer
 from latentdd_plugin.data.layouts.saved import by_split
+from latentdd_plugin.data.members import Member
 from latentdd_plugin.data.tables import typed
 from latentdd_plugin.data.walk import File, Tree, printable
 
@@ -56,19 +57,18 @@ def _samples(file: File, skipped: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the columns of each sample with a picture and at least one label."""
     samples: dict[str, dict[str, Any]] = {}
     try:
-        with tarfile.open(file.path, "r|") as archive:
+        with tarfile.open(file.path, "r:") as archive:
             for member in archive:
                 folder, _, last = member.name.rpartition("/")
                 stem, dot, ending = last.partition(".")
                 if member.isdir():
                     continue
-                if not member.isfile() or not stem or not dot or member.size > LARGEST:
+                whole = member.isfile() and not member.issparse() and member.size <= LARGEST
+                if not whole or not stem or not dot:
                     skipped.append(f"{file.name}/{member.name}")
                     continue
-                opened = archive.extractfile(member)
-                data = opened.read() if opened else b""
                 sample = samples.setdefault(f"{folder}/{stem}".lstrip("/"), {})
-                if not _add(sample, f".{ending.lower()}", data, f"{file.name}/{member.name}"):
+                if not _add(sample, f".{ending.lower()}", archive, member, file):
                     skipped.append(f"{file.name}/{member.name}")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{file.name}: a damaged tar ({error})") from error
@@ -79,13 +79,19 @@ def _samples(file: File, skipped: list[str]) -> Iterator[dict[str, Any]]:
             skipped.append(f"{file.name}/{key}")
 
 
-def _add(sample: dict[str, Any], ending: str, data: bytes, name: str) -> bool:
+def _add(sample: dict[str, Any], ending: str, archive: tarfile.TarFile, member: tarfile.TarInfo, file: File) -> bool:
     """Add a file to its sample; return False if it is of no use."""
+    name = f"{file.name}/{member.name}"
     if PurePosixPath("x" + ending).suffix in PICTURES:
         if "image" in sample:
             raise DataError(f"{name}: a second picture in one sample")
-        sample["image"] = {"bytes": data, "path": name}
+        sample["image"] = {
+            "bytes": None,
+            "path": str(Member(str(file.path), member.offset_data, member.size, member.name)),
+        }
         return True
+    opened = archive.extractfile(member)
+    data = opened.read() if opened else b""
     try:
         if ending in LABELS:
             sample["label" if ending != ".txt" else "txt"] = data.decode().strip()
