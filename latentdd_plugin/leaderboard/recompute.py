@@ -2,18 +2,16 @@
 
 Nothing that a claim says of itself decides what is checked. Baselines follow from its configuration and are drawn and
 trained again; a decoder is fitted again if its codec learns from data. On the same platform every accuracy must be
-equal to the bit. Elsewhere the means of at least five networks, and the gains, must lie within `TOLERANCE` or three
-standard errors, and never further apart than `CAP`; the recomputed mean is what the leaderboard then shows and ranks.
+equal to the bit. Elsewhere the means of at least five networks, and the gains, must lie within the tolerance of
+`differences.py`; the recomputed mean is what the leaderboard then shows and ranks.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from statistics import fmean, variance
 
 import torch
 
@@ -35,16 +33,20 @@ from latentdd_plugin.experiments.run import cached_run
 from latentdd_plugin.experiments.run_folder import CHECKSUMS
 from latentdd_plugin.experiments.teachers import obtain_teacher
 from latentdd_plugin.leaderboard.claim import Claim, codec_differences
+from latentdd_plugin.leaderboard.differences import (
+    compare_scores,
+    dataset_differences,
+    distant_gains,
+    distant_means,
+    teacher_differences,
+)
 from latentdd_plugin.leaderboard.records import FULL, REPEAT, Check, CheckedRow
 from latentdd_plugin.results.environment import environment
 from latentdd_plugin.results.evaluation import Evaluation
 from latentdd_plugin.results.record import Baseline, Record
-from latentdd_plugin.results.statistics import gains
 
 NETWORKS = 5  # at least so many per evaluator on another platform
-TOLERANCE, ERRORS = 0.01, 3.0  # a mean may differ by the larger of this fraction and so many standard errors
 LABELS_APART = 0.01  # mean difference of a teacher's probabilities on another platform
-CAP = 0.05  # and never by more than this fraction, however far networks spread; a gain, of two means, by twice as much
 # Beside the numerics, what a network's bits depend on. This package is not among them: under one protocol and
 # `implementation` its releases give equal bits, which the golden scores hold.
 PACKAGES = ("timm",)
@@ -177,14 +179,14 @@ def recompute(claim: Claim, inputs: VerifyInputs, *, repeat: bool = False, progr
         command="verify",
     )
     shutil.rmtree(folder, ignore_errors=True)  # a second verification trains again
-    rows, why = _compare(record.scores, evaluation.scores, same=same)
+    rows, why = compare_scores(record.scores, evaluation.scores, same=same)
     why += codec_differences(record.codec, evaluation.codec)
     why += [
         f"budget.bytes.{part}: {is_:,} claimed, {has:,} found"
         for part, is_, has in record.budget.bytes.differences(evaluation.budget.bytes)
     ]
-    why += _dataset(record, evaluation.dataset)
-    why += _teacher(record, evaluation, same=same)
+    why += dataset_differences(record, evaluation.dataset)
+    why += teacher_differences(record, evaluation, same=same)
     found, reasons = _baselines(work, evaluation.scores)
     rows, why = [*rows, *found], [*why, *reasons]
     if _is_fitted(record):
@@ -233,84 +235,7 @@ def _platform(record: Record) -> tuple[ComputeConfig, bool]:
     return config, same
 
 
-# --- what came out ----------------------------------------------------------------------------------------------------
-
-
-def _compare(
-    claimed: Sequence[Score], found: Sequence[Score], *, same: bool, baseline: str | None = None
-) -> tuple[list[CheckedRow], list[str]]:
-    """Return every network with its claimed and its found accuracy, and why the claim does not hold."""
-    stated = {(row.evaluator, row.seed): row for row in claimed}
-    came = {(row.evaluator, row.seed): row for row in found}
-    rows = [
-        CheckedRow(
-            evaluator=row.evaluator,
-            seed=row.seed,
-            claimed=stated[key].accuracy if key in stated else None,
-            found=row.accuracy,
-            control=baseline,
-        )
-        for key, row in came.items()
-    ]
-    why = [
-        f"{name}, seed {seed}: claimed, but it cannot be trained here"
-        for name, seed in stated
-        if (name, seed) not in came
-    ]
-    for key, row in came.items():
-        claim = stated.get(key)
-        if claim is None:
-            continue
-        if same and claim.accuracy != row.accuracy:
-            why.append(f"{row.evaluator}, seed {row.seed}: {claim.accuracy:.4f} claimed, {row.accuracy:.4f} found")
-        built = {name: (getattr(claim, name), getattr(row, name)) for name in ("arch", "kwargs", "params")}
-        why += [
-            f"{row.evaluator}, seed {row.seed}: {name} {is_!r} claimed, {has!r} found"
-            for name, (is_, has) in built.items()
-            if is_ != has
-        ]
-    return rows, why + ([] if same else _far(claimed, found))
-
-
-def _far(claimed: Sequence[Score], found: Sequence[Score]) -> list[str]:
-    """Compare means over networks on another platform."""
-    why = []
-    for evaluator in dict.fromkeys(row.evaluator for row in claimed):
-        theirs = [row.accuracy for row in claimed if row.evaluator == evaluator]
-        ours = [row.accuracy for row in found if row.evaluator == evaluator]
-        if len(ours) >= 2:
-            spread = math.sqrt(variance(ours) * (1 / len(theirs) + 1 / len(ours)))  # ours: theirs may say anything
-            why += _apart(evaluator, fmean(theirs), fmean(ours), spread, len(ours))
-    return why
-
-
-def _apart(what: str, claimed: float, found: float, spread: float, n: int, cap: float = CAP) -> list[str]:
-    most = min(max(TOLERANCE, ERRORS * spread), cap)
-    apart = abs(claimed - found)
-    if apart <= most:
-        return []
-    return [
-        f"{what}: {claimed:.4f} claimed, {found:.4f} found over {n} networks: {apart:.4f} apart, {most:.4f} allowed"
-    ]
-
-
-def _dataset(record: Record, found: object) -> list[str]:
-    """Compare the dataset's sizes with those that were read."""
-    return [
-        f"dataset.{name}: {getattr(record.dataset, name)} claimed, {getattr(found, name)} found"
-        for name in ("train_size", "test_size")
-        if getattr(record.dataset, name) != getattr(found, name, None)
-    ]
-
-
-def _teacher(record: Record, evaluation: Evaluation, *, same: bool) -> list[str]:
-    """Compare the teacher with the one that was loaded or trained here."""
-    stated, found = record.teacher, evaluation.teacher
-    if stated is None or found is None:
-        return [] if stated is found else ["teacher: stated in one place only"]
-    names = ("arch", "networks", "params", "bytes", *(("sha256", "accuracy") if same else ()))
-    pairs = ((name, getattr(stated, name), getattr(found, name)) for name in names)
-    return [f"teacher.{name}: {is_!r} claimed, {has!r} found" for name, is_, has in pairs if is_ != has]
+# --- the baselines ----------------------------------------------------------------------------------------------------
 
 
 def _baselines(work: _Recomputation, scores: Sequence[Score]) -> tuple[list[CheckedRow], list[str]]:
@@ -327,10 +252,10 @@ def _baselines(work: _Recomputation, scores: Sequence[Score]) -> tuple[list[Chec
             why.append(f"{name}: left out, though it can be made")
             continue
         found = made.scores if work.same else _more_networks(work, made)
-        more, reasons = _compare(theirs.scores, found, same=work.same, baseline=name)
+        more, reasons = compare_scores(theirs.scores, found, same=work.same, baseline=name)
         differences = theirs.budget.bytes.differences(made.budget.bytes, but=("file",))  # its header names the dataset
         reasons += [f"budget.bytes.{part}: {is_:,} claimed, {has:,} found" for part, is_, has in differences]
-        reasons += [] if work.same else _far_gains(theirs, scores, found)
+        reasons += [] if work.same else distant_gains(theirs, scores, found)
         reasons += codec_differences(theirs.codec, made.codec)
         rows += more
         why += [f"{name}: {reason}" for reason in reasons]
@@ -355,17 +280,6 @@ def _more_networks(work: _Recomputation, made: Record) -> tuple[Score, ...]:
         progress=work.progress,
         command="verify",
     ).scores
-
-
-def _far_gains(theirs: Baseline, scores: Sequence[Score], found: Sequence[Score]) -> list[str]:
-    """Compare the gain over a baseline on another platform."""
-    why = []
-    for evaluator, gain in gains(scores, found).items():
-        claimed = theirs.gain.get(evaluator)
-        if claimed is not None and gain.std is not None:
-            spread = gain.std * math.sqrt(1 / claimed.n + 1 / gain.n)
-            why += _apart(f"gain of {evaluator}", claimed.mean, gain.mean, spread, gain.n, 2 * CAP)
-    return why
 
 
 # --- the decoder and the distillation ---------------------------------------------------------------------------------
@@ -420,7 +334,7 @@ def _repetition(work: _Recomputation) -> list[str]:
     """Distil again from the record and compare the artifacts: to the bit here, by accuracy on another platform."""
     made = cached_run(work.run.replace(controls=False), kept="repeated", progress=work.progress)
     if not work.same:
-        return [f"distilled again: {reason}" for reason in _far(work.record.scores, made.scores)]
+        return [f"distilled again: {reason}" for reason in distant_means(work.record.scores, made.scores)]
     ours, theirs = _stored(made), load_artifact(work.claim.stored)
     equal = torch.equal(ours.packed.data, theirs.packed.data) and torch.equal(ours.labels, theirs.labels)
     decoders = [{} if one.trained is None else one.trained.stored() for one in (ours, theirs)]
