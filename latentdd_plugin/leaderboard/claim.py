@@ -22,6 +22,7 @@ from latentdd_plugin.experiments.suites import Suite
 from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.consistency import contradictions, inconsistencies
 from latentdd_plugin.leaderboard.keys import key_faults
+from latentdd_plugin.leaderboard.publish import DETAILS
 from latentdd_plugin.leaderboard.records import SubmissionRecord
 from latentdd_plugin.results.entries import CodecEntry
 from latentdd_plugin.results.record import Record
@@ -99,7 +100,7 @@ def static_faults(claim: Claim, distributions: Sequence[str]) -> list[str]:
         distributions: those whose codecs may be built.
     """
     keys = key_faults(claim.record) if claim.submission is None else key_faults(claim.submission)
-    found = [*keys, *_against_suite(claim), *inconsistencies(claim.record)]
+    found = [*keys, *_against_suite(claim), *_details(claim), *inconsistencies(claim.record)]
     if claim.artifact is None:
         url = claim.submission.artifact.url if claim.submission else None
         return [*found, f"artifact: it lies elsewhere ({url}); fetch it and give --artifact FILE"]
@@ -108,6 +109,19 @@ def static_faults(claim: Claim, distributions: Sequence[str]) -> list[str]:
     except ArtifactError as error:
         return [*found, *(f"artifact: {fault}" for fault in error.faults)]
     return [*found, *_against_artifact(claim.record, stored, claim.artifact, distributions)]
+
+
+def _details(claim: Claim) -> list[str]:
+    """Return the details of single networks that a submission holds: another platform cannot recompute them."""
+    if claim.submission is None:
+        return []
+    rows = [*claim.record.scores]
+    rows += [row for baseline in claim.record.scored_baselines.values() for row in baseline.scores]
+    return [
+        f"scores: {name} is part of a run's report, not of a claim"
+        for name in DETAILS
+        if any(getattr(row, name) is not None for row in rows)
+    ]
 
 
 def _against_suite(claim: Claim) -> list[str]:

@@ -22,6 +22,7 @@ from latentdd_plugin.core.json_schema import short
 from latentdd_plugin.core.parts import ComputeConfig
 from latentdd_plugin.core.types import JOINT_OPTIONS, Json, Score
 from latentdd_plugin.evaluators import protocols
+from latentdd_plugin.evaluators.predictions import TOP5_FROM
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
 from latentdd_plugin.results.entries import BudgetEntry
@@ -72,8 +73,8 @@ def _by_class(row: Score, record: Record) -> list[str]:
         found.append(f"{name}: by_class has {len(row.by_class)} entries for {classes} classes")
     if any(max(mistake[:2]) >= classes or mistake[0] == mistake[1] for mistake in row.confused or ()):
         found.append(f"{name}: confused names no mistake among {classes} classes")
-    if row.top5 is not None and row.top5 < row.accuracy:
-        found.append(f"{name}: top5 is below the accuracy")
+    if row.top5 is not None and (classes < TOP5_FROM or row.top5 < row.accuracy):
+        found.append(f"{name}: top5 is below the accuracy, or of fewer than {TOP5_FROM} classes")
     return found
 
 

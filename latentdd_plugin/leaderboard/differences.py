@@ -18,6 +18,8 @@ from latentdd_plugin.results.statistics import gains
 
 TOLERANCE, ERRORS = 0.01, 3.0  # a mean may differ by the larger of this fraction and so many standard errors
 CAP = 0.05  # and never by more than this fraction, however far networks spread; a gain, of two means, by twice as much
+BUILT = ("arch", "kwargs", "params")  # of a score: equal everywhere
+MEASURED = ("top5", "by_class", "confused")  # beside the accuracy; older records have none
 
 
 def compare_scores(
@@ -47,11 +49,11 @@ def compare_scores(
             continue
         if same and claim.accuracy != row.accuracy:
             why.append(f"{row.evaluator}, seed {row.seed}: {claim.accuracy:.4f} claimed, {row.accuracy:.4f} found")
-        built = {name: (getattr(claim, name), getattr(row, name)) for name in ("arch", "kwargs", "params")}
+        names = [*BUILT, *(name for name in MEASURED if same and getattr(claim, name) is not None)]
         why += [
-            f"{row.evaluator}, seed {row.seed}: {name} {is_!r} claimed, {has!r} found"
-            for name, (is_, has) in built.items()
-            if is_ != has
+            f"{row.evaluator}, seed {row.seed}: {name} {getattr(claim, name)!r} claimed, {getattr(row, name)!r} found"
+            for name in names
+            if getattr(claim, name) != getattr(row, name)
         ]
     return rows, why + ([] if same else distant_means(claimed, found))
 
@@ -60,12 +62,19 @@ def distant_means(claimed: Sequence[Score], found: Sequence[Score]) -> list[str]
     """Compare means over networks on another platform."""
     why = []
     for evaluator in dict.fromkeys(row.evaluator for row in claimed):
-        theirs = [row.accuracy for row in claimed if row.evaluator == evaluator]
-        ours = [row.accuracy for row in found if row.evaluator == evaluator]
-        if len(ours) >= 2:
-            spread = math.sqrt(variance(ours) * (1 / len(theirs) + 1 / len(ours)))  # ours: theirs may say anything
-            why += _apart(evaluator, fmean(theirs), fmean(ours), spread, len(ours))
+        for what, measured in ((evaluator, "accuracy"), (f"top-5 of {evaluator}", "top5")):
+            theirs = _values(claimed, evaluator, measured)
+            ours = _values(found, evaluator, measured)
+            if theirs and len(ours) >= 2:
+                spread = math.sqrt(variance(ours) * (1 / len(theirs) + 1 / len(ours)))  # ours: theirs may say anything
+                why += _apart(what, fmean(theirs), fmean(ours), spread, len(ours))
     return why
+
+
+def _values(scores: Sequence[Score], evaluator: str, name: str) -> list[float]:
+    """Return a measured value of all networks of an evaluator that have it."""
+    values = (getattr(row, name) for row in scores if row.evaluator == evaluator)
+    return [value for value in values if value is not None]
 
 
 def distant_gains(theirs: Baseline, scores: Sequence[Score], found: Sequence[Score]) -> list[str]:

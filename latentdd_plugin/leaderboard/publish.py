@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from latentdd_plugin.core.types import JOINT_OPTIONS, Json
+from latentdd_plugin.core.types import JOINT_OPTIONS, Json, Score
 from latentdd_plugin.results.entries import CodecEntry, DatasetEntry, DistillerEntry, NamedPart, Settings
 from latentdd_plugin.results.record import Baseline, Record
 
@@ -19,6 +19,7 @@ SECRET = re.compile(r"token|secret|passw|api_?key|credential|auth", re.IGNORECAS
 TOKEN = re.compile(r"(hf|ghp|gho|sk|pk|xox[a-z]|AKIA|glpat)[-_A-Z0-9].{8,}|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_-]{24,}")
 SETTINGS = ("dataset", "codec", "algo", "match", "ipc", "lpc", "bytes", "precision", "evaluators", "protocol",
             "controls", "split", "seed", "device", "amp", "compile", "threads", "labels", "teacher")  # fmt: skip
+DETAILS = ("by_class", "confused")  # of a score: for the report of a run, not for a claim
 HIDDEN = "…"
 
 
@@ -32,6 +33,7 @@ def published(record: Record) -> Record:
         dataset=_dataset(record.dataset),
         codec=_codec(record.codec),
         distiller=_distiller(record.distiller),
+        scores=_scores(record.scores),
         baselines={
             name: _baseline(one, record.dataset) if isinstance(one, Baseline) else one
             for name, one in record.baselines.items()
@@ -88,9 +90,15 @@ def _baseline(baseline: Baseline, dataset: DatasetEntry) -> Baseline:
         baseline,
         config=_settings(baseline.config, dataset, baseline.codec),
         codec=_codec(baseline.codec),
+        scores=_scores(baseline.scores),
         extra={},
         key_order=None,
     )
+
+
+def _scores(scores: tuple[Score, ...]) -> tuple[Score, ...]:
+    """Keep what another platform can recompute: not the classes and the mistakes of one network."""
+    return tuple(replace(score, by_class=None, confused=None) for score in scores)
 
 
 def _dataset(entry: DatasetEntry) -> DatasetEntry:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import suite as tiny_suite
@@ -16,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from latentdd_plugin.artifacts.file import KEY, _content_hash, file_sha256, load_artifact
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import ArtifactError, UsageError
-from latentdd_plugin.core.types import canonical_json
+from latentdd_plugin.core.types import Score, canonical_json
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.leaderboard import registry
+from latentdd_plugin.leaderboard.differences import compare_scores
 from latentdd_plugin.leaderboard.publish import published
 from latentdd_plugin.leaderboard.verify import verify
 from latentdd_plugin.results.record import Record
@@ -156,3 +158,26 @@ def test_m_a_header_that_decodes_to_no_image_is_refused(claim):
 
     edit(claim, attack)
     assert reasons(claim)
+
+
+def score(seed, **more):
+    return Score("convnet_d1", "convnet_d1", {}, 9, seed, more.pop("accuracy", 0.5), **more)
+
+
+def test_what_stands_beside_an_accuracy_is_compared_as_well():
+    """On the same platform to the bit; elsewhere the mean, and what no mean says is not part of a claim."""
+    honest = [score(seed, top5=0.8, by_class=(0.5, 0.5), confused=((0, 1, 3),)) for seed in range(5)]
+    assert compare_scores(honest, honest, same=True)[1] == []
+    for name, false in (("top5", 0.9), ("by_class", (0.6, 0.4)), ("confused", ((1, 0, 3),))):
+        forged = [replace(honest[0], **{name: false}), *honest[1:]]
+        (why,) = compare_scores(forged, honest, same=True)[1]
+        assert f"seed 0: {name} " in why
+    forged = [replace(row, top5=0.9) for row in honest]
+    (why,) = compare_scores(forged, honest, same=False)[1]
+    assert "top-5 of convnet_d1: 0.9000 claimed, 0.8000 found over 5 networks" in why
+
+
+@pytest.mark.parametrize("details", [{"by_class": [0.5] * 10}, {"confused": [[0, 1, 3]]}])
+def test_a_claim_holds_no_details_of_one_network(claim, details):
+    edit(claim, lambda record: record["scores"][0].update(details))
+    assert "is part of a run's report, not of a claim" in reasons(claim)
