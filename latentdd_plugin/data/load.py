@@ -21,16 +21,9 @@ from latentdd_plugin.data.classes import imagenet_descriptions
 from latentdd_plugin.data.columns import Ints, find_columns, has_labels, read_labels
 from latentdd_plugin.data.depth import Depth
 from latentdd_plugin.data.draws import SEED, capped, stratified
-from latentdd_plugin.data.images import (
-    MAX_PIXELS,
-    DeepImages,
-    ImageRows,
-    file_hashes,
-    first_shape,
-    measure_depth,
-    read_pixels,
-)
+from latentdd_plugin.data.images import DeepImages, file_hashes, first_shape, measure_depth, read_pixels
 from latentdd_plugin.data.quality import warn_of_flat_pixels
+from latentdd_plugin.data.rows import MAX_PIXELS, ImageRows
 from latentdd_plugin.data.shapes import known_shape
 from latentdd_plugin.data.sources import Source, find
 from latentdd_plugin.data.splits import LOOKED_FOR, split_of

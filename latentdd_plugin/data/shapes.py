@@ -9,7 +9,8 @@ from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.errors import RunFailed
 from latentdd_plugin.core.types import Shape, hash_json
-from latentdd_plugin.data.images import DECODER, ImageRows, shape_of
+from latentdd_plugin.data.images import DECODER, shape_of
+from latentdd_plugin.data.rows import ImageRows
 
 
 def known_shape(rows: ImageRows, size: int | None, stamp: str) -> Shape:

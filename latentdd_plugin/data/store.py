@@ -30,7 +30,8 @@ from latentdd_plugin.core.monitor import available_memory
 from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.storage import atomic_write, claimed, require_space
 from latentdd_plugin.core.types import Json, Shape, hash_json
-from latentdd_plugin.data.images import DECODER, ImageRows, decode_rows
+from latentdd_plugin.data.images import DECODER, decode_rows
+from latentdd_plugin.data.rows import ImageRows
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from PIL import Image
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import DataError, RunFailed
 from latentdd_plugin.core.storage import require_space
-from latentdd_plugin.data.images import ImageRows
 from latentdd_plugin.data.load import load_dataset
+from latentdd_plugin.data.rows import ImageRows
 from latentdd_plugin.data.store import RowStore, on_disk
 
 PETABYTE = 10**15
