@@ -159,8 +159,12 @@ def _checked_soft(header: ArtifactHeader, tensors: Mapping[str, Tensor], m: int)
     """Return a teacher's stored labels; ArtifactError if header and tensors do not belong together."""
     form, data, views = header.labels, tensors.get("labels.soft"), tensors.get("labels.views")
     stored, seen = form is not None and form.regime != "teacher", form is not None and form.regime == "views"
-    if (data is not None) != stored or (views is not None) != seen:
-        raise ArtifactError("labels: the header and the tensors labels.soft, labels.views do not belong together")
+    regime = form.regime if form is not None else "hard"
+    for name, wanted in {"labels.soft": stored, "labels.views": seen}.items():
+        if (name in tensors) != wanted:
+            raise ArtifactError(
+                f"{name}: it {'is missing, but belongs' if wanted else 'does not belong'} to {regime} labels"
+            )
     if form is None or data is None:
         return None
     if form.precision is None or (form.views is not None) != seen or header.label_kind != "hard":

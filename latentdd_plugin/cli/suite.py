@@ -8,8 +8,8 @@
 
 Every run of the grid is checked before the first one starts. The same command again continues: finished runs stay.
 Each dataset and budget becomes a comparison, OUT/<dataset>-ipc<k>, whose cells are run folders to submit. Keys that
-can be set as key=value: dataset.<name>.path, codec.<name>.<location>, device, amp, compile, threads, hydra/launcher,
-hydra.launcher.*.
+can be set as key=value: dataset.<name>.path, codec.<name>.<location>, teacher.path (of a stored teacher), device, amp,
+compile, threads, hydra/launcher, hydra.launcher.*.
 """
 
 from __future__ import annotations
@@ -73,6 +73,11 @@ def shown(suite: Suite) -> str:
         options = "".join(f", {key}={value}" for key, value in data.options.items())
         train = f"{data.train_size:,} training and " if data.train_size else ""
         lines.append(f"data {data.name}: {train}{data.test_size:,} test images{options}")
+    if suite.labels:
+        lines.append(f"labels {', '.join(one.regime for one in suite.labels)}")
+    if suite.teacher:
+        stated = {key: value for key, value in suite.teacher.options.to_json().items() if value is not None}
+        lines.append("teacher " + ", ".join(f"{key}={value}" for key, value in stated.items()))
     lines += [f"sha256 {suite.sha256}", ""]
     for name, cell in suite.cells():
         why = (
@@ -137,7 +142,7 @@ def parse_inputs(suite: Suite, words: Sequence[str]) -> SuiteInputs:
     datasets: dict[str, str] = {}
     codecs: dict[str, dict[str, Any]] = {}
     arithmetic: dict[str, Any] = {}
-    faults = []
+    faults, teacher = [], None
     known = {"dataset": [data.name for data in suite.datasets], "codec": [codec.name for codec in suite.codecs]}
     for word in words:
         key, equals, value = word.partition("=")
@@ -146,6 +151,8 @@ def parse_inputs(suite: Suite, words: Sequence[str]) -> SuiteInputs:
             faults.append(f"{word!r} is not of the form key=value")
         elif key in KEYS:
             arithmetic[key] = int(value) if key == "threads" and value.isdigit() else value
+        elif key == "teacher.path" and suite.teacher:
+            teacher = value
         elif parts and parts[2] not in known[parts[1]]:
             faults.append(f"{key}: {suite.name} has the {parts[1]}s {', '.join(known[parts[1]])}")
         elif parts and parts[1] == "dataset" and parts[3] == "path":
@@ -155,12 +162,12 @@ def parse_inputs(suite: Suite, words: Sequence[str]) -> SuiteInputs:
         else:
             faults.append(
                 f"{key}: has no meaning for a suite; the keys are: dataset.<name>.path, codec.<name>.<location>, "
-                f"{', '.join(KEYS)}, hydra/launcher, hydra.launcher.*"
+                f"{'teacher.path, ' if suite.teacher else ''}{', '.join(KEYS)}, hydra/launcher, hydra.launcher.*"
             )
     faults += _absent(suite, datasets)
     if faults:
         raise UsageError(faults)
-    return SuiteInputs(datasets, codecs, arithmetic)
+    return SuiteInputs(datasets, codecs, arithmetic, teacher)
 
 
 def _locations(codec: str) -> tuple[str, ...]:

@@ -22,11 +22,12 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.checkout import PACKAGE, checkout
 from latentdd_plugin.core.config import DatasetConfig, RunConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.parts import PartSpec
+from latentdd_plugin.core.parts import LabelConfig, PartSpec
 from latentdd_plugin.core.types import Json, hash_json
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.baselines import is_baseline_distiller
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
+from latentdd_plugin.experiments.suite_labels import SuiteTeacher, read_labels, read_teacher, regime_faults, unmet
 from latentdd_plugin.results.entries import DatasetEntry
 from latentdd_plugin.results.record import Record
 
@@ -66,7 +67,13 @@ class SuiteData:
 
 @dataclass(frozen=True)
 class Suite:
-    """The content of a suite's file."""
+    """The content of a suite's file.
+
+    Attributes:
+        labels: label regimes, with their options; every method and its baselines are run under each. A suite without
+            them leaves labels to the submitter.
+        teacher: the teacher of these labels, and of methods that need one.
+    """
 
     name: str
     title: str
@@ -80,6 +87,8 @@ class Suite:
     bytes: tuple[int, ...] = ()  # budgets in bytes per class, instead of `ipc`
     precisions: tuple[str, ...] = ("fp32",)
     matches: tuple[str, ...] = ("code",)
+    labels: tuple[LabelConfig, ...] = ()
+    teacher: SuiteTeacher = field(default_factory=SuiteTeacher)
     seed: int = 0
     split: str = "test"
     sha256: str = ""  # of the file's content, as canonical JSON
@@ -97,9 +106,12 @@ class Suite:
                 protocol=self.protocol,
                 seed=self.seed,
                 split=self.split,
+                labels=self.labels[0] if self.labels else None,
+                teacher=self.teacher.config(inputs.teacher),
                 **inputs.arithmetic,
             )
             axes: dict[str, Any] = {"precisions": self.precisions, "matches": self.matches, "ledgers": ("bytes",)}
+            axes |= {"labels": tuple(one.regime for one in self.labels)} if self.labels else {}
             rates = () if size is None else (size,)
             yield _place(data.name, ipc, size), Grid(base, codecs, self.algos, rates=rates, **axes)
 
@@ -125,6 +137,7 @@ class Suite:
             "split": (record.scored_on, self.split),
         }
         faults = [f"{key} is {is_!r}, not {wants!r}" for key, (is_, wants) in conditions.items() if is_ != wants]
+        faults += unmet(self.labels, self.teacher, record)
         if not config.controls and not is_baseline_distiller(config.algo.name):
             faults.append("it was made without baselines")
         if self.bytes and config.bytes not in self.bytes:
@@ -151,6 +164,7 @@ class SuiteInputs:
     datasets: Mapping[str, str] = field(default_factory=dict)  # the suite's name -> folder or hub id
     codecs: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)  # codec -> its locations
     arithmetic: Mapping[str, Any] = field(default_factory=dict)  # device, amp, compile, threads
+    teacher: str | None = None  # folder of the suite's teacher, if it is stored
 
 
 def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
@@ -168,13 +182,14 @@ def _unlike(wanted: SuiteData, data: DatasetEntry) -> list[str]:
 
 
 def cell_name(place: str, cell: Cell) -> str:
-    """Return `<dataset>-<budget>-<codec>-<algo>[-pixel]-<precision>`."""
-    return name_of(place, cell.codec, cell.algo, cell.match, cell.precision)
+    """Return `<dataset>-<budget>-<codec>-<algo>[-pixel]-<precision>[-<labels>]`."""
+    return name_of(place, cell.codec, cell.algo, cell.match, cell.precision, cell.labels)
 
 
-def name_of(place: str, codec: str, algo: str, match: str, precision: str) -> str:
-    """Return the name of a suite's run; it contains the match space only if that is `pixel`."""
+def name_of(place: str, codec: str, algo: str, match: str, precision: str, labels: str) -> str:
+    """Return the name of a suite's run; it contains match space and label regime if they are not `code` and `own`."""
     words = [place, codec, algo, *(["pixel"] if match == "pixel" else []), precision]
+    words += [] if labels == "own" else [labels]
     return re.sub(r"[^\w.-]+", "_", "-".join(words))
 
 
@@ -242,6 +257,7 @@ def read(tree: Json) -> Suite:
     values["datasets"] = tuple(SuiteData(**data) for data in values["datasets"])
     for key in {"evaluators", "precisions", "matches", "ipc", "bytes"} & values.keys():
         values[key] = tuple(values[key])
+    values |= _regimes(values)
     suite = Suite(**values, sha256=hash_json(_without_pins(tree)))
     faults += _faults_of(suite)
     if "ipc" in values and "bytes" in values:
@@ -251,10 +267,28 @@ def read(tree: Json) -> Suite:
     return suite
 
 
+def _regimes(values: dict[str, Any]) -> dict[str, Any]:
+    """Return labels and teacher of a suite's values, typed; raise UsageError with all their faults."""
+    readers: dict[str, Callable[[Json], Any]] = {"labels": read_labels, "teacher": read_teacher}
+    found, faults = dict[str, Any](), list[str]()
+    for key in readers.keys() & values.keys():
+        try:
+            found[key] = readers[key](values[key])
+        except UsageError as error:
+            faults += error.faults
+    if faults:
+        raise UsageError(faults)
+    return found
+
+
 def _without_pins(tree: Mapping[str, Json]) -> dict[str, Json]:
     """Return what a suite's hash is taken over."""
-    datasets = [{key: value for key, value in data.items() if key != "pins"} for data in tree["datasets"]]
-    return {**tree, "datasets": datasets}
+
+    def without(part: Mapping[str, Json]) -> dict[str, Json]:
+        return {key: value for key, value in part.items() if key != "pins"}
+
+    parts: dict[str, Json] = {"datasets": [without(data) for data in tree["datasets"]]}
+    return {**tree, **parts, **({"teacher": without(tree["teacher"])} if "teacher" in tree else {})}
 
 
 def _all(value: Json, right: Callable[[Json], bool]) -> bool:
@@ -295,7 +329,7 @@ def _faults_of(suite: Suite) -> list[str]:
         faults.append("datasets: two have the same name")
     for codec in suite.codecs:
         faults += _located(codec) if codec.options else []
-    return faults
+    return faults + regime_faults(suite.labels, suite.teacher)
 
 
 def _located(codec: PartSpec) -> list[str]:

@@ -144,7 +144,7 @@ def of_suite(record: Record, suite: Suite) -> tuple[str, list[str]]:
     """Return the name of a record in a suite, and which of the suite's conditions it breaks."""
     place, found = suite.place_of(record)
     codec, distiller = short(record.codec.name), short(record.distiller.name)
-    name = suites.name_of(place, codec, distiller, record.distiller.match, record.budget.precision)
+    name = suites.name_of(place, codec, distiller, record.distiller.match, record.budget.precision, record.regime)
     return name, [f"{suite.name}: {fault}" for fault in found]
 
 

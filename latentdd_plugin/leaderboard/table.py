@@ -1,18 +1,23 @@
-"""The leaderboard's table: submissions that may be compared, ranked by accuracy, at equal bytes and at equal count."""
+"""The leaderboard's table: submissions that may be compared, at equal bytes, at equal count, and by every byte.
+
+In the first two ledgers, labels of one regime compete. The third counts labels, decoder and teacher, so all regimes
+compete there, and a rank counts the entries that reach more with as few bytes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latentdd_plugin.core.types import Shape
 from latentdd_plugin.leaderboard.records import WITHIN
 from latentdd_plugin.leaderboard.registry import STALE, STATUSES, Submission
-from latentdd_plugin.results.formatting import count, points
+from latentdd_plugin.results.formatting import count, percent, points
 from latentdd_plugin.results.record import RANDOM_CODES, Record
 
 UNRANKED = ("failed", STALE)
-LEDGERS = {"bytes": "Equal bytes", "count": "Equal count"}
+LEDGERS = {"bytes": "Equal bytes", "count": "Equal count", "all": "Every byte"}
+LEARNED = "learned"  # soft labels that the method made itself
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Field:
     protocol: str
     evaluator: str
     split: str
+    labels: str  # regime; `hard` if the method's own labels are class numbers, empty if all compete
     fingerprints: tuple[str, str]  # of the dataset and of the protocol
     shape: Shape  # of an image
 
@@ -31,7 +37,8 @@ class Field:
     def title(self) -> str:
         """The conditions in a few words."""
         split = "" if self.split == "test" else f", {self.split} images"
-        return f"{self.dataset} {self.images}, {self.evaluator}{split}"
+        labels = "" if self.labels in ("", "hard") else f", {self.labels} labels"
+        return f"{self.dataset} {self.images}, {self.evaluator}{split}{labels}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,11 @@ class Entry:
     bytes: float  # spent on codes and labels
     bytes_all: float  # and on the decoder
     decoder: int  # bytes of the whole decoder
+    labels: str  # regime
+    label_bytes: float
+    teacher: int  # bytes of the whole teacher; 0 if there is none
+    teacher_name: str
+    bytes_everything: float  # codes, labels, decoder and teacher
     images: int  # decoded images
     references: tuple[Reference, ...]  # its baselines
 
@@ -108,6 +120,7 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
             protocol=protocol.name,
             evaluator=evaluator,
             split=record.scored_on,
+            labels=_labels(record),
             fingerprints=(dataset.fingerprint, protocol.sha256),
             shape=dataset.image_shape,
         ),
@@ -135,9 +148,28 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
         bytes=budget.bytes.total / classes,
         bytes_all=budget.bytes.total_with_decoder / classes,
         decoder=budget.bytes.decoder,
+        labels=_labels(record),
+        label_bytes=budget.bytes.labels / classes,
+        teacher=budget.bytes.teacher or 0,
+        teacher_name=_teacher_name(record),
+        bytes_everything=budget.bytes.total_with_teacher / classes,
         images=budget.codes_per_class,
         references=_references(record, evaluator),
     )
+
+
+def _labels(record: Record) -> str:
+    """Return the regime that competes: the method's own labels are class numbers, or soft ones that it learned."""
+    if record.regime != "own":
+        return record.regime
+    return LEARNED if record.budget.bytes.labels else "hard"
+
+
+def _teacher_name(record: Record) -> str:
+    if record.teacher is None:
+        return ""
+    networks = f"{record.teacher.networks} x " if record.teacher.networks > 1 else ""
+    return f"{networks}{record.teacher.arch}, {percent(record.teacher.accuracy)}"
 
 
 def _references(record: Record, evaluator: str) -> tuple[Reference, ...]:
@@ -160,6 +192,7 @@ def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:
             found, lambda e: e.budget, lambda n: f"{n:,} bytes per class", lambda e: e.bytes_all <= e.budget
         ),
         "count": _groups(found, lambda e: e.images, lambda n: f"{count(n, 'decoded image')} per class", lambda e: True),
+        "all": _by_front(found),
     }
 
 
@@ -179,8 +212,27 @@ def _groups(
     return made
 
 
+def _by_front(found: Sequence[Entry]) -> list[Group]:
+    """Return one group per field, whatever the labels; a rank counts those more accurate with as few bytes in all."""
+    groups: dict[Field, list[Entry]] = {}
+    for entry in found:
+        groups.setdefault(replace(entry.field, labels=""), []).append(entry)
+    made = []
+    for field, members in sorted(groups.items(), key=lambda item: _order(item[0])):
+        ranked = [entry for entry in members if entry.ranked]
+        ranks = {entry.key: str(1 + sum(_beats(other, entry) for other in ranked)) for entry in ranked}
+        rows = sorted(members, key=lambda e: (not e.ranked, e.bytes_everything, -e.accuracy, e.key))
+        made.append(Group(field, "any budget", tuple((e, ranks.get(e.key, "–"), ranks.get(e.key, "–")) for e in rows)))
+    return made
+
+
+def _beats(one: Entry, other: Entry) -> bool:
+    return one.accuracy > other.accuracy and one.bytes_everything <= other.bytes_everything
+
+
 def _order(field: Field) -> tuple[str, ...]:
-    return (field.dataset, field.images, field.protocol, field.evaluator, field.split, *field.fingerprints)
+    conditions = (field.dataset, field.images, field.protocol, field.evaluator, field.split, field.labels)
+    return (*conditions, *field.fingerprints)
 
 
 def _ranks(best: Sequence[Entry], counts: Callable[[Entry], bool]) -> dict[str, str]:
@@ -196,8 +248,9 @@ def choices(found: Sequence[Entry]) -> list[tuple[str, str, list[str]]]:
         "codec": {e.codec for e in found},
         "algo": {e.algo for e in found},
         "arch": {e.field.evaluator for e in found},
+        "labels": {e.labels for e in found},
         "status": {e.status for e in found},
     }
-    labels = {"codec": "codec", "algo": "algorithm", "arch": "architecture", "status": "status"}
-    made = [(key, labels[key], sorted(values)) for key, values in there.items()]
+    titles = {"codec": "codec", "algo": "algorithm", "arch": "architecture", "labels": "labels", "status": "status"}
+    made = [(key, titles[key], sorted(values)) for key, values in there.items()]
     return [(k, label, values if k != "status" else [s for s in STATUSES if s in values]) for k, label, values in made]

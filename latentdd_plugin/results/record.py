@@ -186,6 +186,7 @@ class Record(RecordFile):
             **parts,
             "match": self.distiller.match if not baseline else "code",
             "precision": budget.precision,
+            "labels": self.regime,
             "baseline": baseline,
             "protocol": self.protocol.name,
             "scored_on": self.scored_on,
@@ -196,7 +197,9 @@ class Record(RecordFile):
             "accuracy": score.accuracy,
             "codes_per_class": budget.codes_per_class,
             "bytes": budget.bytes.total,
+            "label_bytes": budget.bytes.labels,
             "bytes_with_decoder": budget.bytes.total_with_decoder,
+            "bytes_with_teacher": budget.bytes.total_with_teacher,
         }
 
 

@@ -169,6 +169,7 @@ def _tags(record: Record) -> list[str]:
         f"images {record.dataset.shape_text}",
         f"codes {record.codec.shape_text}",
         record.budget.precision,
+        *([f"{record.regime} labels"] if record.regime != "own" else []),
         f"matched in {record.distiller.match} space",
         record.protocol.name,
         record.selection,
@@ -245,7 +246,21 @@ def _byte_rows(record: Record) -> list[tuple[str, str, int, bool]]:
         ("side information", "scales, standardisation, learned learning rate", spent.side, False),
         ("decoder", decoder, spent.decoder, False),
         ("charged, with decoder", "", spent.total_with_decoder, True),
+        *_teacher_rows(record),
         ("artifact on disk", "everything in the file, header included", spent.file, False),
+    ]
+
+
+def _teacher_rows(record: Record) -> list[tuple[str, str, int, bool]]:
+    """Return the teacher's bytes and the sum with them; nothing if there is no teacher."""
+    spent, teacher = record.budget.bytes, record.teacher
+    if teacher is None or not spent.teacher:
+        return []
+    use = {"teacher": "asked at every step of a training", "own": "asked by the method", "hard": "asked by the method"}
+    remark = f"{teacher.arch}, {percent(teacher.accuracy)} on {record.scored_on} images, "
+    return [
+        ("teacher", remark + use.get(record.regime, "its labels are stored"), spent.teacher, False),
+        ("everything: codes, labels, decoder and teacher", "", spent.total_with_teacher, True),
     ]
 
 

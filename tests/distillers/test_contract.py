@@ -20,6 +20,7 @@ NAMES = [name for name in plugins.entries("algos") if name != "imported"]  # whi
 SMALL = {
     "mtt": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "max_start_epoch": 1},
     "datm": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1},
+    "idm": {"networks": 1, "epochs": 1},
     "ncfm": {"networks": 1, "epochs": 1, "frequencies": 8},
 }
 WITHOUT_A_DRAW = ("herding", "k-center")  # they compute their choice

@@ -16,6 +16,7 @@ MATCHING = {
     "dm": {"iterations": 2, "batch_real": 8},
     "dc": {"iterations": 1, "batch_real": 8, "outer_loops": 2},
     "dsa": {"iterations": 1, "batch_real": 8, "outer_loops": 2},
+    "idm": {"iterations": 2, "batch_real": 8, "networks": 1, "epochs": 1},
     "ncfm": {"iterations": 1, "batch_real": 8, "networks": 1, "epochs": 1, "frequencies": 8},
     "mtt": {"iterations": 1, "syn_steps": 2, "experts": 1, "max_start_epoch": 1},
 }

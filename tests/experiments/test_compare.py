@@ -236,7 +236,11 @@ def test_a_larger_grid_in_the_same_folder_adds_its_cells(tmp_path):
     first = compare(small, out=tmp_path, in_process=True)
     more = compare(replace(small, algos=(PartSpec.of(RANDOM), PartSpec.of(DM))), out=tmp_path, in_process=True)
     assert len(more.to_json()["cells"]) == 2
-    assert row_of(more, "dct-random-fp32-bytes") == row_of(first, "dct-random-fp32-bytes")
+    random, method = row_of(first, "dct-random-fp32-bytes"), row_of(more, "dct-dm-code-fp32-bytes")
+    assert row_of(more, "dct-random-fp32-bytes") == random
+    assert method["control"] == random["summary"], "without baselines of its own, a cell stands against random codes"
+    means = [one["summary"]["convnet_d1"]["mean"] for one in (method, random)]
+    assert method["gain"]["convnet_d1"]["mean"] == pytest.approx(means[0] - means[1])
     other = replace(small, base=tiny.config(seed=1))
     with pytest.raises(UsageError, match=r"(?s)dct-random-fp32-bytes belongs to another configuration.*seed: 0 there"):
         compare(other, out=tmp_path, in_process=True)

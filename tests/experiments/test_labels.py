@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from latentdd_plugin import load_artifact
+from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.artifacts.labels import label_bits, pack_labels, unpack_labels
 from latentdd_plugin.cli.main import main
 from latentdd_plugin.core.config import LabelConfig, PartSpec
@@ -51,7 +52,16 @@ def test_the_record_describes_the_teacher(soft):
     assert teacher["trained_on"] == ["digits"]
 
 
-def test_views_are_stored_with_their_boxes(tmp_path):
+def test_the_report_counts_every_byte(soft):
+    out, record, _ = soft
+    spent = record["budget"]["bytes"]
+    every = sum(spent[part] for part in ("codes", "labels", "decoder", "teacher"))
+    page = (out / "report.html").read_text()
+    assert "its labels are stored" in page
+    assert f"{every:,}" in page
+
+
+def test_views_are_stored_with_their_boxes_and_refused_without(tmp_path, capsys):
     record, artifact = made(
         tmp_path / "views", "--labels", "views", "labels.views=3", "labels.top_k=2", "--controls", "none"
     )
@@ -59,6 +69,10 @@ def test_views_are_stored_with_their_boxes(tmp_path):
     assert record["budget"]["codes_per_class"] == 8 * 256 // (16 * 8 + bits)
     assert artifact.soft.views.shape == (len(artifact.labels), 3, 11)
     assert artifact.soft.log_probabilities(len(artifact.labels), 10).exp().sum(-1).allclose(torch.ones(1))
+    bare = tmp_path / "bare.safetensors"
+    save_artifact(replace(artifact, soft=replace(artifact.soft, views=None)), bare)
+    assert main(["evaluate", str(bare), "--quiet"]) == 2
+    assert "labels.views: it is missing, but belongs to views labels" in capsys.readouterr().err
 
 
 def test_a_teacher_on_the_fly_costs_no_label_bytes(tmp_path):
@@ -81,7 +95,6 @@ def test_evaluate_scores_one_artifact_under_several_regimes(soft, capsys):
 
 
 def test_full_verification_asks_the_teacher_again_and_refuses_tampered_labels(soft, tmp_path, capsys):
-    from latentdd_plugin.artifacts.file import save_artifact
     from latentdd_plugin.leaderboard.verify import verify
 
     out, *_ = soft
@@ -132,6 +145,14 @@ def test_faults_are_seen_before_any_work(words, message, tmp_path, capsys):
     assert main([*RUN, *words, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_more_labels_than_classes_are_refused_before_the_teacher_is_trained(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DD_BENCH_CACHE", str(tmp_path / "cache"))
+    words = ["--labels", "soft", "labels.top_k=11", "--out", str(tmp_path / "run")]
+    assert main([*RUN, *TEACHER, *words]) == 2
+    assert "labels.top_k=11: there are only 10 classes" in capsys.readouterr().err
+    assert not (tmp_path / "cache" / "teachers").exists()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

@@ -17,7 +17,9 @@ FROZEN = {  # a published suite never changes: a change is a new version
     "cifar10-field.v1": "e9449d044fbbddee9ea9d85c4ddf3d47a9fad8016796df1117bc86e3e1f73976",
     "cifar10-ipc.v1": "c078a15ff4c8d2e623f3dcb6d3abf63a2f193f079b55c70b0cb1cbd68b602bcf",
     "cifar10-rate.v1": "b04ba99d72b1baa101e6c053cb18e2b708313e8b4470edd832094fb17bd2d3f4",
+    "cifar10-labels.v1": "5e44ac22b8d62bf1d9d1957ef925d5f4ff4689873fdde5462a6d622d76f2a8dd",
     "cpu-digits.v1": "f571e72f140e36844def18857b6504ec62210176c1dc2514ef4e3e044ca3f8ad",
+    "imagenet1k.v1": "a1872ca5a807f08b3225d1a780bd63ffc241767a73b964e75145624ab1b7a038",
     "imagenette128.v1": "d350e03d978f596835ea4e0fa8304090c4c8d38b0bea8a38e7149872acd5a6cf",
     "latentdd-paper.v1": "b052a66c32e432779607d89056ce9cda6e2d3e92806b9acc5575ec6ab9c4127e",
 }
@@ -38,9 +40,10 @@ def test_what_comes_with_the_package_is_whole_and_unchanged(name):
     suite = suites.get(name)
     assert suite.name == name
     assert suite.sha256 == FROZEN[name]
-    named = [cell for cell, _ in suite.cells()]
+    cells = suite.cells()
+    named = [name for name, _ in cells]
     assert len(set(named)) == len(named) > 0
-    assert all(cell.config or cell.reason or cell.same_as for _, cell in suite.cells())
+    assert all(cell.config or cell.reason or cell.same_as for _, cell in cells)
 
 
 @pytest.mark.parametrize("name", suites.names())
@@ -91,6 +94,12 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path):
         ),
         ({"datasets": [{"name": "d", "train_size": 1, "test_size": 1}] * 2}, "two have the same name"),
         ({"schema": "dd-bench/suite.v9"}, "not a suite of schema"),
+        ({"labels": ["soft"]}, "labels: a mapping with a list of regimes"),
+        ({"labels": {"regimes": ["soft"]}}, "name the teacher"),
+        ({"labels": {"regimes": ["hard"], "topk": 3}}, r"unknown option 'topk' \(did you mean top_k"),
+        ({"labels": {"regimes": ["softly"], "top_k": "all"}}, "labels.top_k"),
+        ({"teacher": {"name": "convnet", "path": "/home/me"}}, "teacher: path must be left to the user"),
+        ({"teacher": {"name": "convnet", "recipe": "mine"}}, "teacher.recipe=mine"),
     ],
 )
 def test_a_suite_says_nothing_that_only_a_caller_may_say(tmp_path, more, fault):
@@ -145,3 +154,39 @@ def test_one_of_other_conditions_does_not(more, fault):
     unmet = suites.get("cpu-digits.v1").place_of(record(**more))[1]
     assert any(fault in one for one in unmet)
     assert suites.matching(record(**more), ["cpu-digits.v1"])[0] is None
+
+
+def labels_suite(tmp_path, **pins):
+    teacher = {"name": "convnet_d1", "recipe": "teacher-quick.v1", "pins": pins}
+    more = {"protocol": "demo.v1", "evaluators": ["convnet", "convnext_atto"], "teacher": teacher}
+    path = tiny_suite.written(tmp_path, labels={"regimes": ["hard", "soft"], "precision": "fp16"}, **more)
+    return suites.get(str(path))
+
+
+def test_labels_and_teacher_reach_every_run_and_pins_not_the_hash(tmp_path):
+    suite = labels_suite(tmp_path)
+    (tmp_path / "teacher.json").write_text("{}")
+    named = dict(suite.cells(suites.SuiteInputs(teacher=str(tmp_path))))
+    soft = named["digits-ipc1-dct-random-int8-soft"].config
+    assert (soft.labels.regime, soft.labels.precision) == ("soft", "fp16")
+    assert (soft.teacher.name, soft.teacher.path) == ("convnet_d1", str(tmp_path))
+    assert named["digits-ipc1-dct-random-int8-hard"].config.labels.regime == "hard"
+    assert labels_suite(tmp_path, sha256="0" * 64).sha256 == suite.sha256
+
+
+def test_a_record_with_other_labels_or_another_teacher_does_not_belong(tmp_path):
+    suite = labels_suite(tmp_path, sha256="0" * 64)
+    soft = {"regime": "soft", "temperature": 1.0, "precision": "fp16", "top_k": None}
+    ours = {**suite.teacher.options.to_json(), "path": "…"}
+
+    def unmet(labels, teacher, sha256="0" * 64):
+        card = {"arch": "convnet_d1", "networks": 1, "params": 1, "bytes": 4, "trained_on": [], "accuracy": 0.9}
+        return suite.place_of(
+            record(config__labels=labels, config__teacher=teacher, teacher={**card, "sha256": sha256})
+        )[1]
+
+    assert unmet(soft, ours) == []
+    assert "labels is regime=own, not regime=hard or" in unmet(None, None)[0]
+    assert "labels is" in unmet({**soft, "precision": "int8"}, ours)[0]
+    assert "teacher is name=resnet18" in unmet(soft, {**ours, "name": "resnet18"})[0]
+    assert unmet(soft, ours, "1" * 64) == ["teacher.sha256 is 111111111111…, not 000000000000…"]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_a_decoder_that_exceeds_the_budget_has_no_rank_where_it_is_counted(fille
 def test_equal_count_compares_those_with_as_many_decoded_images(filled):
     for group in table.ledgers(table.entries(read(filled).submissions))["count"]:
         assert len({e.images for e, *_ in group.rows}) == 1
+
+
+def test_other_labels_compete_where_every_byte_is_counted_alone(filled):
+    made = read(filled).submissions
+    config = replace(made[0].record.config, labels={"regime": "soft"})
+    other = replace(made[0], claim=replace(made[0].claim, record=replace(made[0].record, config=config)))
+    groups = table.ledgers(table.entries([other, *made[1:]]))
+    assert len(groups["bytes"]) == 2
+    assert [e.labels for e, *_ in groups["bytes"][1].rows] == ["soft"]
+    (every,) = groups["all"]
+    ranked = [(e.bytes_everything, e.accuracy, int(rank)) for e, rank, _ in every.rows if rank != "–"]
+    assert [rank for *_, rank in ranked] == [
+        1 + sum(more > mine and size <= own for size, more, _ in ranked) for own, mine, _ in ranked
+    ]
 
 
 def test_a_submissions_page_has_its_grid_its_record_and_the_command(filled, site):

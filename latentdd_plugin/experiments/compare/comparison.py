@@ -7,6 +7,7 @@ import functools
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from latentdd_plugin.results.comparison.rate_plot import PublishedPoint, draw_cu
 from latentdd_plugin.results.comparison.record import NOT_ASKED, ComparedCell
 from latentdd_plugin.results.environment import command_line
 from latentdd_plugin.results.record import Record
+from latentdd_plugin.results.statistics import gains
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +151,7 @@ def _comparison(
         protocol=first.protocol if first else None,
         scored_on=first.scored_on if first else None,
         environment=first.environment if first else None,
-        cells=tuple(_compared(cell, outcomes, records) for cell in found),
+        cells=_with_gains([_compared(cell, outcomes, records) for cell in found]),
         folder_or_none=folder,
     )
 
@@ -175,6 +177,25 @@ def _compared(cell: Cell, outcomes: Mapping[str, Outcome], records: Mapping[str,
         estimate_s=outcome.estimate_s,
         **result,
     )
+
+
+def _with_gains(compared: Sequence[ComparedCell]) -> tuple[ComparedCell, ...]:
+    """Return the cells, those without baselines of their own compared with random codes among the cells.
+
+    Random codes are of the same codec, precision, labels and column.
+    """
+    random = {_place(cell): cell for cell in compared if cell.is_random and cell.status == "done"}
+    return tuple(_against(cell, random.get(_place(cell))) for cell in compared)
+
+
+def _place(cell: ComparedCell) -> tuple[str, ...]:
+    return cell.codec, cell.stored, cell.column
+
+
+def _against(cell: ComparedCell, random: ComparedCell | None) -> ComparedCell:
+    if random is None or cell.is_random or cell.scores is None or cell.control is not None:
+        return cell
+    return replace(cell, control=random.summary, gain=gains(cell.scores, random.scores or ()))
 
 
 def _write(comparison: Comparison, published: Sequence[PublishedPoint]) -> None:

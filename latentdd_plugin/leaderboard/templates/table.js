@@ -4,7 +4,7 @@
 const form = document.querySelector(".filters");
 const groups = [...document.querySelectorAll(".ledger tbody")];
 const heads = [...document.querySelectorAll("th[data-sort]")];
-const FILTERS = ["codec", "algo", "arch", "status"];
+const FILTERS = ["codec", "algo", "arch", "labels", "status"];
 const DEFAULT = { ledger: "bytes", sort: "rank" };
 let sort = DEFAULT.sort; // a column's key, with - in front for descending
 

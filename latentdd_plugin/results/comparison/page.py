@@ -17,8 +17,6 @@ from latentdd_plugin.results.grid import write_file
 from latentdd_plugin.results.pages import render, ticks
 from latentdd_plugin.results.report import minutes, position, span
 
-COST_HEADS = ("bytes", "with decoder", "time to distil", "per step", "peak MB")
-
 
 @dataclass(frozen=True)
 class Score:
@@ -85,7 +83,8 @@ def _view(comparison: ComparisonRecord) -> dict[str, Any]:
         "scores": [(name, _groups(comparison, found, name, notes, scale)) for name in comparison.evaluators],
         "scale": tuple(percent(v) for v in scale),
         "pictures": pictures,
-        "cost_heads": COST_HEADS if comparison.memory_per_cell else COST_HEADS[:-1],
+        "cost_heads": _cost_heads(comparison),
+        "taught": comparison.has_label_bytes,
         "costs": _costs(comparison, found),
         "notes": [(number, reason) for reason, number in notes.items()],
         "reading": [paragraph.partition(": ") for paragraph in reading(comparison)],
@@ -112,10 +111,11 @@ def _headline(comparison: ComparisonRecord) -> str:
     title, equal = ledger_title(comparison, ledger)
     text = (
         f"At {title} ({equal}) {best.codec} + {best.algo} leads: {evaluator} reaches {accuracy} with "
-        f"{count(codes, 'code')} per class at {best.precision}"
+        f"{count(codes, 'code')} per class at {best.stored}"
     )
     gain = best.gain_over_random(evaluator)
-    return f"{text}." if gain is None else f"{text}, {gain.side} the same number of random codes."
+    same = "the same number of random codes" if best.labels is None else "random codes with the same labels"
+    return f"{text}." if gain is None else f"{text}, {gain.side} {same}."
 
 
 def _tags(comparison: ComparisonRecord) -> list[str]:
@@ -200,18 +200,27 @@ def _costs(comparison: ComparisonRecord, found: list[Line]) -> list[tuple[str, l
     """Return (line, its costs in each ledger), for lines with any."""
     rows = []
     for line in found:
-        costs = [_cost(line.cells.get(ledger), memory=comparison.memory_per_cell) for ledger in comparison.columns]
+        costs = [_cost(line.cells.get(ledger), comparison) for ledger in comparison.columns]
         if any(costs):
             rows.append((f"{line.codec} + {line.method}, {line.precision}", costs))
     return rows
 
 
-def _cost(cell: ComparedCell | None, *, memory: bool) -> list[str]:
-    """Return the columns of COST_HEADS, or nothing for a cell without a result."""
+def _cost_heads(comparison: ComparisonRecord) -> list[str]:
+    taught = comparison.has_label_bytes
+    sums = ["bytes", *(["of labels"] if taught else []), "with decoder", *(["and teacher"] if taught else [])]
+    return [*sums, "time to distil", "per step", *(["peak MB"] if comparison.memory_per_cell else [])]
+
+
+def _cost(cell: ComparedCell | None, comparison: ComparisonRecord) -> list[str]:
+    """Return the columns that `_cost_heads` names, or nothing for a cell without a result."""
     if cell is None or cell.status != "done" or cell.budget is None or cell.cost is None:
         return []
     spent, cost = cell.budget.bytes, cell.cost
     step = cost.step_ms_median
-    cells = [f"{spent.total:,}", f"{spent.total_with_decoder:,}", duration(cost.distill_s or 0)]
-    cells.append("" if step is None else duration(step / 1000))
-    return [*cells, f"{cost.distill_peak_mb:,.0f}"] if memory else cells
+    taught = comparison.has_label_bytes
+    sizes = [spent.total, *([spent.labels] if taught else []), spent.total_with_decoder]
+    sizes += [spent.total_with_teacher] if taught else []
+    times = [duration(cost.distill_s or 0), "" if step is None else duration(step / 1000)]
+    peak = [f"{cost.distill_peak_mb:,.0f}"] if comparison.memory_per_cell else []
+    return [*(f"{size:,}" for size in sizes), *times, *peak]

@@ -94,6 +94,11 @@ class ComparedCell(JsonRecord):
         return self.precision if self.labels is None else f"{self.precision}, {self.labels} labels"
 
     @property
+    def has_label_bytes(self) -> bool:
+        """True if labels or a teacher take bytes."""
+        return self.budget is not None and bool(self.budget.bytes.labels or self.budget.bytes.teacher)
+
+    @property
     def left_out(self) -> bool:
         """True if the cell has no result because it was not asked for this time."""
         return self.status == "not run" and self.reason == NOT_ASKED
@@ -164,6 +169,11 @@ class ComparisonRecord(RecordFile):
         done = sum(cell.status == "done" for cell in self.cells)
         return f"{self.dataset.name if self.dataset else 'no dataset'}, {done} of {len(self.cells)} cells done"
 
+    @property
+    def has_label_bytes(self) -> bool:
+        """True if labels or a teacher take bytes in any cell."""
+        return any(cell.has_label_bytes for cell in self.cells)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one row per cell and evaluator, with or without a result; fractions and bytes as plain numbers."""
         for cell in self.cells:
@@ -196,7 +206,10 @@ class ComparisonRecord(RecordFile):
             **({"bytes_allowed": cell.rate} if self.rates else {}),
             "codes_per_class": spent and spent.codes_per_class,
             "bytes": spent and spent.bytes.total,
+            "label_bytes": spent and spent.bytes.labels,
+            "teacher_bytes": spent and (spent.bytes.teacher or 0),
             "bytes_with_decoder": spent and spent.bytes.total_with_decoder,
+            "bytes_with_teacher": spent and spent.bytes.total_with_teacher,
             "distill_s": cost and cost.distill_s,
             "step_ms": cost and cost.step_ms_median,
             "evaluate_s": cost and cost.evaluate_s,

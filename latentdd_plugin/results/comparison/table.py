@@ -31,7 +31,10 @@ class Line:
 
 
 def lines(comparison: ComparisonRecord) -> list[Line]:
-    """Return the table's lines in order; cells that are one run in two match spaces share a line."""
+    """Return the table's lines, those of one codec, precision and label regime together.
+
+    Cells that are one run in two match spaces share a line.
+    """
     cells = {cell.name: cell for cell in comparison.cells if not cell.left_out}
     tagged = len({cell.match for cell in cells.values() if not cell.is_random}) > 1
     one_space = {(cell.codec, cell.algo) for cell in cells.values() if _other_space(cell, cells)}
@@ -42,7 +45,9 @@ def lines(comparison: ComparisonRecord) -> list[Line]:
         tag = tagged and not cell.is_random and (cell.codec, cell.algo) not in one_space
         method = f"{cell.algo} ({cell.match})" if tag else cell.algo
         found.setdefault((cell.codec, method, cell.stored), {})[cell.column] = cell
-    return [Line(*key, random=key[1] == "random", cells=by_ledger) for key, by_ledger in found.items()]
+    made = [Line(*key, random=key[1] == "random", cells=by_ledger) for key, by_ledger in found.items()]
+    groups = list(dict.fromkeys((line.codec, line.precision) for line in made))
+    return sorted(made, key=lambda line: groups.index((line.codec, line.precision)))
 
 
 def _other_space(cell: ComparedCell, cells: Mapping[str, ComparedCell]) -> bool:
@@ -106,7 +111,7 @@ def text(comparison: ComparisonRecord) -> str:
     if scored:
         memory = ", peak memory of the process until then" if comparison.memory_per_cell else ""
         parts.append(f"Cost: bytes of the whole set, time of the distillation{memory}")
-        blocks = [_costs(scored, ledger, memory=comparison.memory_per_cell) for ledger in comparison.columns]
+        blocks = [_costs(scored, ledger, comparison) for ledger in comparison.columns]
         parts += [*_table(comparison, scored, blocks), ""]
     parts += [f"[{number}] {reason}" for reason, number in notes.items()]
     others = sum(cell.left_out for cell in comparison.cells)
@@ -138,23 +143,27 @@ def _scores(found: Sequence[Line], ledger: str, evaluator: str, notes: Mapping[s
     return block
 
 
-def _costs(found: Sequence[Line], ledger: str, *, memory: bool) -> Block:
-    block = [["bytes", "with decoder", "time", *(["peak MB"] if memory else [])]]
+def _costs(found: Sequence[Line], ledger: str, comparison: ComparisonRecord) -> Block:
+    memory, taught = comparison.memory_per_cell, comparison.has_label_bytes
+    sums = ["bytes", *(["of labels"] if taught else []), "with decoder", *(["and teacher"] if taught else [])]
+    block = [[*sums, "time", *(["peak MB"] if memory else [])]]
     for line in found:
         cell = line.cells.get(ledger)
         if cell is None or cell.status != "done" or cell.budget is None or cell.cost is None:
             block.append([""])
             continue
         spent = cell.budget.bytes
+        sizes = [spent.total, *([spent.labels] if taught else []), spent.total_with_decoder]
+        sizes += [spent.total_with_teacher] if taught else []
         peak = [f"{cell.cost.distill_peak_mb:,.0f}"] if memory else []
-        block.append([amount(spent.total), amount(spent.total_with_decoder), duration(cell.cost.distill_s or 0), *peak])
+        block.append([*map(amount, sizes), duration(cell.cost.distill_s or 0), *peak])
     return block
 
 
 def _table(comparison: ComparisonRecord, found: Sequence[Line], blocks: Sequence[Block]) -> list[str]:
     """Return lines of text; every ledger is a group of columns under its title."""
     stubs = text_table([["codec", "method", "stored"], *([x.codec, x.method, x.precision] for x in found)])
-    groups = [text_table(block, align=">><" if block[0][-1].startswith("gain") else ">>>>") for block in blocks]
+    groups = [text_table(block, align=">><" if block[0][-1].startswith("gain") else ">>>>>>") for block in blocks]
     titles = []
     for ledger in comparison.columns:
         name, equal = ledger_title(comparison, ledger)
@@ -182,8 +191,14 @@ def reading(comparison: ComparisonRecord) -> list[str]:
             "Equal count: every line trains on the same number of images, whatever bytes they take. This shows how "
             "good one image is; mind the bytes beside it."
         )
+    if comparison.has_label_bytes:
+        paragraphs.append(
+            "Every byte: the set with its labels, the decoder and the teacher. Stored labels are inside the budget, so "
+            "fewer codes fit. A teacher that is asked at every step is outside of it, and has to be kept with the set."
+        )
+    same = "codec, precision, labels" if comparison.has_label_bytes else "codec, precision"
     paragraphs.append(
-        "Gain: points above random codes of the same codec, precision and number, paired by seed, with Student's t 95% "
+        f"Gain: points above random codes of the same {same} and number, paired by seed, with Student's t 95% "
         "interval. The gain is due to the distiller; an interval around 0 shows none. The decoder belongs to the codec "
         "and is the same for any number of codes."
     )

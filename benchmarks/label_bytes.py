@@ -1,0 +1,98 @@
+"""Draw accuracy against the bytes of labels: one set of codes, its labels stored in several forms.
+
+    python benchmarks/label_bytes.py DATASET ARTIFACT TEACHER OUT [PROTOCOL]
+
+ARTIFACT was made from DATASET, TEACHER is the folder of a stored teacher. For each form, OUT holds the artifact with these
+labels and its evaluation; `label-bytes.png` and `label-bytes.md` show all. The same command continues.
+"""
+
+import sys
+from pathlib import Path
+
+from latentdd_plugin import load_artifact
+from latentdd_plugin.artifacts.artifact import labelled
+from latentdd_plugin.artifacts.file import save_artifact
+from latentdd_plugin.core.config import EvaluationConfig, LabelConfig
+from latentdd_plugin.experiments.evaluate import evaluate_artifact
+from latentdd_plugin.nn.teacher import load_teacher
+from latentdd_plugin.results.comparison.plot import COLOURS, INK
+from latentdd_plugin.results.evaluation import Evaluation
+from latentdd_plugin.results.grid import write_file
+
+EVALUATOR = "convnet"
+FORMS = {
+    "class numbers": LabelConfig("hard"),
+    "fp32": LabelConfig("soft", "fp32"),
+    "fp16": LabelConfig("soft", "fp16"),
+    "int8": LabelConfig("soft", "int8"),
+    "int8, top 5": LabelConfig("soft", "int8", top_k=5),
+    "int8, top 2": LabelConfig("soft", "int8", top_k=2),
+    "10 views, fp16": LabelConfig("views", "fp16", views=10),
+    "3 views, int8, top 5": LabelConfig("views", "int8", top_k=5, views=3),
+}
+
+
+def scored(name: str, dataset: str, source: Path, teacher: Path, out: Path, protocol: str) -> Evaluation:
+    """Return the evaluation of the artifact with labels of this form."""
+    form, artifact = FORMS[name], load_artifact(source)
+    path = out / f"{name.replace(', ', '-').replace(' ', '-')}.safetensors"
+    if form.taught:
+        artifact = labelled(artifact, artifact.decode(), form, load_teacher(teacher), 0)
+    save_artifact(artifact, path)
+    regime = LabelConfig() if form.taught else form
+    config = EvaluationConfig(dataset=dataset, evaluators=(EVALUATOR,), protocol=protocol, labels=regime)
+    return evaluate_artifact(path, config, out=out / path.stem)
+
+
+def draw(found: dict[str, Evaluation], path: Path) -> None:
+    """Write the plot: bytes of labels per class and accuracy, with 95% intervals; class numbers are a line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    figure = Figure(figsize=(6.4, 4.2), dpi=170, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for name, one in found.items():
+        accuracy, size = one.summary[EVALUATOR], one.budget.bytes.labels / len(one.dataset.classes)
+        if not size:
+            axis.axhline(100 * accuracy.mean, color=INK, linestyle="--", linewidth=1)
+            axis.annotate(name, (1, 100 * accuracy.mean), xycoords=("axes fraction", "data"), color=INK, fontsize=8,
+                          ha="right", va="bottom")  # fmt: skip
+            continue
+        colour = COLOURS["views" in name]
+        low, high = accuracy.ci95 or (accuracy.mean, accuracy.mean)
+        axis.plot([size, size], [100 * low, 100 * high], color=colour, alpha=0.45, linewidth=1)
+        axis.plot([size], [100 * accuracy.mean], "o", color=colour)
+        axis.annotate(
+            name, (size, 100 * accuracy.mean), xytext=(5, 4), textcoords="offset points", color=INK, fontsize=8
+        )
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("bytes of labels per class", color=INK)
+    axis.set_ylabel(f"accuracy of {EVALUATOR}, %", color=INK)
+    axis.grid(True, color=INK, alpha=0.25, linewidth=0.6)
+    axis.tick_params(colors=INK, which="both")
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    figure.savefig(path, transparent=True, metadata={"Software": None})
+
+
+def main(dataset: str, source: str, teacher: str, out: str, protocol: str = "fast.v1") -> None:
+    """Score every form, and print and draw them."""
+    folder, found = Path(out), dict[str, Evaluation]()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["| labels | bytes of labels | bytes in the file | accuracy |", "|---|---|---|---|"]
+    for name in FORMS:
+        one = found[name] = scored(name, dataset, Path(source), Path(teacher), folder, protocol)
+        spent = one.budget.bytes
+        rows.append(f"| {name} | {spent.labels:,} | {spent.file:,} | {one.summary[EVALUATOR]} |")
+        print(rows[-1], flush=True)
+        draw(found, folder / "label-bytes.png")
+    write_file(folder / "label-bytes.md", ("\n".join(rows) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
