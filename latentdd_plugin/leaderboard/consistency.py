@@ -225,13 +225,17 @@ def _budget(record: Record) -> list[str]:
     if record.config.bytes is not None and budget.bytes_per_class != record.config.bytes:
         given = record.config.bytes
         found.append(f"budget.bytes_per_class: {budget.bytes_per_class:,}, but config.bytes is {given:,}")
-    wanted = codes * classes
-    reason = None if budget.codes == wanted else f"{budget.codes} codes instead of {wanted}: a class has no more images"
-    if budget.codes > wanted:
-        found.append(f"budget.codes: {budget.codes}, but at most {wanted} fit")
-    elif budget.shortfall != reason:
-        found.append(f"budget.shortfall: {short(budget.shortfall)}, but {budget.codes} of {wanted} codes are stored")
-    return found
+    entries = {"": budget, **{f"controls.{short(name)}.": one.budget for name, one in record.scored_baselines.items()}}
+    return found + [f"{where}budget.{fault}" for where, one in entries.items() for fault in _count(one, classes)]
+
+
+def _count(budget: BudgetEntry, classes: int) -> list[str]:
+    """Compare the stored codes with the codes per class."""
+    wanted, codes = budget.codes_per_class * classes, budget.codes
+    if codes > wanted:
+        return [f"codes: {codes}, but at most {wanted} fit"]
+    reason = None if codes == wanted else f"{codes} codes instead of {wanted}: a class has no more images"
+    return [] if budget.shortfall == reason else [f"shortfall: {short(budget.shortfall)}, {codes} of {wanted} stored"]
 
 
 def _codec(record: Record) -> list[str]:

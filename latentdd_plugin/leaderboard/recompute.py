@@ -255,6 +255,12 @@ def _baselines(work: _Recomputation, scores: Sequence[Score]) -> tuple[list[Chec
         more, reasons = compare_scores(theirs.scores, found, same=work.same, baseline=name)
         differences = theirs.budget.bytes.differences(made.budget.bytes, but=("file",))  # its header names the dataset
         reasons += [f"budget.bytes.{part}: {is_:,} claimed, {has:,} found" for part, is_, has in differences]
+        counts = {
+            name: (getattr(theirs.budget, name), getattr(made.budget, name)) for name in ("codes_per_class", "codes")
+        }
+        reasons += [
+            f"budget.{name}: {is_:,} claimed, {has:,} found" for name, (is_, has) in counts.items() if is_ != has
+        ]
         reasons += [] if work.same else distant_gains(theirs, scores, found)
         reasons += codec_differences(theirs.codec, made.codec)
         rows += more

@@ -181,3 +181,8 @@ def test_what_stands_beside_an_accuracy_is_compared_as_well():
 def test_a_claim_holds_no_details_of_one_network(claim, details):
     edit(claim, lambda record: record["scores"][0].update(details))
     assert "is part of a run's report, not of a claim" in reasons(claim)
+
+
+def test_a_baselines_codes_are_counted(claim):
+    edit(claim, lambda record: record["controls"]["random-pixels"]["budget"].update(codes_per_class=9))
+    assert "'random-pixels'.budget.shortfall: None, 40 of 90 stored" in reasons(claim)
