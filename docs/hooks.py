@@ -1,4 +1,4 @@
-"""Adds to the site what is made from the package: the command line, the changelog, the bundled weights, the tables."""
+"""Adds to the site what the package makes: commands, changelog, bundled weights, tables, the papers' questions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 
 from latentdd_plugin.cli.main import COMMANDS, parser_of
+from latentdd_plugin.cli.suite import page as suite_page
 from latentdd_plugin.core.version import __version__
+from latentdd_plugin.experiments import suites
 from latentdd_plugin.leaderboard.site import SUMS, build
 
 ROOT = Path(__file__).parents[1]
 LEADERBOARD = "leaderboard"
 CLI = "# Command line\n\nWritten by the commands' own parsers; `dd-bench COMMAND --help` shows the same.\n"
+QUESTIONS = "latentdd-questions.v1"
 MARK = '<nav class="site">'  # the head goes above it
 TABS: list[tuple[str, str]] = []  # title and first page of each section
 
@@ -36,6 +39,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "reference/cli.md": CLI + "".join(map(command_page, COMMANDS)),
         "reference/bundled-weights.md": weights.read_text(),
+        "paper-questions.md": suite_page(suites.get(QUESTIONS), ROOT / "docs/records" / QUESTIONS),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "]("),
     }
     for name, text in pages.items():

@@ -89,8 +89,9 @@ def words_of(command):
 
 
 def make_small():
-    """Patch this process: two networks of three steps, three per distillation, no child processes, `./registry`."""
-    from latentdd_plugin.core import plugins
+    """Patch this process: networks of one layer, three steps each, no child processes, `./registry`."""
+    from latentdd_plugin.core import config, plugins
+    from latentdd_plugin.core.parts import ScoringConfig, default_scoring
     from latentdd_plugin.evaluators import protocols
     from latentdd_plugin.experiments import jobs, teachers
     from latentdd_plugin.experiments.compare import comparison
@@ -104,6 +105,7 @@ def make_small():
         quick.update({key: min(value, LARGEST[key]) for key, value in quick.items() if key in LARGEST})
     for module in (jobs, comparison):
         module.run_in_processes = lambda waiting, finished, **_: jobs.run_here(waiting, finished)
+    config.default_scoring = lambda dataset: ScoringConfig(("convnet_d1",), default_scoring(dataset).protocol)
     registry.default = lambda **_: Path("registry")
 
 

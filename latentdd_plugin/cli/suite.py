@@ -5,6 +5,7 @@
   dd-bench suite run cpu-digits.v1 --only '*-dm-*'
   dd-bench suite run cifar10-ipc.v1 dataset.cifar10.path=my/cifar10 codec.taesd.path=my/taesd threads=1
   dd-bench suite run cpu-digits.v1 hydra/launcher=joblib hydra.launcher.n_jobs=2
+  dd-bench suite page latentdd-questions.v1                # Markdown: cost and fidelity of codecs, gains over random
 
 Every run of the grid is checked before the first one starts. The same command again continues: finished runs stay.
 Each dataset and budget becomes a comparison, OUT/<dataset>-ipc<k>, whose cells are run folders to submit. Keys that
@@ -33,7 +34,7 @@ KEYS = ("device", "amp", "compile", "threads")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `dd-bench suite`."""
-    parser.add_argument("action", choices=("list", "show", "run"), help="what to do")
+    parser.add_argument("action", choices=("list", "show", "run", "page"), help="what to do")
     parser.add_argument("words", nargs="*", metavar="NAME key=value", help="the suite, or a file of one; and keys")
     parser.add_argument("--only", metavar="GLOB", action="append", help="runs of these names only, as `show` has them")
     parser.add_argument("--out", metavar="X", type=Path, help="folder (default runs/<suite>)")
@@ -60,12 +61,16 @@ def execute(args: argparse.Namespace) -> int:
     if args.action == "show":
         sys.stdout.write(shown(suite))
         return 0
+    if args.action == "page":
+        sys.stdout.write(page(suite, args.out or Path("runs") / suite.name))
+        return 0
     return run(suite, args)
 
 
 def shown(suite: Suite) -> str:
     """Format a suite: its conditions, its data, and the name of every run."""
     lines = [f"{suite.name}: {suite.title}", suite.description.strip(), ""]
+    budget = " or ".join(f"--bytes {n}" for n in suite.bytes) or " or ".join(f"--ipc {n}" for n in suite.ipc)
     lines += [
         f"protocol {suite.protocol}, evaluators {', '.join(suite.evaluators)}, seed {suite.seed}, {suite.split} images"
     ]
@@ -78,7 +83,8 @@ def shown(suite: Suite) -> str:
     if suite.teacher:
         stated = {key: value for key, value in suite.teacher.options.to_json().items() if value is not None}
         lines.append("teacher " + ", ".join(f"{key}={value}" for key, value in stated.items()))
-    lines += [f"sha256 {suite.sha256}", ""]
+    yours = f"dd-bench run --codec … --algo … {budget} --protocol {suite.protocol}"
+    lines += [f"sha256 {suite.sha256}", f"your own: {yours} --evaluator {','.join(suite.evaluators)}", ""]
     for name, cell in suite.cells():
         why = (
             f"   cannot be: {cell.reason}"
@@ -89,6 +95,18 @@ def shown(suite: Suite) -> str:
         )
         lines.append(f"  {name}{why}")
     return "\n".join(lines) + "\n"
+
+
+def page(suite: Suite, out: Path) -> str:
+    """Return what the comparisons under `out` and the registry answer of the latent-space papers' questions."""
+    from latentdd_plugin.leaderboard import registry
+    from latentdd_plugin.results.comparison.record import ComparisonRecord
+    from latentdd_plugin.results.questions import questions_page
+
+    known = registry.read(registry.default(reading=True))
+    comparisons = [ComparisonRecord.load(path.parent) for path in sorted(out.glob("*/compare.json"))]
+    cards = [one.card for one in known.cards]
+    return questions_page(suite.title, cards, comparisons, [one.record for one in known.submissions])
 
 
 def run(suite: Suite, args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ FROZEN = {  # a published suite never changes: a change is a new version
     "imagenet1k.v1": "a1872ca5a807f08b3225d1a780bd63ffc241767a73b964e75145624ab1b7a038",
     "imagenette128.v1": "d350e03d978f596835ea4e0fa8304090c4c8d38b0bea8a38e7149872acd5a6cf",
     "latentdd-paper.v1": "b052a66c32e432779607d89056ce9cda6e2d3e92806b9acc5575ec6ab9c4127e",
+    "latentdd-questions.v1": "01f3e31acd542060325e276f77e3769a4137aed8509b7a89ea38fdc2882a6eb9",
 }
 
 
