@@ -42,7 +42,7 @@ def test_list_and_show(capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("suite run", "name one; there are: cifar10-field.v1, cifar10-ipc.v1, cifar10-labels.v1, cpu-digits.v1"),
+        ("suite run", "name one; there are: cifar10-field.v1, cifar10-ipc.v1, cifar10-labels.v1, cifar10-rate.v1"),
         ("suite run tiny.v2", "unknown suite 'tiny.v2'"),
         ("suite run tiny.v1.yaml", "dataset.others.path: give the location of others"),
         ("suite run tiny.v1.yaml dataset.other.path=x", "dataset.other.path: tiny.v1 has the datasets digits, others"),
