@@ -118,12 +118,18 @@ def stamp_of(path: Path) -> str:
         folder, lines = waiting.pop(), list[str]()
         try:
             with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name[0] == "." or entry.name.lower() in JUNK:
+                for entry in entries:  # a million of them: every call counts
+                    name = entry.name
+                    if name[0] == "." or name.lower() in JUNK:
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_file(follow_symlinks=False):
+                        there = entry.stat(follow_symlinks=False)
+                        lines.append(f"{name}\0{there.st_size}\0{there.st_mtime_ns}")
+                    elif entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-                    lines.append(_line_of(entry))
+                        lines.append(f"{name}/")
+                    else:
+                        lines.append(_linked(entry))
         except OSError as error:
             lines.append(f"closed\0{error.errno}")
         lines.sort()
@@ -132,15 +138,16 @@ def stamp_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _line_of(entry: os.DirEntry[str]) -> str:
-    if entry.is_dir(follow_symlinks=False):
-        return f"{entry.name}/"
-    linked = str(Path(entry.path).readlink()) if entry.is_symlink() else ""
+def _linked(entry: os.DirEntry[str]) -> str:
+    """Return name, target, size and time of a link; of anything else its name."""
+    if not entry.is_symlink():
+        return entry.name
+    target = str(Path(entry.path).readlink())
     try:
         found = entry.stat()
-    except OSError:  # a link that leads nowhere, or a file that has just gone
-        return f"{entry.name}\0{linked}"
-    return f"{entry.name}\0{linked}\0{found.st_size}\0{found.st_mtime_ns}"
+    except OSError:  # it leads nowhere
+        return f"{entry.name}\0{target}"
+    return f"{entry.name}\0{target}\0{found.st_size}\0{found.st_mtime_ns}"
 
 
 @dataclass

@@ -16,6 +16,7 @@ from latentdd_plugin.results.entries import NearestImages
 
 SIDE = 16  # pixels; larger images are reduced to it before they are compared
 CHUNK = 4096  # real images compared at a time
+PIECE = 128  # real images that are in float32 at full size at a time
 COPY = 0.5  # of the distance to the other split: nearer than that, a sample repeats an image
 
 
@@ -42,7 +43,7 @@ def _distances(samples: Tensor, pixels: SampleStore) -> Tensor:
     """Return the distance (M,) of each sample to the nearest of these images."""
     found = torch.full((len(samples),), torch.inf, device=samples.device)
     for part in pixels.split(CHUNK):
-        real = _reduced(part.to(samples.device).float() / 255)
+        real = torch.cat([_reduced(piece.to(samples.device).float() / 255) for piece in part.split(PIECE)])
         found = torch.minimum(found, torch.cdist(samples, real).amin(1))
     return found
 

@@ -48,7 +48,7 @@ def _labels(synthetic: SyntheticSet) -> Tensor:
 def _nearest(pictures: Tensor, label: int, pixels: Real) -> Tensor:
     """Return for each picture the real image of this class with the smallest squared distance, (n, C, H, W)."""
     members, distances = pixels.by_class[label], []
-    for part in torch.split(members, 1024):
+    for part in torch.split(members, 128):
         real = pixels.store[part].cpu().float() / 255
         distances.append(torch.stack([(real - picture).square().sum((1, 2, 3)) for picture in pictures]))
     return pixels.store[members[torch.cat(distances, 1).argmin(1)]].cpu().float() / 255

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import platform
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
+from latentdd_plugin.core import checkpoint
+from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
-from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.random import generator
-from latentdd_plugin.core.types import ImageData, Images
+from latentdd_plugin.core.types import ImageData, Images, hash_json
 from latentdd_plugin.data.store import MappedStore
 from latentdd_plugin.data.survey import Survey, survey
 from latentdd_plugin.experiments.build import Parts, rereads_pixels, resolve_run, weight_faults
 from latentdd_plugin.experiments.cost.estimate import Estimate
 from latentdd_plugin.experiments.cost.model import DataSize, Model
 from latentdd_plugin.experiments.cost.speed import Speed
+from latentdd_plugin.experiments.run_folder import checkpoint_owner
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 
 NOISE = 256  # images that a codec which learns is fitted to
@@ -29,9 +35,9 @@ def estimate_loaded(
     data: ImageData,
     codec: SizedCodec,
     numerics: Numerics,
-    kept: Container[str] = (),
+    kept: Collection[str] = (),
 ) -> Estimate:
-    """Return what is left of a run whose dataset is loaded and whose codec is fitted.
+    """Return what is left of a run whose dataset is loaded and whose codec is fitted; measured at its first start.
 
     Args:
         config: of the run.
@@ -46,7 +52,15 @@ def estimate_loaded(
     held_out = "validation_size" if config.split == "validation" else "test_size"
     tested = int(data.source.get(held_out, 0))
     size = DataSize(len(data.train), tested, len(data.classes), data.image_shape, store)
-    return Model(config, parts, size, codec, numerics, Speed(numerics.device), kept).estimate()
+    inputs = {"size": asdict(size), "kept": sorted(kept), "codec": codec.identity, "protocol": parts.protocol.sha256}
+    owner = checkpoint_owner(config, numerics.to_json(), machine=platform.node(), **inputs)
+    path = cache_dir() / "estimates" / f"{hash_json(owner)[:32]}.json"
+    if (stored := checkpoint.read_json(path, owner)) is not None:
+        return Estimate.of_kept(stored.content)
+    found = Model(config, parts, size, codec, numerics, Speed(numerics.device), kept).estimate()
+    with suppress(RunFailed):  # a full disk, which whatever needs the disk reports
+        checkpoint.write_json(path, found.kept(), owner)
+    return found
 
 
 def estimate_before(config: RunConfig, described: DataSize | None = None, *, speed: float | None = None) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.types import Json
@@ -75,6 +75,15 @@ class Estimate:
             each = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
             lines.append(f"{title}: {size(sum(parts.values()))}{f' ({each})' if each else ''}")
         return lines
+
+    def kept(self) -> dict[str, Json]:
+        """Return everything that `of_kept` needs."""
+        return asdict(self)
+
+    @classmethod
+    def of_kept(cls, value: Mapping[str, Json]) -> Estimate:
+        """Return the estimate that `kept` described."""
+        return cls(**{**value, "stages": tuple(Stage(**stage) for stage in value["stages"])})
 
     def to_json(self, processes: Sequence[int] = (1,)) -> dict[str, Json]:
         """Return the estimate as plain JSON."""
