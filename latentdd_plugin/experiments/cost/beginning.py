@@ -56,10 +56,10 @@ def estimate_loaded(
     owner = checkpoint_owner(config, numerics.to_json(), machine=platform.node(), **inputs)
     path = cache_dir() / "estimates" / f"{hash_json(owner)[:32]}.json"
     if (stored := checkpoint.read_json(path, owner)) is not None:
-        return Estimate.of_kept(stored.content)
+        return Estimate.from_fields(stored.content)
     found = Model(config, parts, size, codec, numerics, Speed(numerics.device), kept).estimate()
     with suppress(RunFailed):  # a full disk, which whatever needs the disk reports
-        checkpoint.write_json(path, found.kept(), owner)
+        checkpoint.write_json(path, found.to_fields(), owner)
     return found
 
 

@@ -76,13 +76,13 @@ class Estimate:
             lines.append(f"{title}: {size(sum(parts.values()))}{f' ({each})' if each else ''}")
         return lines
 
-    def kept(self) -> dict[str, Json]:
-        """Return everything that `of_kept` needs."""
+    def to_fields(self) -> dict[str, Json]:
+        """Return everything that `from_fields` needs."""
         return asdict(self)
 
     @classmethod
-    def of_kept(cls, value: Mapping[str, Json]) -> Estimate:
-        """Return the estimate that `kept` described."""
+    def from_fields(cls, value: Mapping[str, Json]) -> Estimate:
+        """Return the estimate that `to_fields` described."""
         return cls(**{**value, "stages": tuple(Stage(**stage) for stage in value["stages"])})
 
     def to_json(self, processes: Sequence[int] = (1,)) -> dict[str, Json]:
