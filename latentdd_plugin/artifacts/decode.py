@@ -14,6 +14,7 @@ from torch import Tensor
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.types import Json, canonical_json
+from latentdd_plugin.core.untrusted import parse_yaml, read_text
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.latent.space import CodeSpace
 
@@ -27,7 +28,7 @@ def located(source: Path) -> tuple[Path, Mapping[str, Json]]:
     """Return the artifact's file, and the configuration of the run it lies in, which is empty if there is none."""
     path = source / "distilled.safetensors" if source.is_dir() else source
     try:
-        beside = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
+        beside = parse_yaml(read_text(path.parent / "config.yaml"))
         canonical_json(beside)
     except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError):
         beside = None  # not required: the caller can give its options

@@ -21,6 +21,7 @@ from latentdd_plugin.artifacts.trained_decoder import PREFIX, read_decoder
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import CODED, PRECISIONS, Json, canonical_json
+from latentdd_plugin.core.untrusted import no_key_twice, refuse_irregular
 from latentdd_plugin.nn.views import VIEW_BYTES, Views
 
 KEY = "dd-bench"
@@ -74,21 +75,15 @@ def load_artifact(path: Path | str) -> Artifact:
 
 def _check_frame(path: Path) -> None:
     """Raise ValueError if the header is longer than the file, names a tensor twice, or is followed by more."""
+    refuse_irregular(path)
     with path.open("rb") as handle:
         size = int.from_bytes(handle.read(8), "little")
         if size > min(LONGEST, path.stat().st_size - 8):
             raise ValueError(f"its header claims {size} bytes")
         text = handle.read(size).rstrip(b" ")  # the padding of safetensors
-    json.loads(text, object_pairs_hook=_once)
+    json.loads(text, object_pairs_hook=no_key_twice)
     if not text.endswith(b"}"):
         raise ValueError("something follows its header")
-
-
-def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("its header names something twice")
-    return found
 
 
 def file_sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.storage import atomic_write, locked, remove_stale
 from latentdd_plugin.core.types import Json, SyntheticSet, hash_json
+from latentdd_plugin.core.untrusted import parse_yaml, read_text
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.distillers.services import Checkpoint
 from latentdd_plugin.evaluators.scoring import ScoreFile
@@ -126,7 +127,7 @@ class RunFolder(Generic[F]):
                 raise UsageError(f"{self.path} holds a result but no {CONFIG}; choose another --out")
             return None
         try:
-            found = yaml.safe_load(there.read_text(encoding="utf-8"))
+            found = parse_yaml(read_text(there))
             if isinstance(found, Mapping):
                 return found
             reason = "not a mapping"

@@ -24,6 +24,7 @@ from latentdd_plugin.core.config import DatasetConfig, RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.parts import LabelConfig, PartSpec
 from latentdd_plugin.core.types import Json, hash_json
+from latentdd_plugin.core.untrusted import read_text
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.experiments.baselines import is_baseline_distiller
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
@@ -217,8 +218,8 @@ def get(name: str) -> Suite:
     if not name.endswith(".yaml") and name not in names():
         raise UsageError(f"unknown suite {name!r}{plugins.near(name, names())}; there are: {', '.join(names())}")
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        tree = yaml.safe_load(read_text(path))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not a readable suite ({' '.join(str(error).split())})") from None
     try:
         suite = read(tree)

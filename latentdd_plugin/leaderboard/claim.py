@@ -202,7 +202,10 @@ def _decoder(stored: Artifact, claimed: CodecEntry, distributions: Sequence[str]
 
 def _label_options(record: Record) -> Json:
     """Return the options of a teacher's labels as an artifact's header has them; None if there are none."""
-    config = label_config(dict(record.config.labels or {}))
+    try:
+        config = label_config(dict(record.config.labels or {}))
+    except TypeError:  # an option that there is not, which is reported with the configuration's faults
+        return dict(record.config.labels or {})
     return LabelForm.of(config, "").options() if config.taught else None
 
 

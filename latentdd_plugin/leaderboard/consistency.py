@@ -199,7 +199,7 @@ def _rows(record: Record) -> list[str]:
         found += [f"{where}: {name} has no row of seed {seed}" for name, seed in wanted if (name, seed) not in there]
         stray = [key for key in there if key not in wanted and (baseline is None or key[0] not in skipped)]
         found += [f"{where}: no one asked for a row of {name}, seed {seed}" for name, seed in stray]
-        if not stray and there != [key for key in wanted if key in there]:
+        if not stray and [key for key in there if key in wanted] != [key for key in wanted if key in there]:
             found.append(f"{where}: rows must be in the order of evaluators and seeds")
         for row in scores:
             right = row.accuracy * images

@@ -43,6 +43,8 @@ def compare_scores(
         for name, seed in stated
         if (name, seed) not in came
     ]
+    left_out = {row.evaluator for row in found} - {row.evaluator for row in claimed}
+    why += [f"{name}: left out, though it can be trained here" for name in sorted(left_out)]
     for key, row in came.items():
         claim = stated.get(key)
         if claim is None:
@@ -102,7 +104,7 @@ def dataset_differences(record: Record, found: object) -> list[str]:
     """Compare the dataset's sizes with those that were read."""
     return [
         f"dataset.{name}: {getattr(record.dataset, name)} claimed, {getattr(found, name)} found"
-        for name in ("train_size", "test_size")
+        for name in ("train_size", "test_size", "validation_size", "flip")
         if getattr(record.dataset, name) != getattr(found, name, None)
     ]
 
@@ -112,6 +114,6 @@ def teacher_differences(record: Record, evaluation: Evaluation, *, same: bool) -
     stated, found = record.teacher, evaluation.teacher
     if stated is None or found is None:
         return [] if stated is found else ["teacher: stated in one place only"]
-    names = ("arch", "networks", "params", "bytes", *(("sha256", "accuracy") if same else ()))
+    names = ("arch", "networks", "params", "bytes", "trained_on", "recipe", *(("sha256", "accuracy") if same else ()))
     pairs = ((name, getattr(stated, name), getattr(found, name)) for name in names)
     return [f"teacher.{name}: {is_!r} claimed, {has!r} found" for name, is_, has in pairs if is_ != has]

@@ -98,7 +98,7 @@ def _baseline(baseline: Baseline, dataset: DatasetEntry) -> Baseline:
 
 def _scores(scores: tuple[Score, ...]) -> tuple[Score, ...]:
     """Keep what another platform can recompute: not the classes and the mistakes of one network."""
-    return tuple(replace(score, by_class=None, confused=None) for score in scores)
+    return tuple(replace(score, by_class=None, confused=None, extra={}, key_order=None) for score in scores)
 
 
 def _dataset(entry: DatasetEntry) -> DatasetEntry:

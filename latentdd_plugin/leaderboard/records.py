@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SUBMISSION, VERIFICATION = "dd-bench/submission.v1", "dd-bench/verification.v1"
 STATIC, FULL, REPEAT = LEVELS = ("static", "full", "repeat")
+MOST_REASONS, LONGEST_REASON = 100, 2000  # what a check keeps, so that its file stays readable
 VERIFIED, WITHIN, FAILED = RESULTS = ("verified", "reproduced within tolerance", "failed")
 
 
@@ -89,6 +90,17 @@ class CheckedRow(JsonRecord):
         return self.control, self.evaluator, self.seed
 
 
+def _readable(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Return reasons as a file and a terminal may hold them: printable, each of bounded length, and not too many."""
+    shown = [_printable(" ".join(one.split())) for one in reasons[:MOST_REASONS]]
+    more = [f"and {len(reasons) - MOST_REASONS:,} more"] if len(reasons) > MOST_REASONS else []
+    return (*(one if len(one) <= LONGEST_REASON else f"{one[: LONGEST_REASON - 1]}…" for one in shown), *more)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check(JsonRecord):
     """The outcome of one verification."""
@@ -121,10 +133,10 @@ class Check(JsonRecord):
         return cls(
             level=level,
             result=FAILED if why else WITHIN if same_platform is False else VERIFIED,
-            why=tuple(why),
+            why=_readable(why),
             rows=tuple(rows),
             same_platform=same_platform,
-            notes=tuple(notes) or None,
+            notes=_readable(notes) or None,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             environment=environment(numerics or {}).to_json(),
         )

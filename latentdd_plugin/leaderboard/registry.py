@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +19,13 @@ from latentdd_plugin.core.checkout import PACKAGE, checkout
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.types import Json
+from latentdd_plugin.core.untrusted import no_key_twice
 from latentdd_plugin.leaderboard import literature
 from latentdd_plugin.leaderboard.consistency import contradictions
 from latentdd_plugin.leaderboard.literature import Literature
 from latentdd_plugin.leaderboard.records import (
     FAILED,
+    LEVELS,
     STATIC,
     SUBMISSION,
     VERIFICATION,
@@ -84,16 +86,15 @@ class Submission:
 
     @property
     def deciding(self) -> Check | None:
-        """The check that decides the status: any later failure wins over a check that passed."""
+        """The check that decides the status: a failure stands until a check of its level or a higher one passes."""
         if self.checked != self.sha256:
             return None
         counted = [check for check in self.checks if check.covers(self.record)]
         trained = [check for check in counted if check.level != STATIC]
         if not counted:
             return None
-        last = (trained or counted)[-1]
-        after = counted[counted.index(last) :]
-        return next((check for check in reversed(after) if check.result == FAILED), last)
+        standing = [check for number, check in enumerate(counted) if _stands(check, counted[number + 1 :])]
+        return standing[-1] if standing else (trained or counted)[-1]
 
     @property
     def status(self) -> str:
@@ -125,6 +126,13 @@ class Submission:
             else []
         )
         return Accuracy.of(found) if found else self.record.summary[evaluator]
+
+
+def _stands(check: Check, later: Sequence[Check]) -> bool:
+    """Return whether a check failed and none of its level or a higher one has passed since."""
+    if check.result != FAILED:
+        return False
+    return not any(one.result != FAILED and LEVELS.index(one.level) >= LEVELS.index(check.level) for one in later)
 
 
 @dataclass(frozen=True)
@@ -317,7 +325,7 @@ def _json(path: Path, schema: str) -> tuple[bytes, dict[str, Any]]:
         raise ArtifactError("belongs to no submission")
     raw = _bytes(path)
     try:
-        data = json.loads(raw.decode(), object_pairs_hook=_once)
+        data = json.loads(raw.decode(), object_pairs_hook=no_key_twice)
         json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
         if _depth(data) > DEEPEST:
             raise ValueError(f"nested deeper than {DEEPEST}")
@@ -331,13 +339,6 @@ def _json(path: Path, schema: str) -> tuple[bytes, dict[str, Any]]:
 def _depth(value: Json) -> int:
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, members), default=0)
-
-
-def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
 
 
 def _picture(path: Path, sha256: str | None = None) -> bytes:

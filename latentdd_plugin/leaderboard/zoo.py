@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import http.client
 import re
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from latentdd_plugin.results.record import Record
 HUB = "hub:"
 WEB = ("https://", "http://")
 LARGEST = 4_000_000_000  # bytes of a download
+PIECE = 1 << 20  # bytes that are read at a time
 PATIENCE = 30.0  # seconds without an answer
 ELSEWHERE = (
     "a checkout's registry or any folder of artifacts (source=FOLDER, --source FOLDER), an address with its sha256, "
@@ -227,11 +228,12 @@ def _downloaded(url: str, sha256: str | None) -> Path:
 def _fetch(url: str, path: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer, path.open("wb") as file:  # noqa: S310 - http(s) alone
-            if int(answer.headers.get("Content-Length") or 0) > LARGEST:
-                raise UsageError(f"{url}: more than {LARGEST:,} bytes")
-            shutil.copyfileobj(answer, file)
+            while piece := answer.read(PIECE):
+                if file.tell() + len(piece) > LARGEST:
+                    raise UsageError(f"{url}: more than {LARGEST:,} bytes")
+                file.write(piece)
     except urllib.error.HTTPError as error:
         raise UsageError(f"{url}: {error.code} {error.reason}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise RunFailed(f"{url} cannot be downloaded ({reason}); check the address and the network") from None

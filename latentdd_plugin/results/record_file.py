@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.json_record import JsonRecord
 from latentdd_plugin.core.storage import atomic_write
+from latentdd_plugin.core.untrusted import no_key_twice, read_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,7 +58,7 @@ class RecordFile(JsonRecord):
                 f"{folder} is not the folder of a finished run: it has no {cls.file}{_where_runs_are(folder)}"
             )
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(read_text(path), object_pairs_hook=no_key_twice)
         except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: not a readable record ({error})") from None
         if not isinstance(data, dict) or data.get("schema") != cls.schema_name:

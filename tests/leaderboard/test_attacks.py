@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import suite as tiny_suite
@@ -14,6 +15,7 @@ from forgery import called, edit, reasons
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from latentdd_plugin.artifacts.decode import located
 from latentdd_plugin.artifacts.file import KEY, _content_hash, file_sha256, load_artifact
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.errors import ArtifactError, UsageError
@@ -22,6 +24,7 @@ from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.differences import compare_scores
 from latentdd_plugin.leaderboard.publish import published
+from latentdd_plugin.leaderboard.records import Check, CheckedRow, VerificationRecord
 from latentdd_plugin.leaderboard.verify import verify
 from latentdd_plugin.results.record import Record
 
@@ -186,3 +189,65 @@ def test_a_claim_holds_no_details_of_one_network(claim, details):
 def test_a_baselines_codes_are_counted(claim):
     edit(claim, lambda record: record["controls"]["random-pixels"]["budget"].update(codes_per_class=9))
     assert "'random-pixels'.budget.shortfall: None, 40 of 90 stored" in reasons(claim)
+
+
+def test_a_failed_repetition_stands_until_a_repetition_passes(claim):
+    record = registry.load_submission(claim).record
+    rows = [
+        CheckedRow(evaluator=one.evaluator, seed=one.seed, claimed=one.accuracy, found=one.accuracy, control=name)
+        for name, scores in ((None, record.scores), *((n, b.scores) for n, b in record.scored_baselines.items()))
+        for one in scores
+    ]
+
+    def status(*checks):
+        made = [Check.of(level, why, rows, same_platform=True) for level, why in checks]
+        content = VerificationRecord(claim_sha256=file_sha256(claim), checks=tuple(made)).to_json()
+        claim.with_name(f"{claim.stem}.verification.json").write_text(json.dumps(content))
+        return registry.load_submission(claim).status
+
+    assert status(("repeat", ["other codes"]), ("full", [])) == "failed"
+    assert status(("repeat", ["other codes"]), ("full", []), ("repeat", [])) == "verified"
+    assert status(("static", ["a key"]), ("full", [])) == "verified"
+    assert status(("full", []), ("static", ["a key"])) == "failed"
+
+
+def test_an_evaluator_is_not_left_out_for_an_invented_reason():
+    found = [score(0), replace(score(0), evaluator="resnet18")]
+    assert "resnet18: left out, though it can be trained here" in compare_scores(found[:1], found, same=True)[1]
+
+
+def test_an_option_of_labels_that_there_is_not_is_a_fault(claim):
+    edit(claim, lambda record: record["config"].update(labels={"regime": "hard", "zzz": 1}))
+    assert "zzz" in reasons(claim)
+
+
+def test_what_is_kept_of_a_failure_can_be_read_and_printed():
+    check = Check.of("static", ["\x1b[1A" + "x" * 50_000, *map(str, range(60_000))])
+    assert len(check.why) == 101
+    assert all(reason.isprintable() for reason in check.why)
+    assert Check.from_json(check.to_json()) == check
+
+
+def test_a_configuration_with_aliases_is_not_expanded(made, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghij")]
+    (run / "config.yaml").write_text("\n".join(lines))
+    assert located(run)[1] == {}
+
+
+@pytest.mark.parametrize("name", ["result.json", "distilled.safetensors"])
+def test_a_fifo_is_no_file_to_wait_for(made, tmp_path, name):
+    run = shutil.copytree(made, tmp_path / "run")
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        _ = load_artifact(run / name) if name.endswith("tensors") else Record.load(run)
+
+
+def test_a_key_that_is_there_twice_is_refused_in_a_run_as_in_a_claim(made, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    text = (run / "result.json").read_text()
+    (run / "result.json").write_text(text.replace('"scores":', '"scores": [], "scores":', 1))
+    with pytest.raises(ArtifactError, match="twice"):
+        Record.load(run)

@@ -78,9 +78,9 @@ def test_a_run_becomes_a_submission_and_is_verified_to_the_bit(run, tmp_path, ca
     kept = json.loads((folder / f"{SLUG}.json").read_text())
     ours = json.loads((run / "result.json").read_text())
     assert str(run.parent) not in json.dumps(kept), "where it lay on this machine"
-    assert {k: v for k, v in kept["record"].items() if k != "command"} == {
-        k: v for k, v in ours.items() if k != "command"
-    }
+    for one in (ours, *ours["controls"].values()):  # of single networks, another platform can recompute the accuracy
+        one["scores"] = [{k: v for k, v in row.items() if k not in ("by_class", "confused")} for row in one["scores"]]
+    assert kept["record"] | {"command": ""} == ours | {"command": ""}
     assert (kept["suite"], kept["cell"]) == ("tiny.v1", "digits-ipc1-dct-dm-int8")
     assert kept["suite_sha256"] == suites.get("tiny.v1").sha256
     assert called("verify", folder / f"{SLUG}.json", "--quiet") == 0
