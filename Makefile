@@ -23,7 +23,7 @@ demo: setup  ## distil the bundled digits and score two architectures beside bot
 test: lint types pytest  ## run lint, types and the fast tests (no network, no accelerator)
 
 pytest: setup  ## run the fast tests alone, in two processes of one thread
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## check rules and formatting with ruff
 	$(BIN)/ruff check .

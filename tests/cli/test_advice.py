@@ -26,7 +26,7 @@ SHOWN_BY = {  # file or folder -> the commands whose users read its messages
     "cli/importing.py": ("import",),
     "cli/new.py": ("new", "run"),
     "cli/run.py": ("run",),
-    "cli/suite.py": ("suite", "submit"),
+    "cli/suite.py": ("run", "suite", "submit"),
     "cli/verify.py": ("verify",),
     "codecs/tiny_vae.py": ("codec",),
     "core/monitor.py": ("run", "compare", "suite"),

@@ -69,7 +69,8 @@ def test_a_negative_weight_is_refused():
 def test_a_run_on_four_small_pictures_in_the_bytes_of_one(tmp_path):
     out = tmp_path / "run"
     words = ["run", "--codec", "downscale", "--algo", "idm", "--protocol", "demo.v1", "--controls", "none", "--quiet"]
-    assert main([*words, "algo.iterations=3", "algo.networks=1", "algo.epochs=1", "--out", str(out)]) == 0
+    options = ["algo.iterations=3", "algo.networks=1", "algo.epochs=1", "--evaluator", "convnet_d1"]
+    assert main([*words, *options, "--out", str(out)]) == 0
     record = json.loads((out / "result.json").read_text())
     assert record["distiller"]["name"] == "idm"
     assert record["budget"]["codes_per_class"] == 4

@@ -173,7 +173,7 @@ def test_all_faults_come_together():
         cells(grid(["dct", "dtc"], [{**DM, "iteration": 3}, {"name": "dmm"}]))
     assert [fault.partition(";")[0] for fault in raised.value.faults] == [
         "algo.dm: DM has no option 'iteration' (did you mean iterations?)",
-        "unknown algo 'dmm' (did you mean dm, datm?)",
+        "unknown algo 'dmm' (did you mean dm, idm, datm?)",
         "unknown codec 'dtc' (did you mean dct, dc-ae?)",
     ]
     with pytest.raises(UsageError, match="codec: dct is named twice"):
