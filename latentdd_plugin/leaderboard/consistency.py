@@ -7,6 +7,7 @@ agree. `PAIRS` is the whole list.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -174,7 +175,7 @@ def _protocol(record: Record) -> list[str]:
     return [
         f"protocol.{key}: {claimed.get(key)!r}, but {protocol.name} has {ours.get(key)!r}"
         for key in sorted({*claimed, *ours})
-        if claimed.get(key) != ours.get(key)
+        if json.dumps(claimed.get(key)) != json.dumps(ours.get(key))  # 0 is not 0.0, which a page would show
     ]
 
 
