@@ -24,9 +24,16 @@ def allowed(plugins_too: Sequence[str] = ()) -> tuple[str, ...]:
     return (plugins.OURS, *(re.sub(r"[-_.]+", "-", name).lower() for name in plugins_too))
 
 
-def located(source: Path) -> tuple[Path, Mapping[str, Json]]:
-    """Return the artifact's file, and the configuration of the run it lies in, which is empty if there is none."""
+def located(source: Path, *, alone: bool = False) -> tuple[Path, Mapping[str, Json]]:
+    """Return the artifact's file, and the configuration of the run it lies in.
+
+    Args:
+        source: the file, or the folder of its run.
+        alone: read nothing beside the file; the configuration is then empty, as if there were none.
+    """
     path = source / "distilled.safetensors" if source.is_dir() else source
+    if alone:
+        return path, {}
     try:
         beside = parse_yaml(read_text(path.parent / "config.yaml"))
         canonical_json(beside)

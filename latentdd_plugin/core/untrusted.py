@@ -11,16 +11,20 @@ import yaml
 LARGEST_TEXT = 64_000_000  # bytes of a file that is read as text
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
     """Return the text of an ordinary file.
+
+    Args:
+        path: of the file.
+        largest: bytes that are read at most.
 
     Raises:
         OSError: there is none; or it is a folder, a device or a FIFO, which might never end.
-        ValueError: it is larger than `LARGEST_TEXT`, or not UTF-8.
+        ValueError: it is larger, or not UTF-8.
     """
     refuse_irregular(path)
-    if path.stat().st_size > LARGEST_TEXT:
-        raise ValueError(f"more than {LARGEST_TEXT:,} bytes")
+    if path.stat().st_size > largest:
+        raise ValueError(f"more than {largest:,} bytes")
     return path.read_text(encoding="utf-8")
 
 

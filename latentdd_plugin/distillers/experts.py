@@ -55,6 +55,12 @@ class Experts:
             return tuple(file.get_tensor(f"{epoch:03d}/{name}").float().to(self._device) for name in self._names)
 
 
+def obtain_experts(task: Task, training: ExpertTraining) -> Experts:
+    """Return the experts of this task's real set and network; they are trained, or found on disk, at the first call."""
+    experts: Experts = task.once(training, lambda: train_experts(task, training))
+    return experts
+
+
 def train_experts(task: Task, training: ExpertTraining) -> Experts:
     """Return the experts of this task's real set and network, training those that are not on disk yet."""
     network = task.network("mtt/expert", 0)

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from latentdd_plugin.core.processes import group
 from latentdd_plugin.distillers.embedding import Embedding
-from latentdd_plugin.distillers.experts import Experts, ExpertTraining, train_experts
+from latentdd_plugin.distillers.experts import Experts, ExpertTraining, obtain_experts
 from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
-from latentdd_plugin.distillers.siamese import class_means, siamese
+from latentdd_plugin.distillers.siamese import class_cross_entropy, class_means, siamese
 from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.distillers.work import TaskSize, Work
 
@@ -95,7 +95,7 @@ class IDM(Matching):
             percent = 100 * _accuracy(head(seen), real, task.own_classes)
         features = psi(torch.cat(synthetic))
         distance = (class_means(seen, real) - class_means(features, synthetic)).square().sum()
-        yield distance + self.ce * percent * _cross_entropy(head(features), synthetic, task.own_classes)
+        yield distance + self.ce * percent * class_cross_entropy(head(features), synthetic, task.own_classes)
 
     def work(self, size: TaskSize) -> Work:
         """Return the networks' training; per step, a pass of the real samples and one both ways of the synthetic."""
@@ -119,13 +119,9 @@ class IDM(Matching):
         return task.embedding(task.numerics.mode(work))
 
     def _experts(self, task: Task) -> Experts:
-        def train() -> Experts:
-            precision = self.expert_precision
-            training = ExpertTraining(self.networks, self.epochs, self.lr_expert, self.batch_expert, precision)
-            return train_experts(task, training)
-
-        experts: Experts = task.once("idm/experts", train)
-        return experts
+        precision = self.expert_precision
+        training = ExpertTraining(self.networks, self.epochs, self.lr_expert, self.batch_expert, precision)
+        return obtain_experts(task, training)
 
 
 def _accuracy(logits: Tensor, classes: list[Tensor], own: range) -> float:
@@ -134,9 +130,3 @@ def _accuracy(logits: Tensor, classes: list[Tensor], own: range) -> float:
     right = sum(int((part == label).sum()) for label, part in zip(own, parts, strict=True))
     everywhere = group().sum_(torch.tensor([right, len(logits)], dtype=torch.float64, device=logits.device))
     return float(everywhere[0] / everywhere[1])
-
-
-def _cross_entropy(logits: Tensor, classes: list[Tensor], own: range) -> Tensor:
-    """Return the cross-entropy of logits (N, classes), the mean of each class, summed over classes."""
-    parts = logits.log_softmax(1).split([len(samples) for samples in classes])
-    return torch.stack([-part[:, label].mean() for label, part in zip(own, parts, strict=True)]).sum()

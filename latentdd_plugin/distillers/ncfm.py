@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentdd_plugin.distillers.embedding import Embedding
-from latentdd_plugin.distillers.experts import Experts, ExpertTraining, train_experts
+from latentdd_plugin.distillers.experts import Experts, ExpertTraining, obtain_experts
 from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
-from latentdd_plugin.distillers.siamese import class_means, siamese
+from latentdd_plugin.distillers.siamese import class_cross_entropy, class_means, siamese
 from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.distillers.work import TaskSize, Work
 
@@ -147,9 +147,7 @@ class NCFM(Matching):
     def _calibration(self, task: Task, features: Embedding, synthetic: list[Tensor]) -> Tensor:
         """Return the cross-entropy of the network on synthetic samples, the mean of each class, summed over classes."""
         head = task.networks.network.head
-        parts = head(features(torch.cat(synthetic))).split([len(samples) for samples in synthetic])
-        losses = [-part.log_softmax(1)[:, label].mean() for label, part in zip(task.own_classes, parts, strict=True)]
-        return torch.stack(losses).sum()
+        return class_cross_entropy(head(features(torch.cat(synthetic))), synthetic, task.own_classes)
 
     def _frequencies(self, task: Task, variables: Variables, step: int) -> Tensor:
         """Return this step's frequencies (n, F)."""
@@ -169,13 +167,9 @@ class NCFM(Matching):
         return task.embedding(task.numerics.mode(work))
 
     def _experts(self, task: Task) -> Experts:
-        def train() -> Experts:
-            precision = self.expert_precision
-            training = ExpertTraining(self.networks, self.epochs, self.lr_expert, self.batch_expert, precision)
-            return train_experts(task, training)
-
-        experts: Experts = task.once("ncfm/experts", train)
-        return experts
+        precision = self.expert_precision
+        training = ExpertTraining(self.networks, self.epochs, self.lr_expert, self.batch_expert, precision)
+        return obtain_experts(task, training)
 
 
 def characteristic(features: Tensor, classes: list[Tensor], t: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,3 +35,15 @@ def siamese(task: Task, codes: Tensor, batch_real: int, purpose: str, step: int)
 def class_means(features: Tensor, classes: list[Tensor]) -> Tensor:
     """Return the mean features (classes, F) of features (N, F) that lie class by class, in groups of these sizes."""
     return torch.stack([part.mean(0) for part in features.split([len(samples) for samples in classes])])
+
+
+def class_cross_entropy(logits: Tensor, classes: list[Tensor], own: range) -> Tensor:
+    """Return the cross-entropy of samples that lie class by class: the mean of each class, summed over classes.
+
+    Args:
+        logits: (N, classes).
+        classes: the samples of each class, whose numbers part the logits.
+        own: the labels of these classes, those of this process.
+    """
+    parts = logits.split([len(samples) for samples in classes])
+    return torch.stack([-part.log_softmax(1)[:, label].mean() for label, part in zip(own, parts, strict=True)]).sum()

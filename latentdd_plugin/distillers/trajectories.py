@@ -24,7 +24,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.experts import Experts, ExpertTraining, flat_distance, train_experts
+from latentdd_plugin.distillers.experts import Experts, ExpertTraining, flat_distance, obtain_experts
 from latentdd_plugin.distillers.gradients import Gradients, Weights, with_gradient
 from latentdd_plugin.distillers.loop import INITS, Matching, Variables, one_of
 from latentdd_plugin.distillers.task import Task
@@ -145,13 +145,9 @@ class TrajectoryMatching(Matching):
         return steps
 
     def _experts(self, task: Task) -> Experts:
-        def train() -> Experts:
-            epochs = self.max_start_epoch - 1 + self.expert_epochs
-            training = ExpertTraining(self.experts, epochs, self.lr_expert, self.batch_expert, self.expert_precision)
-            return train_experts(task, training)
-
-        experts: Experts = task.once("mtt/experts", train)
-        return experts
+        epochs = self.max_start_epoch - 1 + self.expert_epochs
+        training = ExpertTraining(self.experts, epochs, self.lr_expert, self.batch_expert, self.expert_precision)
+        return obtain_experts(task, training)
 
     def _gradients(self, task: Task) -> Gradients:
         """Return gradients in float32, whatever the mode: the adjoint multiplies small differences."""

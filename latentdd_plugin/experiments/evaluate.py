@@ -75,8 +75,7 @@ def evaluate_artifact(
         UsageError: a damaged artifact, other data, other weights, an unknown name.
         RunFailed: it began and could not be finished; finished scores are kept.
     """
-    path, beside = located(Path(source))
-    beside = {} if alone else beside
+    path, beside = located(Path(source), alone=alone)
     stored, distributions = load_artifact(path), allowed(allow_plugins)
     wanted = _resolve(stored, beside, config or EvaluationConfig(), distributions)
     code = code_of({"codec": _codec_class(stored, codec or {}, distributions)})

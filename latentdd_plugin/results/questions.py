@@ -46,8 +46,7 @@ def questions_page(
 
 OPENING = """\
 Written by `dd-bench suite page` from records alone: codec cards, submitted results and the runs of the suite. Every
-accuracy can be computed again from its record's configuration; the times are those of machines with other work on
-them. Reduction factors of 2 and 16 and enlarged inputs (`codec.upsample=2`) are not on record."""
+accuracy can be computed again from its record's configuration; times depend on the machine and on its other work."""
 COSTS = """\
 Each row is a run at the bytes of one image per class, from the registry or from the suite. Milliseconds are the median
 step of the distillation; encoding is short where codes lay in the cache; memory is the peak of the process up to the

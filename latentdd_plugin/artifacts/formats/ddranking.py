@@ -12,12 +12,12 @@ import yaml
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.formats import values
 from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOptions, sorted_by_class
-from latentdd_plugin.artifacts.formats.files import small_text
+from latentdd_plugin.artifacts.formats.files import SMALL_TEXT
 from latentdd_plugin.artifacts.formats.tensor_checks import images_of, labels_of, number
 from latentdd_plugin.artifacts.formats.trajectories import as_logits
 from latentdd_plugin.artifacts.formats.unpickle import load_pt
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.untrusted import parse_yaml
+from latentdd_plugin.core.untrusted import parse_yaml, read_text
 
 CONFIG = "config.yaml"
 SPACES = {name: f"ddranking-{name.lower()}" for name in values.DDRANKING}  # dataset -> its value space
@@ -85,7 +85,7 @@ def _labels(path: Path, images: int, ipc: int | None) -> torch.Tensor:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        found = parse_yaml(small_text(path)) if path.exists() else {}
+        found = parse_yaml(read_text(path, SMALL_TEXT)) if path.exists() else {}
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: not readable ({type(error).__name__})") from None
     return found if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.data.kinds import LFS
 
+SMALL_TEXT = 1 << 20  # bytes of a description beside a set
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 TORCH_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, as its pickles before 1.6 begin
@@ -17,13 +18,6 @@ FROM_PICKLE = "python -c \"import pickle, torch; torch.save(pickle.load(open('{o
 def one_line(error: Exception, text: str | None = None) -> str:
     """Return an exception, or `text` in its place, as one short line."""
     return f"{type(error).__name__}: {' '.join((text or str(error)).split())}"[:200]
-
-
-def small_text(path: Path) -> str:
-    """Return the text of a file of at most a megabyte; raise ValueError if it is larger, or not a text."""
-    if path.stat().st_size > 1 << 20:
-        raise ValueError("a text of more than a megabyte")
-    return path.read_text()
 
 
 def check_start(path: Path) -> bytes:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from latentdd_plugin.artifacts.formats import values
 from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOptions
-from latentdd_plugin.artifacts.formats.files import check_start, one_line, small_text
+from latentdd_plugin.artifacts.formats.files import SMALL_TEXT, check_start, one_line
 from latentdd_plugin.artifacts.formats.pictures import decode_bytes
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.untrusted import read_text
 
 SOFT = ("logits", "probabilities")
 
@@ -105,7 +106,7 @@ def _parts(path: Path) -> list[Path]:
     """Return the arrow files that `state.json` lists; none of them may lie outside the folder."""
     inside = path / "dataset" if (path / "dataset" / "state.json").exists() else path
     try:
-        listed = [part["filename"] for part in json.loads(small_text(inside / "state.json"))["_data_files"]]
+        listed = [part["filename"] for part in json.loads(read_text(inside / "state.json", SMALL_TEXT))["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not a folder of save_to_disk (state.json: {type(error).__name__})") from None
     odd = [name for name in listed if not isinstance(name, str) or Path(name).name != name or name in ("", "..")]
