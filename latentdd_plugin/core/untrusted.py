@@ -29,7 +29,7 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
 
 
 def refuse_irregular(path: Path) -> None:
-    """Raise OSError if something else than a file lies at a path."""
+    """Raise OSError if what lies at a path is a folder, a device or a FIFO."""
     if path.exists() and not path.is_file():
         raise OSError("not a regular file")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdd_plugin.core.errors import DataError
+from latentdd_plugin.core.untrusted import refuse_irregular
 from latentdd_plugin.data.members import Member
 
 BLOCK = 256  # images per task of the pool that decodes them
@@ -82,14 +83,8 @@ class ImageRows:
             if not any(real.is_relative_to(root) for root in self.roots):
                 raise ValueError("lies outside the dataset's folder, where nothing is read")
             path = real
-        return _regular(path).read_bytes() if member is None else member.read(_regular(path))
-
-
-def _regular(path: Path) -> Path:
-    """Return the path of a file; raise ValueError if it is a device, a FIFO or a folder."""
-    if path.exists() and not path.is_file():
-        raise ValueError("not a regular file")
-    return path
+        refuse_irregular(path)
+        return path.read_bytes() if member is None else member.read(path)
 
 
 def listed(where: str, faults: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ class RDED(Distiller):
         return SyntheticSet(torch.cat(codes), torch.cat(labels))
 
     def work(self, size: TaskSize) -> Work:
-        """Return the teacher's look at every crop of every candidate."""
+        """Return the teacher's pass over every crop of every candidate."""
         wanted = size.codes_per_class * self.factor**2
         looked_at = size.class_size if self.candidates is None else max(self.candidates, wanted)
         return Work(size.classes, teacher_passes=size.classes * min(looked_at, size.class_size) * self.crops)

@@ -112,7 +112,7 @@ class SRe2L(Matching):
         yield with_gradient(total, [(variables.codes, gradient)])
 
     def work(self, size: TaskSize) -> Work:
-        """Return the decoding of every code and the teacher's passes, forth and back, at each step."""
+        """Return the decoding of every code, and the teacher's forward and backward pass, at each step."""
         seen = self.iterations * size.codes
         return Work(self.iterations * math.ceil(size.codes / self.batch), decoded=seen, teacher_passes=2 * seen)
 

@@ -101,7 +101,7 @@ def _apart(what: str, claimed: float, found: float, spread: float, n: int, cap: 
 
 
 def dataset_differences(record: Record, found: object) -> list[str]:
-    """Compare the dataset's sizes with those that were read."""
+    """Compare the dataset's sizes, and whether it may be flipped, with what was read."""
     return [
         f"dataset.{name}: {getattr(record.dataset, name)} claimed, {getattr(found, name)} found"
         for name in ("train_size", "test_size", "validation_size", "flip")

@@ -165,13 +165,14 @@ class Registry:
 
 
 def read(folder: Path) -> Registry:
-    """Everything in a registry; what is broken is told apart, file by file.
+    """Return everything in a registry; what is broken is told apart, file by file.
 
     Raises:
         UsageError: there is no such folder.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give the registry's with --registry")
+    folder = folder.resolve()  # the caller's own folder may be a link; what others put into it may not
     faults: list[Fault] = []
 
     def tried(load: Callable[[Path], T], path: Path) -> T | None:

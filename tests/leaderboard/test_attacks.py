@@ -251,3 +251,11 @@ def test_a_key_that_is_there_twice_is_refused_in_a_run_as_in_a_claim(made, tmp_p
     (run / "result.json").write_text(text.replace('"scores":', '"scores": [], "scores":', 1))
     with pytest.raises(ArtifactError, match="twice"):
         Record.load(run)
+
+
+def test_the_callers_own_registry_may_be_a_link(tmp_path):
+    shipped = registry.default()
+    (tmp_path / "linked").symlink_to(shipped)
+    found = registry.read(tmp_path / "linked")
+    assert found.faults == registry.read(shipped).faults == ()
+    assert len(found.literature) == len(list(shipped.glob("literature/*.json"))) > 0

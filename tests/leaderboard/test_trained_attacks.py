@@ -87,3 +87,10 @@ def test_k_a_sound_baseline_under_the_name_of_another_is_not_taken(made, tmp_pat
     assert called(*words, "--out", tmp_path / "again") == 0
     found = Record.load(tmp_path / "again").to_json()["controls"]
     assert {name: one["scores"] for name, one in found.items()} == {n: one["scores"] for n, one in expected.items()}
+
+
+@pytest.mark.parametrize(("part", "change"), [("nearest", {"nearer_to_test": 10}), ("dataset", {"validation_size": 7})])
+def test_d_what_verification_finds_anyway_is_compared(claim, part, change):
+    edit(claim, lambda record: record[part].update(change))
+    assert reasons(claim) == "", "nothing static contradicts it"
+    assert part in reasons(claim, "full")

@@ -141,6 +141,9 @@ def test_an_address_needs_the_hash_and_is_refused_without_it(made, web, tmp_path
     assert same(load_distilled(url, sha256=right), load_artifact(made / "distilled.safetensors"))
     with pytest.raises(UsageError, match="404"):
         load_distilled(f"{web}/none", sha256="1" * 64)
+    monkeypatch.setattr(zoo, "LARGEST", 100)
+    with pytest.raises(UsageError, match="more than 100 bytes"):
+        load_distilled(url, sha256="1" * 64)
 
 
 # --- the hub ---
