@@ -133,7 +133,7 @@ class Artifact:
     def decode(self, codec: SizedCodec | None = None, **resolving: Any) -> Tensor:
         """Return images, float32 (M, C, H, W) in [0, 1] units, not clamped. Arguments as for `space`."""
         with torch.no_grad():
-            return self.space(codec, **resolving).decode(self.codes)
+            return self.space(codec, **resolving).decode(self.codes, self.class_numbers)
 
     def to_dataset(self, codec: SizedCodec | None = None, **resolving: Any) -> datasets.Dataset:
         """Return the decoded images and their labels as a `datasets.Dataset`. Arguments as for `space`.

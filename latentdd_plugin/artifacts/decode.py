@@ -53,7 +53,7 @@ def decode_artifact(
         codec = build_codec(options, stored.header.image_shape, **resolving)
     space = _moved(stored.space(codec, **resolving), device)
     with torch.no_grad():
-        return space, space.decode(stored.codes.to(device))
+        return space, space.decode(stored.codes.to(device), stored.class_numbers)
 
 
 def _moved(space: CodeSpace, device: str) -> CodeSpace:

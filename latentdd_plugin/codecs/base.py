@@ -47,6 +47,11 @@ class Codec(torch.nn.Module, ABC):
             the class is renamed. A class without an id of its own uses the class name.
         spatial: decode(flip(z)) is close to flip(decode(z)); the package then augments codes spatially.
         pixels: the codes are the pixels, so colour augmentation keeps its meaning on them (only `identity`).
+        comparable: distances between codes and networks that look at codes make sense; otherwise a method that compares
+            samples needs `match=pixel`.
+        fits_codes: there is no encoder; `encode` optimises the code of each image by itself, equal whatever images come
+            with it. Only the images that a method takes as codes are then encoded.
+        conditional: decoding needs the class of each code: `decode(codes, labels)`, with labels int64 (N,).
         channels: image channels `encode` takes (3: grey images are repeated, and averaged after decoding); None: any.
         multiple: image sides must be a multiple of it; other sizes are padded by reflection and cropped back.
         costly: `encode` runs a network, so the codes of a dataset are worth keeping on disk.
@@ -60,6 +65,9 @@ class Codec(torch.nn.Module, ABC):
     codec_id: ClassVar[str] = ""
     spatial: bool = False
     pixels: bool = False
+    comparable: bool = True
+    fits_codes: bool = False
+    conditional: bool = False
     channels: int | None = None
     multiple: int = 1
     costly: bool = False

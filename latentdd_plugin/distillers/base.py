@@ -32,6 +32,8 @@ class Distiller(ABC):
     Attributes:
         presets: named sets of arguments; `paper` is the published one, `quick` fits two CPU cores.
         match_spaces: match spaces it supports; a method that never calls `task.view` supports `code` only.
+        compares: it looks at `task.real`, the real samples of the match space; a method that only draws samples, or
+            makes them with a teacher, does not, and works on codes of any kind.
         selection: the iterate that it returns; `unknown` for a set that was made elsewhere.
         is_selection: it returns real codes as they are, without optimising anything.
         trains_decoder: it optimises `task.codec_parameters()` with the codes, where a run asks for that.
@@ -44,6 +46,7 @@ class Distiller(ABC):
     contract: ClassVar[int] = 1
     presets: ClassVar[dict[str, dict[str, Json]]] = {"paper": {}, "quick": {}}
     match_spaces: ClassVar[tuple[str, ...]] = ("code",)
+    compares: ClassVar[bool] = True
     selection: ClassVar[str] = "last-iterate"
     is_selection: ClassVar[bool] = False
     trains_decoder: ClassVar[bool] = False

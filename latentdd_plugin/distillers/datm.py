@@ -138,7 +138,7 @@ class DATM(TrajectoryMatching):
     def _first_logits(self, task: Task, codes: Tensor, labels: Tensor) -> Tensor:
         """Return the mean logits (M, classes) of the experts that are right about a sample, of all if none is."""
         with torch.no_grad():
-            view = task.view(codes)
+            view = task.view(codes, labels)
             logits = torch.stack([self._expert_logits(task, expert, view) for expert in range(self.experts)])
         right = (logits.argmax(2) == labels).float()
         weights = torch.where(right.sum(0) > 0, right, 1.0)

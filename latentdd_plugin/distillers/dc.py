@@ -105,7 +105,8 @@ class DC(Matching):
         """
         gradients = self._gradients(task)
         mine, per_class = task.own_classes, task.codes_per_class
-        view = task.view(codes[mine.start * per_class : mine.stop * per_class])
+        labels = torch.arange(mine.start, mine.stop).repeat_interleave(per_class)
+        view = task.view(codes[mine.start * per_class : mine.stop * per_class], labels)
         total, derivatives = torch.zeros((), device=view.device), []
         for label in range(task.num_classes):
             siamese = task.augment.draw(draws) if self.augment else None
@@ -128,7 +129,7 @@ class DC(Matching):
     ) -> Weights:
         """Return the weights after one epoch of SGD on the current synthetic set."""
         with torch.no_grad():
-            view = task.view(variables.codes)
+            view = task.view(variables.codes, variables.labels)
         gradients = self._gradients(task)
         for rows in torch.randperm(len(view), generator=order).split(self.batch_train):
             x = view[rows.to(view.device)]

@@ -37,6 +37,7 @@ class RDED(Distiller):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
+    compares: ClassVar[bool] = False
     is_selection: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = True
 

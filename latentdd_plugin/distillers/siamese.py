@@ -22,7 +22,8 @@ def siamese(task: Task, codes: Tensor, batch_real: int, purpose: str, step: int)
     """
     draws, picks = task.generator(f"{purpose}/augment", step), task.generator(f"{purpose}/real", step)
     per_class, mine = len(codes) // task.num_classes, task.own_classes
-    samples = task.view(codes[mine.start * per_class : mine.stop * per_class]).split(per_class)
+    labels = torch.arange(mine.start, mine.stop).repeat_interleave(per_class)
+    samples = task.view(codes[mine.start * per_class : mine.stop * per_class], labels).split(per_class)
     real, synthetic = [], []
     for label in range(task.num_classes):
         drawn, rows = task.augment.draw(draws), task.real.pick(label, batch_real, picks)

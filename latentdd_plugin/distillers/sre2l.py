@@ -57,6 +57,7 @@ class SRe2L(Matching):
     needs_teacher: ClassVar[bool] = True
     second_beta: ClassVar[float] = 0.9
     match_spaces: ClassVar[tuple[str, ...]] = ("code",)
+    compares: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "quick": {"iterations": 200, "lr": 0.05, "area": 0.5, "init": "real"},
@@ -118,7 +119,7 @@ class SRe2L(Matching):
 
     def loss(self, task: Task, codes: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
         """Return the loss of one batch of codes (n, c, h, w) with labels int64 (n,), a scalar."""
-        images = self._seen(task, inside(task.decoded(codes)), draws)
+        images = self._seen(task, inside(task.decoded(codes, labels)), draws)
         networks = task.teacher.networks
         with self._mode(task, len(codes)).autocast(), statistics(networks, self.first_bn) as distances:
             logits = task.teacher.logits(images)

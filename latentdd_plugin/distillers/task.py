@@ -87,15 +87,24 @@ class Task:
         order = torch.cat([torch.randperm(len(members), generator=g) for _ in range(rounds)])
         return members[order[: self.codes_per_class]]
 
-    def view(self, codes: Tensor) -> Tensor:
-        """Return codes (M, c, h, w) in the match space, differentiable: as they are, or decoded and standardised."""
+    def view(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return codes (M, c, h, w) in the match space, differentiable: as they are, or decoded and standardised.
+
+        Args:
+            codes: what to show.
+            labels: their classes int64 (M,), or soft labels float32 (M, classes), for codecs that decode by class.
+        """
         if self.match == "code" or self.space.codec.pixels:
             return self._as_stored(codes)
-        return (self.decoded(codes) - self.real.mean) / self.real.std
+        return (self.decoded(codes, labels) - self.real.mean) / self.real.std
 
-    def decoded(self, codes: Tensor) -> Tensor:
-        """Return images (M, C, H, W) in [0, 1] units of codes (M, c, h, w), not clamped, differentiable."""
-        return self.space.decode(self._as_stored(codes))
+    def decoded(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (M, C, H, W) in [0, 1] units of codes (M, c, h, w), not clamped, differentiable.
+
+        Labels are those of `view`.
+        """
+        classes = labels.argmax(1) if labels is not None and labels.is_floating_point() else labels
+        return self.space.decode(self._as_stored(codes), classes)
 
     def _as_stored(self, codes: Tensor) -> Tensor:
         return codes if self.rounding is None else self.rounding.view(codes)

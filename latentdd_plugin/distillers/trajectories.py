@@ -112,7 +112,7 @@ class TrajectoryMatching(Matching):
         t += first
         begin, target = experts.snapshot(expert, t), experts.snapshot(expert, t + self.expert_epochs)
         steps = self._steps(task, len(variables.codes), step)
-        view, labels = task.view(variables.codes), variables.labels
+        view, labels = task.view(variables.codes, variables.labels), variables.labels
         targets = labels.softmax(1) if labels.is_floating_point() else labels
         if variables.lr is None:
             raise ValueError("MTT learns the rate of its student: set variables.lr")
@@ -158,7 +158,7 @@ class TrajectoryMatching(Matching):
     def _first_logits(self, task: Task, codes: Tensor, labels: Tensor) -> Tensor:
         """Return the experts' mean logits (M, classes) on the initial codes, the label's raised to the top."""
         with torch.no_grad():
-            view = task.view(codes)
+            view = task.view(codes, labels)
             every = (self._expert_logits(task, expert, view) for expert in range(self.experts))
             return raised(sum(every, torch.zeros((), device=task.device)) / self.experts, labels)
 

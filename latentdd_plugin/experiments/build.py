@@ -151,8 +151,8 @@ def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = 
     faults = [f"algo.{name}: {fault}" for fault in plugins.check_arguments(cls, chosen)]
     chosen, more = fitted_options(cls, chosen, "algo.")
     faults += more
-    if match not in cls.match_spaces and not _is_pixels(codec):
-        faults.append(f"match={match}: {name} supports {', '.join(cls.match_spaces)} only")
+    if fault := match_fault(cls, name, match, codec):
+        faults.append(fault)
     if faults:
         raise UsageError(faults)
     try:
@@ -165,12 +165,25 @@ def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = 
     return distiller
 
 
-def _is_pixels(codec: str) -> bool:
-    """Return whether the codes of a codec are pictures themselves; False if it cannot be resolved."""
+def match_fault(method: type[Distiller], name: str, match: str, codec: str) -> str | None:
+    """Return why a method cannot work in a match space on the codes of a codec, or None.
+
+    Args:
+        method: the method's class.
+        name: what to call it.
+        match: the match space.
+        codec: name of the codec; empty, or one that cannot be resolved, is taken for one with ordinary codes.
+    """
     try:
-        return bool(codec) and _codec_class({"name": codec}).pixels
+        codes = _codec_class({"name": codec}) if codec else None
     except UsageError:
-        return False
+        codes = None
+    if match not in method.match_spaces and not (codes and codes.pixels):
+        return f"match={match}: {name} supports {', '.join(method.match_spaces)} only"
+    if match == "code" and method.compares and codes and not codes.comparable:
+        hint = "; match=pixel compares decoded images" if "pixel" in method.match_spaces else ""
+        return f"match=code: {name} compares samples, and codes of {codec} cannot be compared{hint}"
+    return None
 
 
 # --- codecs -----------------------------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.compute import Numerics, resolve_device
 from latentdd_plugin.core.config import RunConfig
@@ -33,7 +31,7 @@ from latentdd_plugin.experiments.stages import (
     Loaded,
     budget_of,
     decode,
-    decoding_space,
+    decoded_images,
     distil,
     encode,
     evaluate,
@@ -235,9 +233,7 @@ def _take_part(job: Job, encoded: Encoded, synthetic: SyntheticSet | None) -> Sy
         return synthetic
     distilled = distil(replace(job, folder=None), encoded, synthetic)
     artifact = to_artifact(job, distilled)
-    with torch.no_grad():
-        images = decoding_space(artifact, encoded).decode(artifact.codes.to(encoded.numerics.device))
-    train_and_test(job, encoded, artifact, images)
+    train_and_test(job, encoded, artifact, decoded_images(artifact, encoded))
     if job.config.controls:
         run_baselines(job, encoded, ())
     return distilled.synthetic

@@ -247,11 +247,12 @@ def start_images(job: Job, encoded: Encoded, rows: Tensor) -> Tensor | None:
     kind = getattr(job.parts.distiller, "init", None)
     if kind not in INITS:
         return None
-    codes, _ = _task(job, encoded, Services(encoded.numerics)).init(kind)
+    codes, labels = _task(job, encoded, Services(encoded.numerics)).init(kind)
     if len(rows) and int(rows.max()) >= len(codes):
         return None
     with torch.no_grad():
-        return encoded.space.decode(codes[rows.to(codes.device)]).cpu()
+        shown = rows.to(codes.device)
+        return encoded.space.decode(codes[shown], labels[shown]).cpu()
 
 
 def _call_distiller(job: Job, task: Task) -> SyntheticSet:
@@ -288,8 +289,7 @@ def to_artifact(job: Job, distilled: Distilled) -> Artifact:
     )
     if not config.labels.taught or encoded.teacher is None:
         return made
-    with torch.no_grad():  # of the codes as the file will hold them
-        images = decoding_space(made, encoded).decode(made.codes.to(encoded.numerics.device))
+    images = decoded_images(made, encoded)  # of the codes as the file will hold them
     return labelled(made, images, config.labels, encoded.teacher, config.seed)
 
 
@@ -311,17 +311,16 @@ def store(job: Job, distilled: Distilled) -> Stored:
 
 def decode(stored: Stored) -> Decoded:
     """Decode the artifact as the file holds it."""
-    encoded, artifact = stored.distilled.encoded, stored.artifact
+    return Decoded(stored, decoded_images(stored.artifact, stored.distilled.encoded))
+
+
+def decoded_images(artifact: Artifact, encoded: Encoded) -> Tensor:
+    """Return the images (M, C, H, W) that an artifact decodes to, with what was trained of the decoder."""
+    space = encoded.space
+    if artifact.trained is not None:
+        space = replace(space, codec=encoded.codec.trained(artifact.trained.tensors()))
     with torch.no_grad():
-        images = decoding_space(artifact, encoded).decode(artifact.codes.to(encoded.numerics.device))
-    return Decoded(stored, images)
-
-
-def decoding_space(artifact: Artifact, encoded: Encoded) -> CodeSpace:
-    """Return the space that an artifact's codes decode in: the run's, with what was trained of the decoder."""
-    if artifact.trained is None:
-        return encoded.space
-    return replace(encoded.space, codec=encoded.codec.trained(artifact.trained.tensors()))
+        return space.decode(artifact.codes.to(encoded.numerics.device), artifact.class_numbers)
 
 
 def evaluate(job: Job, decoded: Decoded) -> Evaluated:

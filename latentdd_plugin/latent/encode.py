@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, st
 log = logging.getLogger(__name__)
 
 ENCODE_BATCH = 64  # images per call of a costly codec: one fixed shape for the compiler
+DESCRIBED = 64  # fitted codes from which statistics are taken
 STATISTICS = "statistics.json"  # beside the parts, when all of them are there
 COPIES = 3  # of the codes that memory must have room for, to hold them there
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -51,20 +52,68 @@ def code_set(
         return CodeSpace(codec, real.mean, real.std), real
     resident = isinstance(data.train.pixels, Tensor)
     codes: SampleStore
-    if resident and not codec.codec.costly and group().size == 1:
+    if codec.codec.fits_codes:
+        codes = FittedCodes(data.train.pixels, codec, numerics.device)
+    elif resident and not codec.codec.costly and group().size == 1:
         codes = _encode_all(data, codec, numerics).to(numerics.device)
     else:
         codes = _encode_parts(data, codec, numerics, progress, precision if not resident else "fp32")
         codes = codes if isinstance(codes, MappedStore) else codes.to(numerics.device)
-    mean, std = (moment.to(numerics.device) for moment in _moments(codes, common=min(codec.code_shape[1:]) < 2))
+    mean, std = (moment.to(numerics.device) for moment in _moments(codes, codec))
     check_spread(codec, std, data)
     try_round_trip(codec, data, codes, numerics.device)
     by_class = members(data.train.labels, len(data.classes))
     return CodeSpace(codec, mean, std), Real(codes, data.train.labels, by_class, mean, std)
 
 
-def _moments(codes: SampleStore, *, common: bool) -> tuple[Tensor, Tensor]:
-    """Return `statistics`; those of codes that stay on disk are computed once and kept beside them."""
+class FittedCodes:
+    """A store of codes that are fitted when they are taken, and kept: of a codec that optimises each code by itself.
+
+    Args:
+        pixels: uint8 (N, C, H, W).
+        codec: its codec has `fits_codes`.
+        device: where codes are fitted and returned.
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, pixels: SampleStore, codec: SizedCodec, device: str) -> None:
+        self.pixels, self.codec, self.device = pixels, codec, torch.device(device)
+        self.shape = (len(pixels), *codec.code_shape)
+        self._fitted: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: Any, /) -> Tensor:
+        wanted = torch.arange(len(self))[rows].tolist()
+        missing = [row for row in dict.fromkeys(wanted) if row not in self._fitted]
+        for some in (missing[start : start + ENCODE_BATCH] for start in range(0, len(missing), ENCODE_BATCH)):
+            log.info("codec %s: fitting the codes of %d images", self.codec.name, len(some))
+            images = self.pixels[torch.tensor(some)].to(self.device).float() / 255
+            codes = self.codec.encode(images).float()
+            for row, code in zip(some, codes, strict=True):
+                self._fitted[row] = check_codes(code[None], self.codec, row)[0].cpu()
+        return torch.stack([self._fitted[row] for row in wanted]).to(self.device)
+
+    def split(self, size: int, /) -> Iterable[Tensor]:
+        """Yield all codes in order, `size` at a time; every image is fitted."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def spread(self, count: int) -> Tensor:
+        """Return the codes of at most so many images, spread over the training split."""
+        total = len(self)
+        return self[torch.tensor(sorted({i * total // count for i in range(min(count, total))}))]
+
+
+def _moments(codes: SampleStore, codec: SizedCodec) -> tuple[Tensor, Tensor]:
+    """Return the mean and deviation of each channel.
+
+    Those of codes that stay on disk are computed once and kept beside them; a few fitted codes speak for all.
+    """
+    if isinstance(codes, FittedCodes):
+        return statistics(codes.spread(DESCRIBED), common=False)  # each value is a weight with a scale of its own
+    common = min(codec.code_shape[1:]) < 2
     if not isinstance(codes, MappedStore):
         return statistics(codes, common=common)
     path, shape = codes.folder / STATISTICS, (-1, 1, 1)

@@ -104,20 +104,21 @@ class RoundTrip:
         return self.psnr < self.flat + LEAST_GAIN
 
 
-def round_trip(codec: SizedCodec, images: Tensor, codes: Tensor, positions: Sequence[int]) -> RoundTrip:
+def round_trip(codec: SizedCodec, images: Tensor, codes: Tensor, labels: Tensor, positions: Sequence[int]) -> RoundTrip:
     """Decode the codes of a few real pictures and measure how near they come.
 
     Args:
         codec: the fitted codec.
         images: float32 (n, C, H, W) in [0, 1].
         codes: their raw codes (n, c, h, w).
+        labels: their classes int64 (n,).
         positions: of the pictures in the training split, for messages.
 
     Raises:
         RunFailed: a decoded picture is not finite; codec and picture are named.
     """
     with torch.no_grad():
-        decoded = [codec.decode(one) for one in codes.split(1)]
+        decoded = [codec.decode(one, label) for one, label in zip(codes.split(1), labels.split(1), strict=True)]
     for position, image, code in zip(positions, decoded, codes.split(1), strict=True):
         check_images(image, code, codec, position)
     back = torch.cat(decoded).float().clamp(0, 1)
@@ -146,7 +147,7 @@ def try_round_trip(codec: SizedCodec, data: ImageData, codes: SampleStore, devic
     rows = torch.tensor(positions)
     some = codes[rows.to(codes.device)].to(device).float()
     images = data.train.pixels[rows].to(some.device).float() / 255
-    found = round_trip(codec, images, some, positions)
+    found = round_trip(codec, images, some, data.train.labels[rows].to(some.device), positions)
     log.info("codec %s: %d training pictures come back at %.1f dB PSNR", codec.name, found.pictures, found.psnr)
     if found.poor:
         log.warning(

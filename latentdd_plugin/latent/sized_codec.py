@@ -88,9 +88,20 @@ class SizedCodec:
             images = F.pad(images, (0, self._pad[1], 0, self._pad[0]), mode=_padding_mode(self._size, self._pad))
         return images
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Decode codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped."""
-        images = self.codec.decode(codes)[..., : self._size[0], : self._size[1]]
+    def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Decode codes (N, c, h, w) to images (N, C, H, W), differentiable, not clamped.
+
+        Args:
+            codes: what to decode.
+            labels: int64 (N,), the class of each code; read by a conditional codec only.
+
+        Raises:
+            UsageError: the codec is conditional, and no labels are given.
+        """
+        known = (labels,) if self.codec.conditional else ()
+        if known and labels is None:
+            raise UsageError(f"codec {self.name} decodes by class, and the labels of the codes are not given")
+        images = self.codec.decode(codes, *known)[..., : self._size[0], : self._size[1]]
         if self.upsample != 1:
             images = F.interpolate(images, self.image_shape[1:], mode="bicubic", antialias=True)
         return images.mean(1, keepdim=True) if self._to_rgb else images
@@ -159,7 +170,7 @@ class SizedCodec:
         try:
             with torch.no_grad():
                 codes = self.encode(torch.zeros((1, c, h, w), device=device))
-                images = self.decode(codes)
+                images = self.decode(codes, torch.zeros(1, dtype=torch.long, device=device))
         except UsageError:
             raise
         except Exception as error:

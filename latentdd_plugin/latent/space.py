@@ -70,10 +70,11 @@ class CodeSpace:
     mean: Tensor  # float32 (c, 1, 1) of raw codes
     std: Tensor  # float32 (c, 1, 1)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Decode standardised codes (M, c, h, w) to images (M, C, H, W) in [0, 1] units, not clamped.
 
-        Differentiable; the backward pass decodes one chunk at a time again, so that memory is bounded by the chunk.
+        Labels int64 (M,) are read by a conditional codec only. Differentiable; the backward pass decodes one chunk at a
+        time again, so that memory is bounded by the chunk.
         Images are checked, except on an accelerator with gradients, where looking would make each step wait.
 
         Raises:
@@ -83,9 +84,11 @@ class CodeSpace:
         pixels = math.prod(self.codec.image_shape) * self.codec.upsample**2
         size = max(1, PIXELS_PER_CHUNK // pixels)
         chunks = codes.split(size)
-        if (codes.requires_grad or self.codec.learns) and torch.is_grad_enabled():
-            return torch.cat([self._watched(chunk, start * size) for start, chunk in enumerate(chunks)])
-        return torch.cat([self._checked(chunk, start * size) for start, chunk in enumerate(chunks)])
+        classes = [None] * len(chunks) if labels is None else labels.to(codes.device).split(size)
+        watch = (codes.requires_grad or self.codec.learns) and torch.is_grad_enabled()
+        decode = self._watched if watch else self._checked
+        parts = enumerate(zip(chunks, classes, strict=True))
+        return torch.cat([decode(chunk, known, number * size) for number, (chunk, known) in parts])
 
     def encode(self, images: Tensor) -> Tensor:
         """Return standardised codes float32 (M, c, h, w) of images (M, C, H, W) in [0, 1] units, without gradients."""
@@ -99,17 +102,17 @@ class CodeSpace:
         std = self.std.flatten().cpu()
         return self.codec.codec.step_weights(len(std)).cpu() / std
 
-    def _watched(self, codes: Tensor, start: int) -> Tensor:
-        images: Tensor = checkpoint(self._decode, codes, use_reentrant=False)
+    def _watched(self, codes: Tensor, labels: Tensor | None, start: int) -> Tensor:
+        images: Tensor = checkpoint(self._decode, codes, labels, use_reentrant=False)
         if codes.device.type == "cpu" and bool(torch.isfinite(codes.detach()).all()):
             check_images(images.detach(), codes.detach(), self.codec, start)
         return images
 
-    def _checked(self, codes: Tensor, start: int) -> Tensor:
-        return check_images(self._decode(codes), codes, self.codec, start)
+    def _checked(self, codes: Tensor, labels: Tensor | None, start: int) -> Tensor:
+        return check_images(self._decode(codes, labels), codes, self.codec, start)
 
-    def _decode(self, codes: Tensor) -> Tensor:
-        return self.codec.decode(codes * self.std + self.mean)
+    def _decode(self, codes: Tensor, labels: Tensor | None) -> Tensor:
+        return self.codec.decode(codes * self.std + self.mean, labels)
 
 
 def statistics(store: SampleStore, *, common: bool) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from latentdd_plugin.testing.contracts import (
     require_round_trip,
 )
 from latentdd_plugin.testing.samples import difference, near, pictures
-from latentdd_plugin.testing.subjects import COUNT, CodecSubject, Sample
+from latentdd_plugin.testing.subjects import COUNT, CodecSubject, Sample, decode
 
 CLOSE = 1e-4  # tolerance relative to the largest value: another order of additions may change that much
 CODEC_CONTRACTS: list[Contract] = []
@@ -61,7 +61,7 @@ def shapes(subject: CodecSubject) -> None:
         padded = sample.sized.sized(sample.images)
         with torch.no_grad():
             codes = sample.codec.encode(padded)
-            images = sample.codec.decode(codes)
+            images = decode(sample.codec, codes)
         expected, actual = (COUNT, *sample.sized.code_shape), tuple(codes.shape)
         require(actual == expected, f"{COUNT} images {sample.shape}: codes {actual}, not {expected}")
         same = images.shape == padded.shape
@@ -84,7 +84,7 @@ def value_range(subject: CodecSubject) -> None:
         for images in (sample.images, extremes):
             with torch.no_grad():
                 codes = sample.sized.encode(images)
-                decoded = sample.sized.decode(codes)
+                decoded = decode(sample.sized, codes)
             finite = bool(torch.isfinite(codes).all() and torch.isfinite(decoded).all())
             require(finite, f"images {sample.shape}: a code or a decoded value is not finite")
         low, high = float(sample.decoded.min()), float(sample.decoded.max())
@@ -110,7 +110,7 @@ def deterministic(subject: CodecSubject) -> None:
             with torch.random.fork_rng(), torch.no_grad():
                 torch.manual_seed(seed)
                 before = torch.get_rng_state()
-                outcomes.append((sample.sized.encode(sample.images), sample.sized.decode(sample.codes)))
+                outcomes.append((sample.sized.encode(sample.images), decode(sample.sized, sample.codes)))
                 drew = not torch.equal(before, torch.get_rng_state())
             require(not drew, f"images {sample.shape}: torch's global generator was used")
         for what, first, second in zip(("codes", "decoded images"), *outcomes, strict=True):
@@ -124,7 +124,7 @@ def batch_invariant(subject: CodecSubject) -> None:
     for sample in subject.samples:
         with torch.no_grad():
             codes = torch.cat([sample.sized.encode(one) for one in sample.images.split(1)])
-            images = torch.cat([sample.sized.decode(one) for one in sample.codes.split(1)])
+            images = torch.cat([decode(sample.sized, one) for one in sample.codes.split(1)])
         for what, alone, together in (("codes", codes, sample.codes), ("images", images, sample.decoded)):
             close = near(alone, together, CLOSE)
             require(
@@ -137,7 +137,7 @@ def gradient(subject: CodecSubject) -> None:
     """Check that the gradient of `decode` reaches every code, is finite, and agrees with finite differences."""
     for sample in subject.samples:
         codes = sample.codes.detach().clone().requires_grad_()
-        decoded = sample.sized.decode(codes)
+        decoded = decode(sample.sized, codes)
         require(
             decoded.requires_grad, f"images {sample.shape}: decode detaches the graph, so no gradient reaches the codes"
         )
@@ -152,7 +152,7 @@ def gradient(subject: CodecSubject) -> None:
         g = torch.Generator().manual_seed(1)
         step = 1e-4 * float(sample.codes.std()) * torch.randn(codes.shape, generator=g)
         with torch.no_grad():
-            up, down = (sample.sized.decode(sample.codes + sign * step).double() for sign in (1, -1))
+            up, down = (decode(sample.sized, sample.codes + sign * step).double() for sign in (1, -1))
         wanted, found = float(((up - down) * (up + down)).sum()), 2 * float((slope * step).sum())
         agrees = abs(found - wanted) <= 0.05 * abs(wanted) + 1e-7 * float(up.square().sum())
         say = f"images {sample.shape}: along one direction the gradient gives {found:.4g}"
@@ -166,7 +166,7 @@ def inputs_kept(subject: CodecSubject) -> None:
         with torch.no_grad():
             images, codes = sample.images.clone(), sample.codes.clone()
             sample.sized.encode(images)
-            sample.sized.decode(codes)
+            decode(sample.sized, codes)
         for what, after, before in (("images", images, sample.images), ("codes", codes, sample.codes)):
             require(torch.equal(after, before), f"{what} {sample.shape} were changed in place")
 
@@ -178,7 +178,7 @@ def frozen(subject: CodecSubject) -> None:
         codec = sample.codec
         before = {name: tensor.clone() for name, tensor in codec.state().items()}
         codes = sample.sized.encode(sample.images).detach().clone().requires_grad_()
-        sample.sized.decode(codes).sum().backward()
+        decode(sample.sized, codes).sum().backward()
         after = codec.state()
         require(after.keys() == before.keys(), f"use added or removed tensors: {sorted(after.keys() ^ before.keys())}")
         changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
@@ -203,7 +203,7 @@ def config_round_trip(subject: CodecSubject) -> None:
         with torch.no_grad():
             padded = sample.sized.sized(sample.images)
             codes = again.encode(padded), codec.encode(padded)
-            images = again.decode(codes[1]), codec.decode(codes[1])
+            images = decode(again, codes[1]), decode(codec, codes[1])
         for what, (theirs, ours) in (("codes", codes), ("decoded images", images)):
             close = near(theirs, ours, CLOSE)
             require(close, f"images {sample.shape}: {what} of the rebuilt codec: {difference(theirs, ours)}")
@@ -215,7 +215,7 @@ def fingerprint_stable(subject: CodecSubject) -> None:
     samples = subject.samples
     sample = samples[0]
     before = fingerprint(sample.codec)
-    sample.sized.decode(sample.sized.encode(sample.images))
+    decode(sample.sized, sample.sized.encode(sample.images))
     after = fingerprint(sample.codec)
     require(after == before, f"use changed the fingerprint from {before[:12]}… to {after[:12]}…")
     second = fingerprint(subject.build(sample.shape).codec)
@@ -242,7 +242,7 @@ def decoder_counted(subject: CodecSubject) -> None:
             for tensor in blind.state_dict(keep_vars=True).values():
                 if tensor.data_ptr() in pointers and tensor.is_floating_point():
                     tensor.fill_(torch.nan)
-            without = blind.decode(codec.encode(sample.sized.sized(sample.images)))
+            without = decode(blind, codec.encode(sample.sized.sized(sample.images)))
         seen = bool(torch.isfinite(without).all())
         require(seen, f"images {sample.shape}: decode reads tensors named encoder.*, which the budget does not count")
 
@@ -261,7 +261,7 @@ def moves(subject: CodecSubject) -> None:
             moved.codec.to(device, dtype)
             with torch.no_grad():
                 codes = moved.encode(sample.images.to(device, dtype))
-                images = moved.decode(sample.codes.to(device, dtype))
+                images = decode(moved, sample.codes.to(device, dtype))
             for what, there, here in (("codes", codes, sample.codes), ("images", images, sample.decoded)):
                 close = near(there.cpu().float(), here, 1e-2)
                 say = f"images {sample.shape}: {what} as {dtype} on {device}"
@@ -303,10 +303,10 @@ def spatial(subject: CodecSubject) -> None:
     for sample in samples:
         codec = sample.codec  # without padding, which lies on the other side after a flip
         with torch.no_grad():
-            decoded = codec.decode(sample.codes)
+            decoded = decode(codec, sample.codes)
         for axis, name in ((2, "height"), (3, "width")):
             with torch.no_grad():
-                flipped = codec.decode(sample.codes.flip(axis))
+                flipped = decode(codec, sample.codes.flip(axis))
             off, whole = float((flipped - decoded.flip(axis)).abs().mean()), float((decoded - flipped).abs().mean())
             say = f"images {sample.shape}, {name}: decode(flip(z)) differs from flip(decode(z)) by {off:.3g}"
             bound = 0.5 if codec.costly else 0.1

@@ -63,7 +63,15 @@ class Sample:
     def decoded(self) -> Tensor:
         """Images (6, C, H, W) decoded from the codes."""
         with torch.no_grad():
-            return self.sized.decode(self.codes)
+            return decode(self.sized, self.codes)
+
+
+def decode(codec: Codec | SizedCodec, codes: Tensor) -> Tensor:
+    """Decode codes (N, c, h, w) to images (N, C, H, W); if the codec decodes by class, as codes of the first class."""
+    labels = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
+    given = (labels,) if isinstance(codec, SizedCodec) or codec.conditional else ()
+    images: Tensor = codec.decode(codes, *given)
+    return images
 
 
 class CodecSubject:

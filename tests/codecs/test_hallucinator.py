@@ -9,9 +9,12 @@ from latentdd_plugin.codecs.base import fingerprint
 from latentdd_plugin.codecs.downscale import Downscale
 from latentdd_plugin.codecs.hallucinator import Hallucinator
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.latent.sized_codec import build_codec
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 JOINT = {"name": "hallucinator", "width": 4, "depth": 2, "joint": True}
+MTT = {"name": "mtt", "preset": "quick", "iterations": 2, "syn_steps": 2, "experts": 1, "expert_epochs": 1}
+MTT |= {"max_start_epoch": 1}
 
 
 def test_before_training_it_is_downscale():
@@ -68,3 +71,37 @@ def test_faults_are_reported_together():
     ]
     with pytest.raises(UsageError, match="image_shape"):
         Hallucinator().decode(torch.zeros(1, 1, 2, 2))
+
+
+def test_a_memory_is_added_to_the_codes_of_its_class():
+    codec = Hallucinator(f=2, width=4, depth=2, classes=3, image_shape=(1, 4, 4))
+    codes = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    without = Hallucinator(f=2, width=4, depth=2, image_shape=(1, 4, 4))
+    labels = torch.tensor([2, 0, 2])
+    assert torch.equal(codec.decode(codes, labels), without.decode(codes)), "zero before it is trained"
+    with torch.no_grad():
+        codec.memory[2] = 0.5
+    assert torch.equal(codec.decode(codes, labels)[1], without.decode(codes)[1])
+    assert torch.equal(codec.decode(codes, labels)[::2], without.decode(codes + 0.5)[::2])
+
+
+@pytest.mark.parametrize("algo", ["dm", "dc", "mtt"])
+def test_a_run_trains_the_memories_of_all_classes(algo, tmp_path):
+    some = {"dm": tiny.DM, "dc": {**tiny.DM, "name": "dc", "iterations": 2}, "mtt": MTT}[algo]
+    run(tiny.config(codec={**JOINT, "classes": 10}, algo=some, match="pixel", precision="int8"), out=tmp_path / "run")
+    stored = load_artifact(tmp_path / "run" / "distilled.safetensors")
+    memory = stored.trained.tensors()["memory"]
+    assert memory.shape == (10, 1, 4, 4)
+    assert bool((memory.flatten(1).abs().amax(1) > 0).all()), "the loss of each class reaches its memory"
+    assert len(stored.to_dataset()) == len(stored.labels)
+
+
+def test_fewer_memories_than_classes_are_one_message(tmp_path):
+    with pytest.raises(UsageError, match=r"codec.classes=9: the data have a class 9"):
+        run(tiny.config(codec={**JOINT, "classes": 9}, match="pixel", precision="int8"), out=tmp_path / "run")
+
+
+def test_a_codec_that_decodes_by_class_says_so_where_the_labels_are_missing():
+    sized = build_codec({"name": "hallucinator", "classes": 2}, (1, 8, 8))
+    with pytest.raises(UsageError, match="codec hallucinator decodes by class"):
+        sized.decode(torch.zeros(1, 1, 4, 4))

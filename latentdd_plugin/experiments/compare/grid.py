@@ -14,7 +14,7 @@ from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.parts import PartSpec
 from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE
 from latentdd_plugin.distillers.base import Distiller
-from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, resolve_run
+from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, match_fault, resolve_run
 from latentdd_plugin.latent.joint import frozen
 
 LEDGERS = ("bytes", "count")
@@ -180,8 +180,7 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, *labels, place]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
     cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, spec.labels, added=spec.added, rate=spec.rate)
-    if spec.match not in distiller.match_spaces and not _has_pixels(spec.codec):
-        reason = f"match={spec.match}: {names[1]} supports {', '.join(distiller.match_spaces)} only"
+    if reason := match_fault(type(distiller), names[1], spec.match, spec.codec.name):
         return replace(cell, reason=reason), (name,)
     if spec.precision == CODED and spec.ledger == "count":
         return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Container
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from latentdd_plugin.artifacts.budget import Budget, budget_for
@@ -28,12 +29,13 @@ from latentdd_plugin.experiments.cost.estimate import Estimate, Stage
 from latentdd_plugin.experiments.cost.speed import NOTHING, Census, Duration, Speed, census
 from latentdd_plugin.experiments.nearest import SIDE
 from latentdd_plugin.experiments.teachers import architecture_of
-from latentdd_plugin.latent.encode import DTYPES, ENCODE_BATCH
+from latentdd_plugin.latent.encode import DESCRIBED, DTYPES, ENCODE_BATCH
 from latentdd_plugin.latent.sized_codec import SizedCodec
 from latentdd_plugin.nn.architectures import build
 from latentdd_plugin.nn.convnet import matching_network
 
 CHUNK = 256  # samples of a matching network's call
+FITTED = 8  # images of the call that measures a codec which optimises its codes
 PLAIN_CODEC = 5e7  # values per second that a codec without a network encodes, where nothing was measured
 
 
@@ -77,7 +79,7 @@ class Model:
         """Return what the run is expected to take."""
         with seeded(0, "cost"):  # new networks draw from the global generators
             budget = self._budget(self.config, self.codec.code_shape)
-            stages = [self._load(), self._encode(), *self._teacher(), *self._distil(budget)]
+            stages = [self._load(), self._encode(budget), *self._teacher(), *self._distil(budget)]
             stages += self._scored(self.config, budget)
             stages += self._baselines(budget)
             found = tuple(stage for stage in stages if stage.seconds != 0)
@@ -91,10 +93,12 @@ class Model:
             return Stage("load", 0.0, "measured")
         return Stage("load", data.train * data.decode_s, "measured", note="less if the decoded images are in the cache")
 
-    def _encode(self) -> Stage:
+    def _encode(self, budget: Budget) -> Stage:
         data, codec = self.data, self.codec
         if codec.pixels:
             return Stage("encode", 0.0, "counted")
+        if codec.codec.fits_codes:
+            return self._fit_codes(budget)
         reading = data.train * (data.decode_s or 0.0) if data.store == "stream" else 0.0
         counted = census(codec.encode, codec.codec, data.shape, self.numerics.device)
         mode = self.numerics.mode(data.train * counted.flops) if codec.codec.costly else self._plain
@@ -104,6 +108,13 @@ class Model:
             took = self.speed.forward(codec.encode, data.shape, counted, data.train, ENCODE_BATCH, mode)
         self._peaks["encoding"] = 3 * ENCODE_BATCH * counted.largest
         return Stage("encode", max(took.seconds, reading), took.basis, max(1, math.ceil(data.train / PART)))
+
+    def _fit_codes(self, budget: Budget) -> Stage:
+        """Return the fits of the codes that describe the space, and of those that a set begins with."""
+        codes = min(self.data.train, DESCRIBED + budget.codes_per_class * self.data.classes)
+        black = torch.zeros((FITTED, *self.data.shape), device=self.numerics.device)
+        took = self.speed.once(lambda: self.codec.encode(black), codes / FITTED)
+        return Stage("encode", took.seconds, took.basis)
 
     def _teacher(self) -> list[Stage]:
         config = self.config.teacher

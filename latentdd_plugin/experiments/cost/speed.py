@@ -124,6 +124,13 @@ class Speed:
 
         return self._timed(call, counted.flops, samples, batch, mode)
 
+    def once(self, call: Callable[[], Any], calls: float) -> Duration:
+        """Return the time of so many calls, from a single one, which takes as long as it takes."""
+        begun = self._clock()
+        with torch.no_grad():
+            call()
+        return Duration(calls * (self._clock() - begun), "measured")
+
     def training(
         self, network: nn.Module, shape: Shape, counted: Census, steps: float, batch: int, mode: Mode, recipe: Protocol
     ) -> Duration:

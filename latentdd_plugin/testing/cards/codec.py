@@ -116,7 +116,7 @@ def fidelity(codec: SizedCodec, images: Images, classes: tuple[str, ...], device
     with torch.no_grad():
         for start in range(0, len(images), BATCH):
             real = images.pixels[start : start + BATCH].to(device).float() / 255
-            back = codec.decode(codec.encode(real))
+            back = codec.decode(codec.encode(real), images.labels[start : start + BATCH].to(device))
             near.append(psnr(back, real).cpu())
             alike.append(ssim(back, real).cpu())
             kept += [(start + i, real[i].cpu(), back[i].cpu()) for i in range(len(real)) if start + i in shown]
@@ -132,9 +132,9 @@ def speed(codec: SizedCodec, images: Images, device: str) -> Speed:
     """Return images per second of `encode` and `decode` in plain float32: the median of several calls on one batch."""
     batch = images.pixels[torch.arange(BATCH) % len(images)].to(device).float() / 255
     with torch.no_grad():
-        codes = codec.encode(batch)
+        codes, labels = codec.encode(batch), torch.zeros(BATCH, dtype=torch.long, device=device)
         encode = _seconds(lambda: codec.encode(batch), device)
-        decode = _seconds(lambda: codec.decode(codes), device)
+        decode = _seconds(lambda: codec.decode(codes, labels), device)
     return Speed(
         encode_images_s=BATCH / encode,
         decode_images_s=BATCH / decode,

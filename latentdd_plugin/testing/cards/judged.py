@@ -108,7 +108,7 @@ def reconstructions(space: CodeSpace, codes: Real, trial: Trial) -> Trial:
     """Return a trial on decoded training images at the protocol's size; the real held-out images judge."""
     with torch.no_grad():
         every = torch.arange(len(codes.labels))
-        parts = [shrink(space.decode(codes.take(rows)), trial.shape) for rows in every.split(1024)]
+        parts = [shrink(space.decode(codes.take(rows), codes.labels[rows]), trial.shape) for rows in every.split(1024)]
     return replace(trial, images=torch.cat(parts), labels=codes.labels)
 
 
