@@ -68,14 +68,16 @@ def outside(page):
     return FENCE.sub("", Path(page).read_text())
 
 
-def steps(console):
-    """Return (command, the lines that its output has to hold) of a console block."""
+def steps(block):
+    """Return (command with the small options, the lines that its output has to hold) of a console block."""
     found = []
-    for line in re.sub(r" *\\\n *", " ", console).splitlines():
-        if line.startswith("$ "):
-            found.append((line[2:], []))
-        else:
+    for line in re.sub(r" *\\\n *", " ", block.text).splitlines():
+        if not line.startswith("$ "):
             found[-1][1].append(line.strip())
+            continue
+        command = re.sub(r"\s+# .*", "", line[2:])
+        options = f" {block.small}" if block.small and command.startswith("dd-bench") else ""
+        found.append((command + options, []))
     return found
 
 

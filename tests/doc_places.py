@@ -1,4 +1,4 @@
-"""Data that the documentation's pages assume: `python -m doc_places pictures|shapes|mtt FOLDER [SIDE]`."""
+"""Data that the documentation's pages assume: `python -m doc_places pictures|mtt FOLDER [SIDE [CLASSES]]`."""
 
 import sys
 from pathlib import Path

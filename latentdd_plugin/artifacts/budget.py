@@ -96,12 +96,13 @@ def image_bytes(image_shape: Shape) -> int:
     return math.prod(image_shape) * 4
 
 
-def codes_by_rule(bytes_per_class: int) -> int:
-    """Return how many entropy-coded codes per class share this many bytes: sqrt(3 bytes).
+def codes_by_rule(bytes_per_class: int, label_bits: int = 0) -> int:
+    """Return how many entropy-coded codes per class share this many bytes: sqrt(3 bytes), labels at most half of them.
 
     A code's share of the bytes grows with the budget, but more slowly: 64 bytes for 192 codes in 12,288 bytes.
     """
-    return max(1, round(math.sqrt(3 * bytes_per_class)))
+    codes = round(math.sqrt(3 * bytes_per_class))
+    return max(1, min(codes, 4 * bytes_per_class // label_bits) if label_bits else codes)
 
 
 def budget_for(  # the three ways of asking, one answer
@@ -127,9 +128,13 @@ def budget_for(  # the three ways of asking, one answer
         ipc = 1 if ipc is None else ipc
     total = ipc * image_bytes(image_shape) if ipc is not None else bytes_per_class or 0
     if precision == CODED:
-        codes = lpc or codes_by_rule(total - decoder_bytes)
+        codes = lpc or codes_by_rule(total - decoder_bytes, label_bits)
         if 8 * (total - decoder_bytes) < codes * (label_bits + 8):
-            raise UsageError(f"budget too small: {codes} codes and their labels do not fit in {total} bytes per class")
+            labels = f", of which each label takes {math.ceil(label_bits / 8)} bytes" if label_bits else ""
+            raise UsageError(
+                f"budget too small: the codes ({codes} per class) do not fit in {total} bytes per class{labels}; raise "
+                "ipc or bytes, lower lpc, or store smaller labels (labels.top_k, labels.precision)"
+            )
         return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes)
     bits = PRECISIONS[precision] * math.prod(code_shape) + label_bits
     if lpc is not None:

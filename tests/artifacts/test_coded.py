@@ -75,6 +75,23 @@ def test_the_number_of_codes_follows_the_rule_unless_it_is_given(shape, ipc, wan
     assert budget_for(shape, (3, 4, 4), "coded", ipc=ipc, lpc=7).codes_per_class == 7
 
 
+@pytest.mark.parametrize(
+    ("shape", "label_bits", "wanted"),
+    [((1, 8, 8), 80, 12), ((3, 32, 32), 80, 192), ((3, 32, 32), 808, 60), ((1, 8, 8), 4 * 256, 1)],
+)
+def test_labels_take_at_most_half_of_the_bytes_unless_the_number_of_codes_is_given(shape, label_bits, wanted):
+    budget = budget_for(shape, (3, 4, 4), "coded", ipc=1, label_bits=label_bits)
+    assert budget.codes_per_class == wanted
+    assert budget.packed_bytes(wanted) >= budget.bytes_per_class / 2
+
+
+def test_codes_and_labels_that_do_not_fit_are_refused_with_what_helps():
+    with pytest.raises(
+        UsageError, match=r"28 per class\).* 256 bytes per class, of which each label takes 10 bytes; raise"
+    ):
+        budget_for((1, 8, 8), (1, 4, 4), "coded", lpc=28, label_bits=80)
+
+
 def test_labels_are_paid_from_the_same_bytes():
     budget = budget_for((3, 32, 32), (3, 16, 16), "coded", lpc=100, label_bits=160)
     assert budget.packed_bytes(1000, 10) == 122_880 - 20_000

@@ -47,9 +47,18 @@ def test_every_block_is_a_command_line_that_exists_or_python_that_compiles(page)
             compile(block.text, where, "exec")
         if block.kind == "console":
             assert block.text.startswith("$ "), where
-            for command, _ in doc_blocks.steps(block.text):
+            for command, _ in doc_blocks.steps(block):
                 words = doc_blocks.words_of(command)
                 assert words is None or option_faults(words) == [], f"{where}: {command}"
+
+
+def test_small_options_stand_before_a_lines_comment(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- small: --steps 2 -->\n```console\n$ dd-bench run \\\n  --lpc 1   # a 'comment'\nseen\n$ ls # all\n```\n"
+    )
+    (block,) = doc_blocks.read(page)
+    assert doc_blocks.steps(block) == [("dd-bench run --lpc 1 --steps 2", ["seen"]), ("ls", [])]
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
@@ -100,8 +109,8 @@ class Page:
             code, printed = self.run("python", str(path))
             assert code == 0, f"{block.text}\n{printed}"
             return
-        for line, shown in doc_blocks.steps(block.text):
-            code, printed = self.command(f"{line} {block.small}" if line.startswith("dd-bench") else line)
+        for line, shown in doc_blocks.steps(block):
+            code, printed = self.command(line)
             assert code == 0, f"{line}\n{printed}"
             for expected in shown:
                 assert expected in printed, f"{line}\n{printed}"
