@@ -55,7 +55,8 @@ class Codec(torch.nn.Module, ABC):
         channels: image channels `encode` takes (3: grey images are repeated, and averaged after decoding); None: any.
         multiple: image sides must be a multiple of it; other sizes are padded by reflection and cropped back.
         costly: `encode` runs a network, so the codes of a dataset are worth keeping on disk.
-        trained_on: names of the datasets the weights have seen; empty for a fixed transform.
+        trained_on: names of the datasets the weights have seen; empty for a fixed transform, `nothing` for weights that
+            are drawn from a seed.
         trained_whole: a decoder that is trained with the codes is stored as a whole, because it is of no use before.
         locations: constructor parameters that say where the weights come from, not what they compute; `config` leaves
             them out.

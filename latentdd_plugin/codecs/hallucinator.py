@@ -46,6 +46,7 @@ class Hallucinator(Codec):
 
     codec_id: ClassVar[str] = "hallucinator"
     spatial = True
+    trained_on = ("nothing",)
     trained_whole = True
 
     def __init__(
