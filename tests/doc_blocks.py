@@ -96,7 +96,7 @@ def make_small():
     from latentdd_plugin.core.parts import ScoringConfig, default_scoring
     from latentdd_plugin.evaluators import protocols
     from latentdd_plugin.experiments import jobs, teachers
-    from latentdd_plugin.experiments.compare import comparison
+    from latentdd_plugin.experiments.compare import run
     from latentdd_plugin.leaderboard import registry
 
     for recipes in (protocols.PROTOCOLS, teachers.RECIPES):
@@ -105,7 +105,7 @@ def make_small():
     for name in plugins.entries("algos"):
         quick = getattr(plugins.resolve("algos", name).cls, "presets", {}).get("quick", {})
         quick.update({key: min(value, LARGEST[key]) for key, value in quick.items() if key in LARGEST})
-    for module in (jobs, comparison):
+    for module in (jobs, run):
         module.run_in_processes = lambda waiting, finished, **_: jobs.run_here(waiting, finished)
     config.default_scoring = lambda dataset: ScoringConfig(("convnet_d1",), default_scoring(dataset).protocol)
     registry.default = lambda **_: Path("registry")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts import views
+from latentdd_plugin.artifacts import display
 from latentdd_plugin.artifacts.budget import ByteLedger
 from latentdd_plugin.artifacts.description import SetDescription
 from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
@@ -141,7 +141,7 @@ class Artifact:
         Columns: `image` (8 bits, clamped), `label` (ClassLabel) and, for soft labels, `probabilities` or `logits`.
         """
         images = self.decode(codec, **resolving)
-        return views.dataset_of(images, self.labels, self.header.label_kind, self.classes)
+        return display.dataset_of(images, self.labels, self.header.label_kind, self.classes)
 
     def to_torch(self, codec: SizedCodec | None = None, **resolving: Any) -> TensorDataset:
         """Return images, float32 in [0, 1] units and clamped, and labels for a plain `DataLoader`.
@@ -214,7 +214,7 @@ class Artifact:
             images: Tensor | None = self.decode()
         except DDBenchError:
             images = None
-        return views.html_of(self._title(), images, self.class_numbers, self.classes)
+        return display.html_of(self._title(), images, self.class_numbers, self.classes)
 
     def bytes(self, file: int, decoder: int) -> ByteLedger:
         """Return the byte ledger.

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts.coded import code, coefficients, rounded
 from latentdd_plugin.artifacts.packing import Packed, pack, unpack
+from latentdd_plugin.artifacts.transform_coding import code, coefficients, rounded
 from latentdd_plugin.core.types import CODED, PRECISIONS
 
 LEAST = 1e-6  # mean magnitude below which a column takes no bits

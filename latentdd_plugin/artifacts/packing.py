@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts import coded
+from latentdd_plugin.artifacts import transform_coding
 from latentdd_plugin.core.types import CODED, PRECISIONS
 
 
@@ -56,7 +56,7 @@ def pack_coded(codes: Tensor, weights: Tensor, limit: int) -> Packed:
         UsageError: the codes do not fit, however coarsely they are stored.
     """
     m, c, h, w = (int(n) for n in codes.shape)
-    stream, steps = coded.code(codes, weights, limit)
+    stream, steps = transform_coding.code(codes, weights, limit)
     data = torch.frombuffer(bytearray(stream), dtype=torch.uint8)
     return Packed(data, steps.view(1, c), CODED, (m, c, h, w))
 
@@ -70,7 +70,7 @@ def unpack(packed: Packed) -> Tensor:
     if packed.scale is None:
         return packed.data.float()
     if packed.precision == CODED:
-        return coded.decoded(packed.data.numpy().tobytes(), packed.scale[0], packed.shape)
+        return transform_coding.decoded(packed.data.numpy().tobytes(), packed.scale[0], packed.shape)
     bits = PRECISIONS[packed.precision]
     steps = _from_bits(packed.data, bits, math.prod(packed.shape)).view(packed.shape).float()
     low, high = (side.view(1, -1, 1, 1) for side in packed.scale)

@@ -103,7 +103,7 @@ def format_check(check: Check) -> str:
 
 def parse_request(args: argparse.Namespace) -> tuple[list[Path], VerifyInputs]:
     """Return the claims to check, and the caller's inputs; raise UsageError with every fault seen in them."""
-    from latentdd_plugin.leaderboard import claim, registry
+    from latentdd_plugin.leaderboard import registry, static_check
     from latentdd_plugin.leaderboard.recompute import VerifyInputs
 
     paths = [Path(word) for word in args.words if "=" not in word or Path(word).exists()]
@@ -113,7 +113,7 @@ def parse_request(args: argparse.Namespace) -> tuple[list[Path], VerifyInputs]:
         folder = args.registry or registry.default()
         faults += ["--all checks the registry: give no path beside it"] if paths else []
         faults += [] if folder.is_dir() else [f"{folder} is not a folder; give the registry's with --registry"]
-        paths = claim.all_in(folder) if folder.is_dir() else []
+        paths = static_check.all_in(folder) if folder.is_dir() else []
     elif not paths:
         faults.append("name the folder of a run or the file of a submission, or give --all")
     if args.extra_seeds < 0:

@@ -26,7 +26,7 @@ from latentdd_plugin.core.errors import DataError, RunFailed
 from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import Shape, hash_json
 from latentdd_plugin.data.depth import GREY, Depth, Span, depth_of, eight_bits, is_deep, span_of
-from latentdd_plugin.data.kinds import fault_of
+from latentdd_plugin.data.file_kinds import fault_of
 from latentdd_plugin.data.rows import BLOCK, MAX_PIXELS, MOST_FAULTS, ImageRows, listed
 from latentdd_plugin.data.walk import printable
 

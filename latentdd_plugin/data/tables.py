@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdd_plugin.core.errors import DataError
-from latentdd_plugin.data.kinds import LFS
+from latentdd_plugin.data.file_kinds import LFS
 from latentdd_plugin.data.walk import File
 
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet")

@@ -4,7 +4,8 @@ A new method is one file with one class, named in the entry-point group `dd_benc
 write one:
 
 - derive from `loop.Matching` and write the loss: methods that optimise codes;
-- derive from `selection.Selection` and choose real samples of one class;
+- derive from `selection.Selection` and choose real samples of one class by distances, or from
+  `scored_selection.Scored` and choose them by a score that networks give;
 - derive from `Distiller` and write `distill`: anything else.
 
 A method reads the `Task`: `task.real` and `task.codes` (real samples in the match space, and as codes),

@@ -3,7 +3,7 @@
 Nothing that a claim says of itself decides what is checked. Baselines follow from its configuration and are drawn and
 trained again; a decoder is fitted again if its codec learns from data. On the same platform every accuracy must be
 equal to the bit. Elsewhere the means of at least five networks, and the gains, must lie within the tolerance of
-`differences.py`; the recomputed mean is what the leaderboard then shows and ranks.
+`score_differences.py`; the recomputed mean is what the leaderboard then shows and ranks.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from latentdd_plugin.experiments.evaluate import evaluate_artifact
 from latentdd_plugin.experiments.run import cached_run
 from latentdd_plugin.experiments.run_folder import CHECKSUMS
 from latentdd_plugin.experiments.teachers import obtain_teacher
-from latentdd_plugin.leaderboard.claim import Claim, codec_differences
-from latentdd_plugin.leaderboard.differences import (
+from latentdd_plugin.leaderboard.records import FULL, REPEAT, Check, CheckedRow
+from latentdd_plugin.leaderboard.score_differences import (
     compare_scores,
     dataset_differences,
     distant_gains,
     distant_means,
     teacher_differences,
 )
-from latentdd_plugin.leaderboard.records import FULL, REPEAT, Check, CheckedRow
+from latentdd_plugin.leaderboard.static_check import Claim, codec_differences
 from latentdd_plugin.results.environment import environment
 from latentdd_plugin.results.evaluation import Evaluation
 from latentdd_plugin.results.record import Baseline, Record

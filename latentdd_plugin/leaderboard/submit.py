@@ -17,11 +17,11 @@ from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.experiments import suites
 from latentdd_plugin.experiments.suites import Suite
-from latentdd_plugin.leaderboard import claim as claims
 from latentdd_plugin.leaderboard import registry
-from latentdd_plugin.leaderboard.claim import Claim
+from latentdd_plugin.leaderboard import static_check as claims
 from latentdd_plugin.leaderboard.publish import published
 from latentdd_plugin.leaderboard.records import SubmissionRecord, SubmittedArtifact, SubmittedGrid
+from latentdd_plugin.leaderboard.static_check import Claim
 
 LARGEST = 2_000_000  # bytes of an artifact that the registry takes in; a larger one lies at a URL
 

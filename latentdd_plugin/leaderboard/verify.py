@@ -9,8 +9,8 @@ from pathlib import Path
 from latentdd_plugin.artifacts.decode import allowed
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
-from latentdd_plugin.leaderboard import claim as claims
 from latentdd_plugin.leaderboard import registry
+from latentdd_plugin.leaderboard import static_check as claims
 from latentdd_plugin.leaderboard.recompute import VerifyInputs, recompute
 from latentdd_plugin.leaderboard.records import FULL, REPEAT, STATIC, Check, VerificationRecord
 

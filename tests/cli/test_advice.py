@@ -34,7 +34,7 @@ SHOWN_BY = {  # file or folder -> the commands whose users read its messages
     "experiments/codec_training": ("codec",),
     "experiments/evaluate.py": ("evaluate",),
     "experiments/run_folder.py": ("run", "compare", "suite", "evaluate", "codec"),
-    "leaderboard/claim.py": ("verify",),
+    "leaderboard/static_check.py": ("verify",),
     "leaderboard/recompute.py": ("verify",),
     "leaderboard/site.py": ("leaderboard",),
     "leaderboard/submit.py": ("submit",),

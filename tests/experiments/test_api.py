@@ -115,7 +115,7 @@ def test_a_distilled_set_as_a_dataset_and_in_a_notebook():
 
 
 def test_soft_labels_are_a_column_of_their_own():
-    from latentdd_plugin.artifacts.views import dataset_of
+    from latentdd_plugin.artifacts.display import dataset_of
 
     soft = torch.tensor([[0.1, 0.9], [0.7, 0.3]])
     rows = dataset_of(torch.rand(2, 1, 4, 4), soft, "probabilities", ("a", "b"))

@@ -20,7 +20,7 @@ from latentdd_plugin.distillers.loop import Matching
 from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline
 from latentdd_plugin.experiments.compare import Grid, cells, compare
-from latentdd_plugin.experiments.compare.comparison import Comparison
+from latentdd_plugin.experiments.compare.run import Comparison
 from latentdd_plugin.experiments.jobs import OWNER, Job, Outcome, read_outcome
 from latentdd_plugin.results.comparison import plot
 from latentdd_plugin.results.comparison.plot import Dot, draw, front, panels

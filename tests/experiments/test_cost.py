@@ -16,7 +16,7 @@ from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.progress import RunProgress
 from latentdd_plugin.distillers.dm import DM
-from latentdd_plugin.distillers.scores import Scored
+from latentdd_plugin.distillers.scored_selection import Scored
 from latentdd_plugin.distillers.work import TaskSize
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.experiments import run as runs

@@ -26,8 +26,8 @@ from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.core.errors import DDBenchError, UsageError
 from latentdd_plugin.core.types import canonical_json
 from latentdd_plugin.experiments import suites
-from latentdd_plugin.leaderboard import claim as claims
 from latentdd_plugin.leaderboard import registry
+from latentdd_plugin.leaderboard import static_check as claims
 from latentdd_plugin.leaderboard.site import build
 from latentdd_plugin.results.record import Record
 

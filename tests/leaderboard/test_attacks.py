@@ -22,9 +22,9 @@ from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.types import Score, canonical_json
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.leaderboard import registry
-from latentdd_plugin.leaderboard.differences import compare_scores
 from latentdd_plugin.leaderboard.publish import published
 from latentdd_plugin.leaderboard.records import Check, CheckedRow, VerificationRecord
+from latentdd_plugin.leaderboard.score_differences import compare_scores
 from latentdd_plugin.leaderboard.verify import verify
 from latentdd_plugin.results.record import Record
 

@@ -11,8 +11,8 @@ import pytest
 from latentdd_plugin.artifacts.decode import allowed
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.errors import ArtifactError
-from latentdd_plugin.leaderboard import claim as claims
 from latentdd_plugin.leaderboard import registry, table
+from latentdd_plugin.leaderboard import static_check as claims
 from latentdd_plugin.leaderboard.site import build
 from latentdd_plugin.leaderboard.submission import STATED
 from latentdd_plugin.leaderboard.verify import verify

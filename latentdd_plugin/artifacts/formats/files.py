@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.data.kinds import LFS
+from latentdd_plugin.data.file_kinds import LFS
 
 SMALL_TEXT = 1 << 20  # bytes of a description beside a set
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"

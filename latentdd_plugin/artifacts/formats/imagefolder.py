@@ -14,7 +14,7 @@ from latentdd_plugin.artifacts.formats.base import ExternalSet, Format, ImportOp
 from latentdd_plugin.artifacts.formats.pictures import decode_paths
 from latentdd_plugin.core.errors import DataError, UsageError
 from latentdd_plugin.data.classes import class_order
-from latentdd_plugin.data.kinds import is_picture, not_a_picture
+from latentdd_plugin.data.file_kinds import is_picture, not_a_picture
 from latentdd_plugin.data.walk import File, Tree, list_folder, printable
 
 log = logging.getLogger(__name__)

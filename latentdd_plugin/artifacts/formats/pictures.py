@@ -16,8 +16,8 @@ from torch import Tensor
 from latentdd_plugin.artifacts.header import LARGEST_TENSOR
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.data.depth import GREY, depth_of, eight_bits, is_deep, span_of
+from latentdd_plugin.data.file_kinds import fault_of
 from latentdd_plugin.data.images import decode_files
-from latentdd_plugin.data.kinds import fault_of
 
 
 def decode_paths(files: Sequence[Path], where: Path) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.class_folders import has_class_folders
-from latentdd_plugin.data.kinds import ARCHIVES, OTHER_PICTURES, is_picture
+from latentdd_plugin.data.file_kinds import ARCHIVES, OTHER_PICTURES, is_picture
 from latentdd_plugin.data.layouts.array_files import ArrayFiles
 from latentdd_plugin.data.layouts.base import Layout, Reading
 from latentdd_plugin.data.layouts.cifar import CifarBinary, CifarPython

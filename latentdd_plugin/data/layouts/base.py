@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import FileAccount
-from latentdd_plugin.data.kinds import LFS, first_bytes
+from latentdd_plugin.data.file_kinds import LFS, first_bytes
 from latentdd_plugin.data.walk import File, Tree
 
 if TYPE_CHECKING:

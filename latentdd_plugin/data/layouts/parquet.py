@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
-from latentdd_plugin.data.kinds import is_picture, starts_as_picture
+from latentdd_plugin.data.file_kinds import is_picture, starts_as_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading, refuse_pointer
 from latentdd_plugin.data.layouts.saved import by_split
 from latentdd_plugin.data.walk import File, Tree

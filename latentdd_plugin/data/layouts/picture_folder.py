@@ -8,7 +8,7 @@ from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
 from latentdd_plugin.data.class_folders import assign, class_path, has_class_folders
 from latentdd_plugin.data.classes import class_order
-from latentdd_plugin.data.kinds import is_picture, not_a_picture
+from latentdd_plugin.data.file_kinds import is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading, picture_table
 from latentdd_plugin.data.layouts.table_of_pictures import TableOfPictures
 from latentdd_plugin.data.paths import Lookup, path_column

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
 from latentdd_plugin.data.columns import label_by_name
-from latentdd_plugin.data.kinds import PICTURES, is_picture, not_a_picture
+from latentdd_plugin.data.file_kinds import PICTURES, is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading
 from latentdd_plugin.data.paths import Lookup, path_column
 from latentdd_plugin.data.splits import split_of, split_of_file

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
 from latentdd_plugin.data.classes import class_order
-from latentdd_plugin.data.kinds import is_picture, not_a_picture
+from latentdd_plugin.data.file_kinds import is_picture, not_a_picture
 from latentdd_plugin.data.layouts.base import Layout, Reading, picture_table
 from latentdd_plugin.data.walk import File, Tree
 

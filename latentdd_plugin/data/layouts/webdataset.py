@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentdd_plugin.core.errors import DataError
 from latentdd_plugin.data.accounting import Ledger
-from latentdd_plugin.data.kinds import PICTURES
+from latentdd_plugin.data.file_kinds import PICTURES
 from latentdd_plugin.data.layouts.base import Layout, Reading, refuse_pointer
 from latentdd_plugin.data.layouts.saved import by_split
 from latentdd_plugin.data.members import Member
