@@ -15,8 +15,8 @@ from latentdd_plugin.artifacts.file import save_artifact
 from latentdd_plugin.core.config import EvaluationConfig, LabelConfig
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
 from latentdd_plugin.nn.teacher import load_teacher
-from latentdd_plugin.results.comparison.plot import COLOURS, INK
 from latentdd_plugin.results.evaluation import Evaluation
+from latentdd_plugin.results.figures import COLOURS, INK, draw_frame, draw_interval, new_figure, png_of
 from latentdd_plugin.results.grid import write_file
 
 EVALUATOR = "convnet"
@@ -46,13 +46,9 @@ def scored(name: str, dataset: str, source: Path, teacher: Path, out: Path, prot
 
 def draw(found: dict[str, Evaluation], path: Path) -> None:
     """Write the plot: bytes of labels per class and accuracy, with 95% intervals; class numbers are a line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    figure = Figure(figsize=(6.4, 4.2), dpi=170, layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    figure, (axis,) = new_figure(1, 6.4, 4.2)
     for name, one in found.items():
         accuracy, size = one.summary[EVALUATOR], one.budget.bytes.labels / len(one.dataset.classes)
         if not size:
@@ -61,8 +57,7 @@ def draw(found: dict[str, Evaluation], path: Path) -> None:
                           ha="right", va="bottom")  # fmt: skip
             continue
         colour = COLOURS["views" in name]
-        low, high = accuracy.ci95 or (accuracy.mean, accuracy.mean)
-        axis.plot([size, size], [100 * low, 100 * high], color=colour, alpha=0.45, linewidth=1)
+        draw_interval(axis, size, accuracy.ci95 and [100 * end for end in accuracy.ci95], colour)
         axis.plot([size], [100 * accuracy.mean], "o", color=colour)
         axis.annotate(
             name, (size, 100 * accuracy.mean), xytext=(5, 4), textcoords="offset points", color=INK, fontsize=8
@@ -72,12 +67,8 @@ def draw(found: dict[str, Evaluation], path: Path) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("bytes of labels per class", color=INK)
     axis.set_ylabel(f"accuracy of {EVALUATOR}, %", color=INK)
-    axis.grid(True, color=INK, alpha=0.25, linewidth=0.6)
-    axis.tick_params(colors=INK, which="both")
-    for side, spine in axis.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(INK)
-    figure.savefig(path, transparent=True, metadata={"Software": None})
+    draw_frame(axis)
+    write_file(path, png_of(figure))
 
 
 def main(dataset: str, source: str, teacher: str, out: str, protocol: str = "fast.v1") -> None:

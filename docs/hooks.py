@@ -39,12 +39,17 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "reference/cli.md": CLI + "".join(map(command_page, COMMANDS)),
         "reference/bundled-weights.md": weights.read_text(),
-        "paper-questions.md": suite_page(suites.get(QUESTIONS), ROOT / "docs/records" / QUESTIONS),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "]("),
     }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     with TemporaryDirectory() as folder:
+        plots = Path(folder) / "paper-questions"
+        plots.mkdir()
+        text = suite_page(suites.get(QUESTIONS), ROOT / "docs/records" / QUESTIONS, plots)
+        files.append(File.generated(config, "paper-questions.md", content=text))
+        for path in sorted(plots.iterdir()):
+            files.append(File.generated(config, f"{plots.name}/{path.name}", content=path.read_bytes()))
         site = Path(folder) / LEADERBOARD
         build(ROOT / "registry", site)
         for path in sorted(site.rglob("*")):

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="NAME key=value", help="the suite, or a file of one; and keys")
     parser.add_argument("--only", metavar="GLOB", action="append", help="runs of these names only, as `show` has them")
     parser.add_argument("--out", metavar="X", type=Path, help="folder (default runs/<suite>)")
+    parser.add_argument("--plots", metavar="X", type=Path, help="of `page`: folder to write its plots into")
     parser.add_argument(
         "--limit-hours", metavar="X", type=float, default=1.0,
         help="a distillation estimated to take longer is not run (default 1.0)",
@@ -62,7 +63,9 @@ def execute(args: argparse.Namespace) -> int:
         sys.stdout.write(shown(suite))
         return 0
     if args.action == "page":
-        sys.stdout.write(page(suite, args.out or Path("runs") / suite.name))
+        if args.plots:
+            args.plots.mkdir(parents=True, exist_ok=True)
+        sys.stdout.write(page(suite, args.out or Path("runs") / suite.name, args.plots))
         return 0
     return run(suite, args)
 
@@ -97,16 +100,26 @@ def shown(suite: Suite) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(suite: Suite, out: Path) -> str:
-    """Return what the comparisons under `out` and the registry answer of the latent-space papers' questions."""
+def page(suite: Suite, out: Path, plots: Path | None = None) -> str:
+    """Return what the comparisons under `out` and the registry answer of the latent-space papers' questions.
+
+    Plots are written into the folder `plots`, if one is given; the page names them by that folder's name.
+    """
     from latentdd_plugin.leaderboard import registry
+    from latentdd_plugin.results import questions_plots
     from latentdd_plugin.results.comparison.record import ComparisonRecord
+    from latentdd_plugin.results.grid import write_file
     from latentdd_plugin.results.questions import questions_page
 
     known = registry.read(registry.default(reading=True))
     comparisons = [ComparisonRecord.load(path.parent) for path in sorted(out.glob("*/compare.json"))]
-    cards = [one.card for one in known.cards]
-    return questions_page(suite.title, cards, comparisons, [one.record for one in known.submissions])
+    cards, runs = [one.card for one in known.cards], [one.record for one in known.submissions]
+    drawn: dict[str, str] = {}
+    if plots is not None:
+        for name, picture in questions_plots.draw(cards, comparisons, runs).items():
+            write_file(plots / f"{name}.png", picture)
+            drawn[name] = f"{plots.name}/{name}.png"
+    return questions_page(suite.title, cards, comparisons, runs, drawn)
 
 
 def run(suite: Suite, args: argparse.Namespace) -> int:

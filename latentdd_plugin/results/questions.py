@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from latentdd_plugin.results.cards import CodecCard
 from latentdd_plugin.results.comparison.record import ComparisonRecord
@@ -21,7 +21,11 @@ SMALLEST = 32  # px; below, a step takes as long as starting it
 
 
 def questions_page(
-    title: str, cards: Sequence[CodecCard], comparisons: Sequence[ComparisonRecord], runs: Sequence[Record]
+    title: str,
+    cards: Sequence[CodecCard],
+    comparisons: Sequence[ComparisonRecord],
+    runs: Sequence[Record],
+    pictures: Mapping[str, str] | None = None,
 ) -> str:
     """Return the page.
 
@@ -30,17 +34,20 @@ def questions_page(
         cards: measured codecs.
         comparisons: codecs and methods at one budget, each on images of one size.
         runs: submitted results.
+        pictures: address of a plot by the name that `questions_plots.draw` gives it.
     """
-    sections: list[tuple[str, str, list[list[str]]]] = [
-        ("Time, memory and bytes by resolution", COSTS, costs(comparisons, runs)),
-        ("The reduction factor: values and fidelity", FACTORS, fidelity(cards)),
-        ("Classification in codes and in pixels", SPACES, spaces(cards)),
-        ("Distilled against random codes", GAINS, gains(runs)),
-        ("Properties of a codec and accuracy", RANKS, ranks(cards)),
+    sections: list[tuple[str, str, str, list[list[str]]]] = [
+        ("cost", "Time, memory and bytes by resolution", COSTS, costs(comparisons, runs)),
+        ("fidelity", "The reduction factor: values and fidelity", FACTORS, fidelity(cards)),
+        ("spaces", "Classification in codes and in pixels", SPACES, spaces(cards)),
+        ("gains", "Distilled against random codes", GAINS, gains(runs)),
+        ("properties", "Properties of a codec and accuracy", RANKS, ranks(cards)),
     ]
     parts = [f"# {title}\n\n{OPENING}\n"]
-    for heading, text, rows in sections:
-        parts.append(f"## {heading}\n\n{text}\n\n{table(rows) if len(rows) > 1 else 'Nothing is on record yet.'}\n")
+    for name, heading, text, rows in sections:
+        address = (pictures or {}).get(name)
+        parts += [f"## {heading}\n\n{text}\n", *([f"![{heading}]({address})\n"] if address else [])]
+        parts.append(f"{table(rows) if len(rows) > 1 else 'Nothing is on record yet.'}\n")
     return "\n".join(parts)
 
 
@@ -71,14 +78,19 @@ def costs(comparisons: Sequence[ComparisonRecord], runs: Sequence[Record]) -> li
         ["dataset", "codec", "method", "values per code", "codes per class", "encode, s", "ms per step", "peak MB",
          "bytes"]
     ]  # fmt: skip
-    timed = [one for one in _measured(comparisons, runs) if one[-1].step_ms_median is not None]
-    timed.sort(key=lambda one: (one[0].image_shape[-1], one[0].name, one[2], one[1].name))
-    return rows + [_cost(*one) for one in timed]
+    return rows + [_cost(*one) for one in timed(comparisons, runs)]
 
 
-def _measured(
-    comparisons: Sequence[ComparisonRecord], runs: Sequence[Record]
-) -> Iterator[tuple[DatasetEntry, CodecEntry, str, BudgetEntry, Cost]]:
+Measured = tuple[DatasetEntry, CodecEntry, str, BudgetEntry, Cost]  # dataset, codec, method, bytes and cost of a run
+
+
+def timed(comparisons: Sequence[ComparisonRecord], runs: Sequence[Record]) -> list[Measured]:
+    """Return the runs whose steps were timed, by image side."""
+    found = [one for one in _measured(comparisons, runs) if one[-1].step_ms_median is not None]
+    return sorted(found, key=lambda one: (one[0].image_shape[-1], one[0].name, one[2], one[1].name))
+
+
+def _measured(comparisons: Sequence[ComparisonRecord], runs: Sequence[Record]) -> Iterator[Measured]:
     """Yield dataset, codec, method, bytes and cost of every run."""
     for comparison in comparisons:
         for cell in comparison.cells:
@@ -178,9 +190,14 @@ def _data(card: CodecCard) -> str:
     return f"{card.dataset.name}, {card.dataset.image_shape[-1]} px"
 
 
-def _codec(codec: CodecEntry) -> str:
+def codec_name(codec: CodecEntry) -> str:
+    """Return the codec's name with its reduction factor and its enlargement, if it has them."""
     words = [codec.name, *(f"f={value}" for key, value in codec.config.items() if key == "f")]
-    return f"`{' '.join([*words, *([f'u={codec.upsample}'] if codec.upsample > 1 else [])])}`"
+    return " ".join([*words, *([f"u={codec.upsample}"] if codec.upsample > 1 else [])])
+
+
+def _codec(codec: CodecEntry) -> str:
+    return f"`{codec_name(codec)}`"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -5,7 +5,6 @@ If all sets have the same bytes, as in a comparison at equal bytes, codecs stand
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import Any
 
 from latentdd_plugin.results.comparison.record import ComparisonRecord
 from latentdd_plugin.results.comparison.table import lines
+from latentdd_plugin.results.figures import COLOURS, INK, MARKERS, draw_frame, draw_interval, new_figure, png_of
 from latentdd_plugin.results.formatting import amount
 from latentdd_plugin.results.grid import write_file
 
-INK = "#7c8189"  # read on white and on black alike: the background is transparent
-COLOURS = ("#0b8f77", "#d9822b", "#4c7be0", "#c2488d", "#8a63d2", "#9a8b1f", "#2fa3c7", "#c9503c")
-MARKERS = "osD^vPX*<>ph"
 ONE_SIZE = 1.05  # sizes nearer than this are one
 COUNTED = {"total": "decoder not counted", "total_with_decoder": "decoder counted"}
 
@@ -83,12 +80,7 @@ def draw(path: Path, comparison: ComparisonRecord) -> None:
 
 def picture(comparison: ComparisonRecord, evaluator: str, counted: Sequence[str]) -> bytes:
     """Return a PNG with a panel for each way of counting, on one accuracy axis."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6 * len(counted), 4.6), dpi=170, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(counted), sharey=True, squeeze=False)[0]
+    figure, axes = new_figure(len(counted))
     everything = dots(comparison, evaluator, "total")
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(d.codec for d in everything))}
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(d.method for d in everything))}
@@ -97,9 +89,7 @@ def picture(comparison: ComparisonRecord, evaluator: str, counted: Sequence[str]
         axis.set_title(COUNTED[key], color=INK, fontsize=10)
     axes[0].set_ylabel(f"accuracy of {evaluator}, %", color=INK)
     _legend(figure, colours, markers)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", transparent=True, metadata={"Software": None})
-    return file.getvalue()
+    return png_of(figure)
 
 
 def _panel(axis: Any, found: Sequence[Dot], colours: Mapping[str, str], markers: Mapping[str, str]) -> None:
@@ -108,18 +98,12 @@ def _panel(axis: Any, found: Sequence[Dot], colours: Mapping[str, str], markers:
     place = _side_by_side(axis, found, list(markers)) if one_size else _on_bytes(axis, found)
     for dot in found:
         x, colour, plain = place(dot), colours[dot.codec], dot.method == "random"
-        if dot.interval is not None:
-            low, high = (100 * v for v in dot.interval)
-            axis.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.45, zorder=2)
+        draw_interval(axis, x, dot.interval and [100 * end for end in dot.interval], colour)
         face = "none" if plain else colour
         style = {"markerfacecolor": face, "markeredgecolor": colour, "markersize": 7, "markeredgewidth": 1.4}
         axis.plot([x], [100 * dot.accuracy], markers[dot.method], zorder=3, **style)
-    axis.grid(True, which="major", color=INK, alpha=0.25, linewidth=0.6)
-    axis.tick_params(colors=INK, which="both")
+    draw_frame(axis)
     axis.margins(x=0.08, y=0.08)
-    for side, spine in axis.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(INK)
 
 
 def _side_by_side(axis: Any, found: Sequence[Dot], methods: Sequence[str]) -> Callable[[Dot], float]:

@@ -5,15 +5,15 @@ Published numbers of other works are hollow grey marks: their protocols differ, 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentdd_plugin.results.comparison.plot import COLOURS, COUNTED, INK, MARKERS
+from latentdd_plugin.results.comparison.plot import COUNTED
 from latentdd_plugin.results.comparison.record import ComparisonRecord
 from latentdd_plugin.results.comparison.table import lines
+from latentdd_plugin.results.figures import COLOURS, INK, MARKERS, draw_frame, new_figure, png_of
 from latentdd_plugin.results.formatting import amount
 from latentdd_plugin.results.grid import write_file
 
@@ -68,24 +68,17 @@ def draw_curves(path: Path, comparison: ComparisonRecord, published: Sequence[Pu
 
 def picture(comparison: ComparisonRecord, evaluator: str, published: Sequence[PublishedPoint] = ()) -> bytes:
     """Return a PNG with a panel for each way of counting that differs, on one accuracy axis."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = {key: curves(comparison, evaluator, key) for key in COUNTED}
     if panels["total"] == panels["total_with_decoder"]:
         del panels["total_with_decoder"]
-    figure = Figure(figsize=(5.6 * len(panels), 4.8), dpi=170, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure, axes = new_figure(len(panels), height=4.8)
     for axis, (key, found) in zip(axes, panels.items(), strict=True):
         _panel(axis, found, published)
         axis.set_title(COUNTED[key], color=INK, fontsize=10)
     axes[0].set_ylabel(f"accuracy of {evaluator}, %", color=INK)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, labelcolor=INK, fontsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", transparent=True, metadata={"Software": None})
-    return file.getvalue()
+    return png_of(figure)
 
 
 def _panel(axis: Any, found: Sequence[Curve], published: Sequence[PublishedPoint]) -> None:
@@ -110,11 +103,7 @@ def _panel(axis: Any, found: Sequence[Curve], published: Sequence[PublishedPoint
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("bytes per class", color=INK)
-    axis.grid(True, which="major", color=INK, alpha=0.25, linewidth=0.6)
-    axis.tick_params(colors=INK, which="both")
-    for side, spine in axis.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(INK)
+    draw_frame(axis)
 
 
 def _style_keys(curve: Curve) -> tuple[str, str, str]:
