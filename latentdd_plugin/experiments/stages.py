@@ -176,7 +176,7 @@ def encode(job: Job, loaded: Loaded, fitted: Callable[[SizedCodec], None] | None
         log.warning("%d codes per class, but a class has only %d images to draw them from", wanted, smallest)
     log.info("%s: %d images %s, %d classes", data.name, len(data.train), data.image_shape, len(data.classes))
     space, codes = code_set(data, codec, numerics, progress=job.progress, precision=job.config.dataset.codes)
-    data, pixels = with_fingerprint(data), pixel_set(data, numerics.device)
+    data, pixels = with_fingerprint(data), pixel_set(data, numerics.device, group())
     job.clock.lap("encode_s")
     job.whole.at("encode", 1)
     teacher = obtain_teacher(job.config.teacher, data, numerics, progress=job.progress)

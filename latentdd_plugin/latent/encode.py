@@ -48,7 +48,7 @@ def code_set(
     """
     codec.fit(data.train, numerics.device)
     if codec.pixels:
-        real = pixel_set(data, numerics.device)
+        real = pixel_set(data, numerics.device, group())
         return CodeSpace(codec, real.mean, real.std), real
     resident = isinstance(data.train.pixels, Tensor)
     codes: SampleStore
@@ -115,12 +115,13 @@ def _moments(codes: SampleStore, codec: SizedCodec) -> tuple[Tensor, Tensor]:
         return statistics(codes.spread(DESCRIBED), common=False)  # each value is a weight with a scale of its own
     common = min(codec.code_shape[1:]) < 2
     if not isinstance(codes, MappedStore):
-        return statistics(codes, common=common)
+        return statistics(codes, common=common, ours=group())
     path, shape = codes.folder / STATISTICS, (-1, 1, 1)
-    stored = checkpoint.read_json(path, codes.owner)
-    if stored is not None:
-        return torch.tensor(stored.content["mean"]).view(shape), torch.tensor(stored.content["std"]).view(shape)
-    mean, std = statistics(codes, common=common)
+    stored = checkpoint.read_json(path, codes.owner) if group().first else None
+    found = group().from_first(None if stored is None else stored.content)
+    if found is not None:
+        return torch.tensor(found["mean"]).view(shape), torch.tensor(found["std"]).view(shape)
+    mean, std = statistics(codes, common=common, ours=group())
     if group().first:
         checkpoint.write_json(path, {"mean": mean.flatten().tolist(), "std": std.flatten().tolist()}, codes.owner)
     return mean, std

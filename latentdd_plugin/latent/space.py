@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from latentdd_plugin.core.processes import ALONE, Group
 from latentdd_plugin.core.types import ImageData, SampleStore, Shape, as_tensor
 from latentdd_plugin.data.store import PartStore, summary_of
 from latentdd_plugin.latent.finite import check_images
@@ -115,27 +117,39 @@ class CodeSpace:
         return self.codec.decode(codes * self.std + self.mean, labels)
 
 
-def statistics(store: SampleStore, *, common: bool) -> tuple[Tensor, Tensor]:
+def statistics(store: SampleStore, *, common: bool, ours: Group = ALONE) -> tuple[Tensor, Tensor]:
     """Return per-channel mean and standard deviation (c, 1, 1) over samples and places.
 
     Args:
         store: uint8 pixels (N, C, H, W), whose statistics are in units of [0, 1], or float codes (N, c, h, w).
         common: whether all channels share one deviation, that of all values.
+        ours: processes that share the work; each of them must call. Their number changes no bit.
     """
     scale = 255.0 if store.dtype == torch.uint8 else 1.0
     values = math.prod(store.shape[1:])
     count = len(store) * values / store.shape[1]
-    total, squares = (torch.zeros(store.shape[1], dtype=torch.float64) for _ in range(2))
-    chunk = max(1, VALUES_PER_CHUNK // values)
-    for part in store.split(chunk):
-        total += part.to(torch.float64).sum((0, 2, 3)).cpu()
-    mean = total / count
-    for part in store.split(chunk):
-        squares += (part.to(torch.float64) - mean.view(-1, 1, 1).to(part.device)).square().sum((0, 2, 3)).cpu()
-    variance = squares / count
+    mean = _summed(store, ours, lambda part: part) / count
+
+    def square(part: Tensor) -> Tensor:
+        return (part - mean.view(-1, 1, 1).to(part.device)).square()
+
+    variance = _summed(store, ours, square) / count
     std = (variance.mean().expand_as(variance) if common else variance).sqrt().clamp_min(1e-6 * scale)
     shape = (-1, 1, 1)
     return (mean / scale).float().view(shape).to(store.device), (std / scale).float().view(shape).to(store.device)
+
+
+def _summed(store: SampleStore, ours: Group, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the sum of a function of all samples by channel, float64 (c,), added up chunk by chunk in order."""
+    size = max(1, VALUES_PER_CHUNK // math.prod(store.shape[1:]))
+    starts = range(0, len(store), size)
+    mine = [
+        function(store[start : start + size].to(torch.float64)).sum((0, 2, 3)).cpu() for start in ours.share(starts)
+    ]
+    every, total = ours.gather(mine), torch.zeros(store.shape[1], dtype=torch.float64)
+    for number in range(len(starts)):
+        total += every[number % ours.size][number // ours.size]
+    return total
 
 
 def members(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
@@ -143,12 +157,12 @@ def members(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
     return tuple((labels == label).nonzero().flatten().cpu() for label in range(classes))
 
 
-def pixel_set(data: ImageData, device: str) -> Real:
-    """Return the training images as real samples of pixel space."""
+def pixel_set(data: ImageData, device: str, ours: Group = ALONE) -> Real:
+    """Return the training images as real samples of pixel space; `ours` share the work, as in `statistics`."""
     store: SampleStore = data.train.pixels
     if isinstance(store, PartStore):
         mean, std = (moment.to(device) for moment in summary_of(store).moments())
     else:
         store = as_tensor(store).to(device)
-        mean, std = statistics(store, common=False)
+        mean, std = statistics(store, common=False, ours=ours)
     return Real(store, data.train.labels, members(data.train.labels, len(data.classes)), mean, std)

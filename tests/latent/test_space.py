@@ -290,7 +290,7 @@ def gradient(codec, chunk, monkeypatch, n=40):
 
 def test_chunks_give_the_gradient_of_the_whole_in_bounded_memory(monkeypatch):
     whole, parts = Deep(), Deep()
-    monkeypatch.setattr(space, "checkpoint", lambda function, x, **_: function(x))  # all of it kept, as autograd does
+    monkeypatch.setattr(space, "checkpoint", lambda function, *given, **_: function(*given))  # all of it kept, as autograd does
     expected = gradient(whole, 40, monkeypatch)
     monkeypatch.undo()
     got = gradient(parts, 4, monkeypatch)
@@ -421,3 +421,32 @@ def test_encoding_says_what_it_does(encoded_here, caplog):
         "encoding 1438 images (6 of 6 parts to do)",
         "encoding 1438 images (1 of 6 parts to do)",
     ]
+
+
+class Shared:
+    """The processes of a run, one after another in this one: each `gather` waits until all have given their value."""
+
+    def __init__(self, rank, size, given):
+        self.rank, self.size, self.given, self.calls = rank, size, given, 0
+
+    def share(self, items):
+        return items[self.rank :: self.size]
+
+    def gather(self, value):
+        self.given.setdefault(self.calls, {})[self.rank] = value
+        every, self.calls = self.given[self.calls], self.calls + 1
+        return [every.get(rank, [torch.zeros_like(value[0])] * 99) for rank in range(self.size)]
+
+
+@pytest.mark.parametrize("kind", ["pixels", "codes"])
+def test_statistics_are_the_same_bits_on_several_processes(kind, monkeypatch):
+    monkeypatch.setattr(space, "VALUES_PER_CHUNK", 3 * 4 * 4 * 5)
+    store = images(3, 4, 4, n=37)
+    store = (store * 255).to(torch.uint8) if kind == "pixels" else store
+    alone = space.statistics(store, common=False)
+    given = {}
+    for _ in range(3):  # rounds: the sums of the first are needed for the second, and these for the last
+        found = [space.statistics(store, common=False, ours=Shared(rank, 3, given)) for rank in range(3)]
+    for mean, std in found:
+        assert torch.equal(mean, alone[0])
+        assert torch.equal(std, alone[1])
