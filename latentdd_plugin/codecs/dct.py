@@ -40,6 +40,12 @@ def dct_matrix(n: int) -> Tensor:
     return matrix
 
 
+def colour_planes(channels: int, colour: str) -> Tensor:
+    """Return the matrix from channels to colour planes, float64 (C, C): the identity unless RGB becomes Y'CbCr."""
+    turns = channels == 3 and colour != "rgb"
+    return torch.tensor(RGB_TO_YCC, dtype=torch.float64) if turns else torch.eye(channels, dtype=torch.float64)
+
+
 def band_filters(n: int, m: int, bands: int) -> Tensor:
     """Return F_i = sqrt(m/n) D_m^T D_n[i m:(i+1) m], float64 (bands, m, n): frequencies i m and up as m samples.
 
@@ -132,9 +138,7 @@ class DCT(Codec):
             m, k = (round(size * n / side) // bands for n in (height, width))
             self.spatial = not self.split or (m % 2 == 0 and k % 2 == 0)
             rows, cols = band_filters(height, m, bands), band_filters(width, k, bands)
-        mix = torch.eye(channels, dtype=torch.float64)
-        if channels == 3 and self.colour != "rgb":
-            mix = torch.tensor(RGB_TO_YCC, dtype=torch.float64)
+        mix = colour_planes(channels, self.colour)
         for name, matrix in zip(self.matrices, (mix, torch.linalg.inv(mix), rows, cols), strict=True):
             self.register_buffer(name, matrix.float(), persistent=False)
 

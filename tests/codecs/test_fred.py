@@ -58,6 +58,33 @@ def test_with_every_frequency_nothing_is_lost():
     assert fitted(x).keep == 5
 
 
+def coloured(n=40):
+    """Grey ramps with a little colour, (n, 3, 5, 6)."""
+    grey = images(n, (2, 5, 6))[:, :1]
+    return grey + 0.1 * torch.rand(n, 3, 1, 1, generator=torch.Generator().manual_seed(1))
+
+
+def ycc(x, keep):
+    codec = FreD(keep=keep, colour="ycc", image_shape=tuple(x.shape[1:]))
+    codec.fit(lambda: iter([x]))
+    return codec
+
+
+def test_luma_and_chroma_lose_nothing_with_every_frequency_and_less_with_few():
+    x = coloured()
+    torch.testing.assert_close(ycc(x, 90)(x), x, atol=1e-5, rtol=0)
+    plain, turned = (float((codec(x) - x).square().mean()) for codec in (fitted(x, keep=9), ycc(x, 9)))
+    assert turned < plain / 2
+
+
+def test_chroma_has_twice_the_step():
+    codec = ycc(coloured(), 90)
+    assert codec.step_weights(90).tolist() == [1.0] * 30 + [2.0] * 60
+    assert fitted(coloured(), keep=90).step_weights(90).tolist() == [1.0] * 90
+    assert "colour" not in fitted(coloured(), keep=9).config(), "the fingerprint of a published codec stays"
+    assert codec.config()["colour"] == "ycc"
+
+
 def test_batches_do_not_matter_and_data_do():
     x = images()
     assert fingerprint(fitted(x)) == fingerprint(fitted(x, part=40)) != fingerprint(fitted(x.flip(1)))
@@ -66,6 +93,8 @@ def test_batches_do_not_matter_and_data_do():
 def test_faults():
     with pytest.raises(UsageError, match=r"fred: codec.keep=61: choose 1 to 60, the values of an image"):
         FreD(keep=61, image_shape=(2, 5, 6))
+    with pytest.raises(UsageError, match=r"fred: codec.colour=hsv: choose one of rgb, ycc"):
+        FreD(colour="hsv")
     with pytest.raises(UsageError, match="choose 1 to 60"):
         FreD(keep=0, image_shape=(2, 5, 6))
     with pytest.raises(UsageError, match="not fitted yet"):

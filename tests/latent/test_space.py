@@ -290,7 +290,9 @@ def gradient(codec, chunk, monkeypatch, n=40):
 
 def test_chunks_give_the_gradient_of_the_whole_in_bounded_memory(monkeypatch):
     whole, parts = Deep(), Deep()
-    monkeypatch.setattr(space, "checkpoint", lambda function, *given, **_: function(*given))  # all of it kept, as autograd does
+    monkeypatch.setattr(
+        space, "checkpoint", lambda function, *given, **_: function(*given)
+    )  # all of it kept, as autograd does
     expected = gradient(whole, 40, monkeypatch)
     monkeypatch.undo()
     got = gradient(parts, 4, monkeypatch)
