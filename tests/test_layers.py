@@ -26,7 +26,7 @@ ORDER = [
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 ROOT_FILES = {"__init__.py", "__main__.py", "py.typed"}
 SHARED = {
-    "codecs": {"base", "diffusers", "hub", "weight_files", "weight_loading"},
+    "codecs": {"colour", "base", "diffusers", "hub", "weight_files", "weight_loading"},
     "distillers": {
         *("base", "task", "services", "embedding", "loop", "gradients", "experts", "selection"),
         *("siamese", "trajectories", "work"),

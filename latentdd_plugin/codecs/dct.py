@@ -15,18 +15,11 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Codec
+from latentdd_plugin.codecs.colour import CHROMA_STEP, colour_planes
 from latentdd_plugin.core.errors import UsageError
 
 COLOURS = ("rgb", "ycc", "split")
-CHROMA_STEP = 2.0  # of luma's, where codes are entropy-coded
 LARGEST_DEFAULT = 32  # code side; beyond it, more codes are worth more than sharper ones
-
-# JFIF (ITU-T T.871): Y, Cb, Cr of R, G, B, without the offset of the chroma, so that zero is grey.
-RGB_TO_YCC = (
-    (0.299, 0.587, 0.114),
-    (-0.299 / 1.772, -0.587 / 1.772, 0.886 / 1.772),
-    (0.701 / 1.402, -0.587 / 1.402, -0.114 / 1.402),
-)
 
 
 def dct_matrix(n: int) -> Tensor:
@@ -38,12 +31,6 @@ def dct_matrix(n: int) -> Tensor:
     matrix = torch.cos(math.pi / (2 * n) * x[:, None] * (2 * x[None, :] + 1)) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
     return matrix
-
-
-def colour_planes(channels: int, colour: str) -> Tensor:
-    """Return the matrix from channels to colour planes, float64 (C, C): the identity unless RGB becomes Y'CbCr."""
-    turns = channels == 3 and colour != "rgb"
-    return torch.tensor(RGB_TO_YCC, dtype=torch.float64) if turns else torch.eye(channels, dtype=torch.float64)
 
 
 def band_filters(n: int, m: int, bands: int) -> Tensor:

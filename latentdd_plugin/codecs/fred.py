@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from latentdd_plugin.codecs.base import Batches, Codec
-from latentdd_plugin.codecs.dct import CHROMA_STEP, colour_planes
+from latentdd_plugin.codecs.colour import CHROMA_STEP, colour_planes
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.plugins import config_of
 from latentdd_plugin.core.types import Json
