@@ -20,7 +20,7 @@ from latentdd_plugin.artifacts.budget import ByteLedger
 from latentdd_plugin.artifacts.description import SetDescription
 from latentdd_plugin.artifacts.header import ArtifactHeader, HeaderCodec, HeaderDataset, HeaderSpace
 from latentdd_plugin.artifacts.labels import LabelForm, StoredLabels, stored_labels
-from latentdd_plugin.artifacts.packing import Packed, pack, pack_coded, unpack
+from latentdd_plugin.artifacts.packing import Packed, pack, pack_coded, pack_tokens, unpack
 from latentdd_plugin.artifacts.trained_decoder import TrainedDecoder, pack_decoder
 from latentdd_plugin.codecs.base import decoder_fingerprint, decoder_state, is_fitted, is_published_as
 from latentdd_plugin.core.entry_points import entries
@@ -87,6 +87,10 @@ class Artifact:
                 f"codec {spec.name!r} has fingerprint {codec.fingerprint[:12]}…, the artifact was made with "
                 f"{spec.fingerprint[:12]}…: other weights; name the right ones with codec.path=FOLDER"
             )
+        if codec.tokens != self.header.tokens:
+            theirs = "no tokens" if codec.tokens is None else f"tokens of {codec.tokens} entries"
+            ours = "none" if self.header.tokens is None else f"tokens of {self.header.tokens} entries"
+            raise ArtifactError(f"codec {spec.name!r} has {theirs}, the artifact was made with {ours}")
         codec = codec if self.trained is None else self._trained(codec, self.trained)
         space = self.header.space
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (space.mean, space.std))
@@ -286,7 +290,7 @@ def make_artifact(
         precision: how codes are stored.
         data: the dataset that the set was distilled from.
         codec_name: the codec's entry name.
-        limit: bytes that the codes may take; needed by `coded`, which is as fine as they allow.
+        limit: bytes that the codes may take; needed by `coded`, which is as fine as they allow, except of tokens.
 
     Raises:
         RunFailed: the precision cannot hold the codes. UsageError: `coded` codes do not fit in `limit` bytes.
@@ -307,6 +311,7 @@ def make_artifact(
         space=HeaderSpace(tuple(space.mean.flatten().tolist()), tuple(space.std.flatten().tolist())),
         value_space="images in [0, 1], not clamped",
         precision=precision,
+        tokens=codec.tokens,
         codes_shape=(m, c, h, w),
         image_shape=data.image_shape,
         classes=data.classes,
@@ -341,6 +346,8 @@ def labelled(artifact: Artifact, images: Tensor, config: LabelConfig, teacher: T
 
 def _packed(codes: Tensor, space: CodeSpace, precision: str, limit: int | None) -> Packed:
     """Return the codes at a precision; raise RunFailed if it cannot hold them."""
+    if space.codec.tokens is not None:
+        return pack_tokens(codes, space.codec.tokens, precision, limit)
     if precision == CODED:
         if limit is None:
             raise UsageError("precision=coded needs a number of bytes that the codes may take")

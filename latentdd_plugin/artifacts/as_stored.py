@@ -39,7 +39,7 @@ class AsStored:
         if self.precision == CODED:
             steps = code(codes, self.weights, self.limit)[1]
             return RoundedCodes(self.precision, steps.to(codes.device), self.limit)
-        return RoundedCodes(self.precision, None, self.limit) if PRECISIONS[self.precision] <= 8 else None
+        return RoundedCodes(self.precision, None, self.limit) if PRECISIONS.get(self.precision, 32) <= 8 else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import ClassVar
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.json_record import JsonRecord, json_field
 from latentdd_plugin.core.json_schema import WHOLE, Kind
-from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
+from latentdd_plugin.core.types import CODED, PRECISIONS, TOKENS, Shape, token_bits
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,13 @@ class Budget:
     code_shape: Shape
     label_bits: int = 0  # bits of one code's soft label; hard labels are not counted
     decoder_bytes: int = 0  # bytes per class of a decoder that is trained with the codes
+    tokens: int | None = None  # size of the codebook, of codes that are numbers of its entries
 
     def packed_bytes(self, codes: int, classes: int = 1) -> int:
         """Return the bytes that so many packed codes of so many classes take; for `coded`, those that they may take."""
         if self.precision == CODED:
             return (self.bytes_per_class - self.decoder_bytes) * classes - math.ceil(codes * self.label_bits / 8)
-        return math.ceil(codes * math.prod(self.code_shape) * PRECISIONS[self.precision] / 8)
+        return math.ceil(codes * math.prod(self.code_shape) * value_bits(self.precision, self.tokens) / 8)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,32 @@ class ByteLedger(JsonRecord):
         return [pair for pair in pairs if pair[1] != pair[2]]
 
 
+def precision_fault(precision: str, codec: str, *, tokens: bool) -> str | None:
+    """Return why a codec's codes cannot be stored at a precision, None if they can.
+
+    Args:
+        precision: one of STORAGE.
+        codec: name of the codec, for the message.
+        tokens: whether its codes are numbers of a codebook's entries.
+    """
+    if tokens and precision not in (TOKENS, CODED):
+        return (
+            f"precision={precision}: the codes of {codec} are tokens, numbers of a codebook's entries, which are "
+            f"stored as they are: leave the precision out, or choose one of {TOKENS}, {CODED}"
+        )
+    if precision == TOKENS and not tokens:
+        known = ", ".join((*PRECISIONS, CODED))
+        return (
+            f"precision={TOKENS}: the codes of {codec} are not numbers of a codebook's entries; choose one of {known}"
+        )
+    return None
+
+
+def value_bits(precision: str, tokens: int | None = None) -> int:
+    """Return the bits of one value of a code; `tokens` is the size of the codebook of codes that are its numbers."""
+    return PRECISIONS[precision] if tokens is None else token_bits(tokens)
+
+
 def image_bytes(image_shape: Shape) -> int:
     """Bytes of one image as the field counts it: 32-bit pixels."""
     return math.prod(image_shape) * 4
@@ -115,19 +142,23 @@ def budget_for(  # the three ways of asking, one answer
     bytes_per_class: int | None = None,
     label_bits: int = 0,
     decoder_bytes: int = 0,
+    tokens: int | None = None,
 ) -> Budget:
     """Return the budget of `ipc` images, `bytes_per_class` bytes or `lpc` codes per class.
 
     LPC = floor(8 * (bytes - decoder_bytes) / (bits * c*h*w + label_bits)). For `coded`, where a code takes any number
-    of bits, `lpc` codes share the bytes; by default they are as many as `codes_by_rule` says.
+    of bits, `lpc` codes share the bytes; by default they are as many as `codes_by_rule` says. Numbers of a codebook of
+    `tokens` entries have bits = ceil(log2 tokens), and under `coded` as many codes by default as at this width.
 
     Raises:
-        UsageError: not even one code per class fits.
+        UsageError: not even one code per class fits, or the precision is not one of tokens.
     """
+    if fault := precision_fault(precision, "this codec", tokens=tokens is not None):
+        raise UsageError(fault)
     if bytes_per_class is None and (lpc is None or precision == CODED):
         ipc = 1 if ipc is None else ipc
     total = ipc * image_bytes(image_shape) if ipc is not None else bytes_per_class or 0
-    if precision == CODED:
+    if precision == CODED and (tokens is None or lpc is not None):
         codes = lpc or codes_by_rule(total - decoder_bytes, label_bits)
         if 8 * (total - decoder_bytes) < codes * (label_bits + 8):
             labels = f", of which each label takes {math.ceil(label_bits / 8)} bytes" if label_bits else ""
@@ -135,11 +166,13 @@ def budget_for(  # the three ways of asking, one answer
                 f"budget too small: the codes ({codes} per class) do not fit in {total} bytes per class{labels}; raise "
                 "ipc or bytes, lower lpc, or store smaller labels (labels.top_k, labels.precision)"
             )
-        return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes)
-    bits = PRECISIONS[precision] * math.prod(code_shape) + label_bits
+        return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes, tokens)
+    bits = value_bits(precision, tokens) * math.prod(code_shape) + label_bits
     if lpc is not None:
-        return Budget(None, math.ceil(lpc * bits / 8), lpc, precision, code_shape, label_bits)
+        return Budget(None, math.ceil(lpc * bits / 8), lpc, precision, code_shape, label_bits, tokens=tokens)
     codes = 8 * (total - decoder_bytes) // bits
+    if tokens is not None:  # tokens and labels begin with a byte each, whatever their bits
+        codes -= math.ceil(codes * (bits - label_bits) / 8) + math.ceil(codes * label_bits / 8) > total - decoder_bytes
     if codes < 1:
         spent = f", of which the trained decoder takes {decoder_bytes}" if decoder_bytes else ""
         raise UsageError(
@@ -147,4 +180,4 @@ def budget_for(  # the three ways of asking, one answer
             f"code of shape {code_shape} takes {math.ceil(bits / 8)} bytes; raise {'ipc' if ipc else 'it'}, choose a "
             "lower precision or a codec with smaller codes"
         )
-    return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes)
+    return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes, tokens)

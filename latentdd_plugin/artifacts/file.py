@@ -17,10 +17,11 @@ from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.header import SCHEMA, ArtifactHeader
 from latentdd_plugin.artifacts.labels import StoredLabels
 from latentdd_plugin.artifacts.packing import Packed
+from latentdd_plugin.artifacts.tokens import fixed_bytes
 from latentdd_plugin.artifacts.trained_decoder import PREFIX, read_decoder
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write
-from latentdd_plugin.core.types import CODED, PRECISIONS, Json, canonical_json
+from latentdd_plugin.core.types import CODED, PRECISIONS, TOKENS, Json, canonical_json
 from latentdd_plugin.core.untrusted import no_key_twice, refuse_irregular
 from latentdd_plugin.nn.views import VIEW_BYTES, Views
 
@@ -133,11 +134,13 @@ def _checked(header: Mapping[str, Json], tensors: dict[str, Tensor]) -> Artifact
     except ArtifactError as error:
         raise ArtifactError([f"malformed header: {fault}" for fault in error.faults]) from None
     m, c, h, w = known.codes_shape
-    packed = Packed(tensors["codes"], tensors.get("codes.scale"), known.precision, (m, c, h, w))
+    packed = Packed(tensors["codes"], tensors.get("codes.scale"), known.precision, (m, c, h, w), known.tokens)
     _check_codes(packed)
     _check_labels(tensors["labels"], known.label_kind, m, len(known.classes))
     if len(known.space.mean) != c or len(known.space.std) != c:
         raise ArtifactError(f"malformed header: space: mean and std of {c} channels are needed")
+    if packed.tokens is not None and (any(known.space.mean) or set(known.space.std) != {1}):
+        raise ArtifactError("space: tokens are not standardised, their mean must be 0 and their std 1")
     if any(abs(value) > LARGEST_VALUE for value in (*known.space.mean, *known.space.std)):
         raise ArtifactError(f"space: a mean or std above {LARGEST_VALUE:g} decodes to images that are not finite")
     lr, state = tensors.get("lr"), {n.removeprefix(CODEC): t for n, t in tensors.items() if n.startswith(CODEC)}
@@ -183,6 +186,9 @@ def _moderate(tensor: Tensor) -> bool:
 
 
 def _check_codes(packed: Packed) -> None:
+    if packed.tokens is not None or packed.precision == TOKENS:
+        _check_tokens(packed)
+        return
     if packed.precision == CODED:
         _check_coded(packed)
         return
@@ -215,6 +221,22 @@ def _check_coded(packed: Packed) -> None:
         raise ArtifactError("codes.scale: every step must be a finite number above 0")
     if data.dtype != torch.uint8 or data.ndim != 1:
         raise ArtifactError(f"codes are {data.dtype} {tuple(data.shape)}; coded codes are uint8 (bytes,)")
+
+
+def _check_tokens(packed: Packed) -> None:
+    """Raise ArtifactError if tokens are not of the right form; decoding finds those that do not exist."""
+    if packed.tokens is None:
+        raise ArtifactError("precision `tokens` needs `tokens`, the size of the codebook")
+    if packed.precision not in (TOKENS, CODED):
+        raise ArtifactError(f"tokens are stored as `tokens` or `coded`, not as {packed.precision}")
+    if packed.scale is not None:
+        raise ArtifactError("codes.scale does not belong to tokens")
+    fixed, data = fixed_bytes(math.prod(packed.shape), packed.tokens), packed.data
+    wanted = f"({fixed},)" if packed.precision == TOKENS else f"(at most {fixed},)"
+    if data.dtype != torch.uint8 or data.ndim != 1 or not 0 < len(data) <= fixed:
+        raise ArtifactError(f"codes are {data.dtype} {tuple(data.shape)}; tokens of {packed.shape} need uint8 {wanted}")
+    if packed.precision == TOKENS and len(data) != fixed:
+        raise ArtifactError(f"codes are {len(data):,} bytes; {packed.shape} tokens of this codebook take {fixed:,}")
 
 
 def _check_labels(labels: Tensor, kind: str, m: int, classes: int) -> None:

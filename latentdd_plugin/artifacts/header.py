@@ -10,7 +10,7 @@ from latentdd_plugin.artifacts.labels import LabelForm
 from latentdd_plugin.artifacts.trained_decoder import DecoderForm
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
 from latentdd_plugin.core.json_schema import COUNT, LARGEST, OBJECT, SHA256, TEXT, Leaf, is_number, word
-from latentdd_plugin.core.types import STORAGE, Json, Shape
+from latentdd_plugin.core.types import LARGEST_CODEBOOK, STORAGE, Json, Shape
 
 SCHEMA = "dd-bench/artifact.v1"
 LABEL_KINDS = ("hard", "probabilities", "logits")
@@ -33,6 +33,11 @@ def _sizes(sides: int, largest: int) -> Leaf:
 
 
 STRING = replace(TEXT, wanted="a text")
+CODEBOOK = Leaf(
+    f"a whole number from 2 to {LARGEST_CODEBOOK}",
+    lambda v: type(v) is int and 2 <= v <= LARGEST_CODEBOOK,
+    {"type": "integer", "minimum": 2, "maximum": LARGEST_CODEBOOK},
+)
 CLASSES = Leaf(
     "a list of different texts, at least one",
     lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v) and len(set(v)) == len(v) > 0,
@@ -108,6 +113,9 @@ class ArtifactHeader(JsonRecord):
     space: HeaderSpace = json_field(RecordOf(HeaderSpace), "standardisation of codes")
     value_space: str = json_field(STRING, "units of decoded values")
     precision: str = json_field(word(*STORAGE), "how codes are stored")
+    tokens: int | None = json_field(
+        CODEBOOK.or_missing(omit=True), "size of the codebook, of codes that are numbers of its entries", default=None
+    )
     codes_shape: tuple[int, int, int, int] = json_field(_sizes(4, LARGEST_TENSOR), "M, c, h, w of the codes")
     image_shape: Shape = json_field(_sizes(3, LARGEST_IMAGE), "C, H, W of a decoded image in pixels")
     classes: tuple[str, ...] = json_field(CLASSES, "class names in label order")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts import transform_coding
-from latentdd_plugin.core.types import CODED, PRECISIONS
+from latentdd_plugin.artifacts import tokens, transform_coding
+from latentdd_plugin.artifacts.budget import precision_fault
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.types import CODED, PRECISIONS, TOKENS
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Packed:
     scale: Tensor | None  # float32 (2, c): minimum and maximum of each channel; (1, c): its step; None for floats
     precision: str
     shape: tuple[int, int, int, int]  # (M, c, h, w)
+    tokens: int | None = None  # size of the codebook, of codes that are numbers of its entries; `scale` is then None
 
     @property
     def nbytes(self) -> int:
@@ -61,12 +65,41 @@ def pack_coded(codes: Tensor, weights: Tensor, limit: int) -> Packed:
     return Packed(data, steps.view(1, c), CODED, (m, c, h, w))
 
 
+def pack_tokens(codes: Tensor, size: int, precision: str, limit: int | None = None) -> Packed:
+    """Store numbers of a codebook's entries at a fixed width (`tokens`) or entropy-coded (`coded`), without loss.
+
+    Args:
+        codes: float32 (M, c, h, w), whole numbers 0 … size - 1.
+        size: of the codebook.
+        precision: `tokens` or `coded`.
+        limit: bytes that the stream may take; None is any number.
+
+    Raises:
+        UsageError: another precision, or the stream does not fit in `limit` bytes.
+    """
+    if fault := precision_fault(precision, "this codec", tokens=True):
+        raise UsageError(fault)
+    m, c, h, w = (int(n) for n in codes.shape)
+    numbers = codes.detach().cpu().flatten().long().numpy()
+    stream = tokens.pack(numbers, size) if precision == TOKENS else tokens.encode(numbers, size)
+    if limit is not None and len(stream) > limit:
+        raise UsageError(
+            f"{m:,} codes take {len(stream):,} bytes as {precision}, {limit:,} are allowed: choose fewer codes with "
+            "lpc, or more bytes"
+        )
+    return Packed(torch.frombuffer(bytearray(stream), dtype=torch.uint8), None, precision, (m, c, h, w), size)
+
+
 def unpack(packed: Packed) -> Tensor:
     """Return the codes float32 (M, c, h, w) that a file holds: what is decoded and evaluated.
 
     Raises:
-        ArtifactError: an entropy-coded stream is damaged.
+        ArtifactError: tokens or an entropy-coded stream are damaged.
     """
+    if packed.tokens is not None:
+        read = tokens.unpack if packed.precision == TOKENS else tokens.decode
+        numbers = read(packed.data.numpy().tobytes(), packed.tokens, math.prod(packed.shape))
+        return torch.from_numpy(numbers.astype(np.float32)).view(packed.shape)
     if packed.scale is None:
         return packed.data.float()
     if packed.precision == CODED:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from latentdd_plugin.experiments.compare import Comparison, Grid
     from latentdd_plugin.results.comparison.rate_plot import PublishedPoint
 
-AXES = {
+AXES: dict[str, str | None] = {
     "codec": "identity,dct",
     "algo": "random,dm",
-    "precision": "fp32",
+    "precision": None,
     "match": "code",
     "labels": "own",
     "ledger": "bytes,count",
@@ -54,14 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     axes = {
         "codec": "codecs",
         "algo": "distillers",
-        "precision": "fp32, fp16, int8, int4, int2, coded",
+        "precision": "fp32, fp16, int8, int4, int2, coded, tokens",
         "match": "code, pixel: the input of the matching networks",
         "labels": "label regimes, own, hard, soft, views, teacher; the baselines get the same",
         "ledger": "bytes, count",
     }
     for flag, text in axes.items():
         names = ("--algo", "--distiller") if flag == "algo" else (f"--{flag}",)
-        parser.add_argument(*names, metavar="A,B", default=AXES[flag], help=f"{text} (default {AXES[flag]})")
+        default = AXES[flag] or "fp32; tokens for codecs of tokens"
+        parser.add_argument(*names, metavar="A,B", default=AXES[flag], help=f"{text} (default {default})")
     flags = {
         "ipc": "budget in images per class (default 1)",
         "dataset": "name, folder or Hugging Face id (default digits)",
@@ -143,7 +144,7 @@ def grid_of(args: argparse.Namespace) -> Grid:
     given = [overrides.key_of(word) for word in words]
     faults += [f"{key}: {TAKEN[key]}" for key in given if key in TAKEN]
     tree = overrides.composed([word for word in words if overrides.key_of(word) not in TAKEN])
-    names = {axis: list(dict.fromkeys(split_commas(getattr(args, axis)))) for axis in AXES}
+    names = {axis: list(dict.fromkeys(split_commas(getattr(args, axis) or ""))) for axis in AXES}
     codecs, more = specs("codec", names["codec"], tree["codec"])
     algos, last = specs("algo", names["algo"], tree["algo"])
     base, _, ill = request.typed({**tree, "codec": {"name": "identity"}, "algo": {"name": "random"}})

@@ -75,11 +75,11 @@ def inspect(tree: Mapping[str, Json]) -> tuple[Request | None, list[str]]:
     if given.algo.get("preset") == "auto":
         log.info("algo.preset=auto means quick, on every device; ask for the published settings with algo.preset=paper")
     out = tree.get("out")
-    return Request(config, precisions, Path(str(out)) if out is not None else None), []
+    return Request(config, precisions or (config.precision,), Path(str(out)) if out is not None else None), []
 
 
 def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[str]]:
-    """Return the configuration a tree describes, the precisions it names, and a fault for each ill-typed value.
+    """Return the configuration a tree describes, the precisions it names if any, and a fault for each ill-typed value.
 
     The parts are not looked up yet.
     """
@@ -97,12 +97,12 @@ def typed(tree: Mapping[str, Json]) -> tuple[RunConfig, tuple[str, ...], list[st
         options, more = fit_all(annotations_of(of_node), tree[node], f"{node}.")
         values[node] = of_node(**options)
         faults += more
-    precisions, found = _several("precision", tree["precision"])
+    precisions, found = ((), list[str]()) if tree["precision"] is None else _several("precision", tree["precision"])
     values["evaluators"], more = (
         (None, list[str]()) if tree["evaluator"] is None else _several("evaluator", tree["evaluator"])
     )
     values["controls"], last = _controls(tree["controls"])
-    values["precision"] = precisions[0] if precisions else "fp32"
+    values["precision"] = precisions[0] if precisions else None
     nodes: dict[str, Any] = {node: {**tree[node], "name": str(tree[node].get("name"))} for node in ("codec", "algo")}
     config = RunConfig(DatasetConfig(**dataset), **nodes, **values)
     return config, precisions, faults + found + more + last

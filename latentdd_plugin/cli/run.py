@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("ipc",): "budget in images per class (default 1)",
         ("lpc",): "budget in codes per class, instead of --ipc",
         ("bytes",): "budget in bytes per class, instead of --ipc: 4096, 4k",
-        ("precision",): "fp32, fp16, int8, int4, int2 or coded; several with commas at a fixed --lpc",
+        ("precision",): "fp32 (default), fp16, int8, int4, int2 or coded; of a codec of tokens tokens (default) or "
+        "coded; several with commas at a fixed --lpc",
         ("labels",): "own, hard, soft, views or teacher: what networks are trained with (default own)",
         ("teacher",): "classifier for these labels: convnet or a timm architecture; teacher.path=FOLDER loads one",
         ("match",): "code or pixel: the space that the matching networks look at",

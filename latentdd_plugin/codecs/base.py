@@ -58,6 +58,9 @@ class Codec(torch.nn.Module, ABC):
         trained_on: names of the datasets the weights have seen; empty for a fixed transform, `nothing` for weights that
             are drawn from a seed.
         trained_whole: a decoder that is trained with the codes is stored as a whole, because it is of no use before.
+        tokens: size K of the codebook, of a codec whose codes are numbers of its entries: whole numbers 0 … K - 1 as
+            float32. Such codes are not standardised, get no gradient and are stored without loss. A codec whose
+            constructor finds K out says `tokens = 0` in its class. None: codes are real numbers.
         locations: constructor parameters that say where the weights come from, not what they compute; `config` leaves
             them out.
     """
@@ -74,6 +77,7 @@ class Codec(torch.nn.Module, ABC):
     costly: bool = False
     trained_on: tuple[str, ...] = ()
     trained_whole: bool = False
+    tokens: int | None = None
     locations: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -82,7 +86,7 @@ class Codec(torch.nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Decode codes (N, c, h, w) to images (N, C, H, W), differentiable in the codes, not clamped."""
+        """Decode codes (N, c, h, w) to images (N, C, H, W), not clamped; differentiable in the codes, except tokens."""
 
     @classmethod
     def option_faults(cls, options: Mapping[str, Json]) -> list[str]:

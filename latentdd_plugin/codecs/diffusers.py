@@ -20,7 +20,7 @@ from torch import Tensor
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.codecs.hub import cached_weights, hub_weights, unreachable
 from latentdd_plugin.codecs.weight_files import WeightFiles, find_weights
-from latentdd_plugin.codecs.weight_loading import architecture_of, first_line, load_model
+from latentdd_plugin.codecs.weight_loading import ASK, architecture_of, first_line, load_model
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.plugins import Preset
 from latentdd_plugin.core.types import Json
@@ -44,7 +44,7 @@ class Diffusers(Codec):
     (N, c, H/f, W/f). The number of image channels and the factor f are probed with a blank image.
 
     A VQModel decodes as in diffusers: the code is first replaced by its nearest codebook entry, and the gradient is
-    passed straight through. A ConsistencyDecoderVAE starts each image from the same noise, drawn with seed 0.
+    passed straight through; the codec `vq` stores the entries' numbers instead. A ConsistencyDecoderVAE starts each image from the same noise, drawn with seed 0.
 
     Args:
         repo: hub id of the weights, or of a pipeline, whose `vae` is then taken.
@@ -70,6 +70,7 @@ class Diffusers(Codec):
     """
 
     codec_id: ClassVar[str] = "diffusers"
+    model_classes: ClassVar[tuple[str, ...]] = ()  # classes of diffusers that are taken; empty: every autoencoder
     spatial = True
     costly = True
     locations: ClassVar[tuple[str, ...]] = (
@@ -129,6 +130,8 @@ class Diffusers(Codec):
             source = {"repo": self.repo, "revision": revision, "commit": snapshot.name, "subfolder": inner}
         else:
             raise UsageError(NO_WEIGHTS)
+        if fault := self._class_fault(weights):
+            raise UsageError(fault)
         if weights.subfolder:
             log.info("diffusers: %s is a pipeline; its %s is taken", self.path or self.repo, weights.subfolder)
         if weights.variant:
@@ -138,6 +141,19 @@ class Diffusers(Codec):
             source["config"] = "inferred from the tensors"
             log.info("diffusers: %s has no config.json; its architecture is read off its tensors", named)
         return weights, source
+
+    @classmethod
+    def _class_fault(cls, weights: WeightFiles) -> str | None:
+        """Return why weights of this class are not taken, None if they are."""
+        named = None if weights.config is None else str(weights.config.get("_class_name"))
+        if not cls.model_classes or named in cls.model_classes:
+            return None
+        place, wanted = weights.files[0] if weights.single else weights.folder, " or ".join(cls.model_classes)
+        if named is None:
+            return f"{cls.codec_id}: {place} has no config.json that says it is a {wanted}: {ASK}"
+        return (
+            f"{cls.codec_id}: {place} holds a {named}, a {wanted} is needed; --codec diffusers takes every autoencoder"
+        )
 
     @classmethod
     def option_faults(cls, options: Mapping[str, Json]) -> list[str]:
@@ -151,13 +167,16 @@ class Diffusers(Codec):
         subfolder, variant = options.get("subfolder"), options.get("variant")
         if path is not None:
             try:
-                find_weights(Path(str(path)), subfolder, variant, _expanded(options.get("model_config")))
+                found = find_weights(Path(str(path)), subfolder, variant, _expanded(options.get("model_config")))
             except UsageError as error:
                 return list(error.faults)
-        elif repo is not None and cached_weights(str(repo), revision, subfolder, variant) is None:
-            fault = unreachable(str(repo), revision, subfolder)
-            return [fault] if fault is not None else []
-        return []
+            fault = cls._class_fault(found)
+        elif repo is not None:
+            cached = cached_weights(str(repo), revision, subfolder, variant)
+            fault = unreachable(str(repo), revision, subfolder) if cached is None else cls._class_fault(cached[1])
+        else:
+            return []
+        return [] if fault is None else [fault]
 
     def step_weights(self, channels: int) -> Tensor:
         """Store each channel as finely as the image depends on it.

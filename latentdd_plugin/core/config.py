@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.parts import (
+    DEFAULT_PRECISION,
     BudgetConfig,
     ComputeConfig,
     DatasetConfig,
@@ -58,7 +59,7 @@ class FlatOptions(TypedDict, total=False):
 
     ipc: int | None
     lpc: int | None
-    precision: str
+    precision: str | None
     bytes: int | None
     evaluators: Sequence[str] | str | None
     protocol: str | None
@@ -220,8 +221,8 @@ class RunConfig:
 
     @property
     def precision(self) -> str:
-        """`budget.precision`."""
-        return self.budget.precision
+        """`budget.precision`; fp32 if it is not given and the configuration is not resolved."""
+        return self.budget.precision or DEFAULT_PRECISION
 
     @property
     def bytes(self) -> int | None:

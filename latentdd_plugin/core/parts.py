@@ -13,6 +13,7 @@ from latentdd_plugin.core.types import CODED, LABEL_PRECISIONS, LABEL_REGIMES, S
 
 STORES = ("auto", "memory", "disk", "stream")
 CODES = ("fp32", "fp16")
+DEFAULT_PRECISION = "fp32"  # of stored codes, except of a codec of tokens
 LATER = ("max_pixels", "store", "codes")  # options of a dataset that published configurations do not have
 
 
@@ -115,13 +116,15 @@ class BudgetConfig:
         ipc: budget in images per class, `ipc * C*H*W * 4` bytes each class; 1 if neither is given.
             Exclusive with `bytes`, and with `lpc`, except for `coded`.
         lpc: budget as a number of codes per class, at any precision. With `coded`, how many codes share the bytes.
-        precision: one of `fp32 fp16 int8 int4 int2`, or `coded`: entropy-coded, as fine as the bytes allow.
+        precision: one of `fp32 fp16 int8 int4 int2`, `coded` (entropy-coded, as fine as the bytes allow), or `tokens`
+            (numbers of a codebook's entries, for codecs of tokens, which take `coded` too). None is `tokens` for a
+            codec of tokens and `fp32` for others; it is filled in when the configuration is resolved.
         bytes: budget in bytes per class, instead of `ipc`.
     """
 
     ipc: int | None = None
     lpc: int | None = None
-    precision: str = "fp32"
+    precision: str | None = None
     bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -129,8 +132,8 @@ class BudgetConfig:
             object.__setattr__(self, "ipc", 1)
 
     def to_json(self) -> dict[str, Json]:
-        """Return the options as published; `bytes` only if it is set."""
-        value = asdict(self)
+        """Return the options as published: `bytes` only if it is set, and fp32 for a precision that is not."""
+        value = {**asdict(self), "precision": self.precision or DEFAULT_PRECISION}
         if self.bytes is None:
             del value["bytes"]
         return value
@@ -144,7 +147,8 @@ class BudgetConfig:
             found.append(f"budget: give bytes or ipc, not both (bytes={self.bytes}, ipc={self.ipc})")
         if self.bytes is not None and self.lpc is not None and self.precision != CODED:
             found.append(f"budget: give bytes or lpc, not both (bytes={self.bytes}, lpc={self.lpc})")
-        return found + _too_small(self, ("ipc", "lpc", "bytes")) + not_among("precision", self.precision, STORAGE)
+        found += _too_small(self, ("ipc", "lpc", "bytes"))
+        return found if self.precision is None else found + not_among("precision", self.precision, STORAGE)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ Shape = tuple[int, int, int]  # (C, H, W) of one image, or (c, h, w) of one code
 
 PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4, "int2": 2}  # name -> bits per value
 CODED = "coded"  # as many bits as the codes carry, within a number of bytes
-STORAGE = (*PRECISIONS, CODED)  # every way to store codes
+TOKENS = "tokens"  # numbers of the entries of a codebook, at ceil(log2 K) bits each
+STORAGE = (*PRECISIONS, CODED, TOKENS)  # every way to store codes
+LARGEST_CODEBOOK = 1 << 20  # entries; more than any published codec has
 LABEL_REGIMES = ("own", "hard", "soft", "views", "teacher")
 LABEL_PRECISIONS = {"fp32": 32, "fp16": 16, "int8": 8}  # of a stored log-probability -> bits
 MATCH_SPACES = ("code", "pixel")
@@ -38,6 +40,11 @@ def canonical_json(value: Json) -> str:
 def hash_json(value: Json) -> str:
     """Return the sha256 (hex) of a JSON value's canonical text."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def token_bits(tokens: int) -> int:
+    """Return ceil(log2 K), the bits of one number of a codebook of K entries."""
+    return (tokens - 1).bit_length()
 
 
 class SampleStore(Protocol):

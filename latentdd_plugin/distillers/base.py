@@ -37,6 +37,8 @@ class Distiller(ABC):
             makes them with a teacher, does not, and works on codes of any kind.
         selection: the iterate that it returns; `unknown` for a set that was made elsewhere.
         is_selection: it returns real codes as they are, without optimising anything.
+        changes_codes: it computes codes, by gradients or otherwise. False: every code that it returns is one that
+            `task.codes` or `task.encode` gave, as it is; only such a method runs with a codec of tokens.
         trains_decoder: it optimises `task.codec_parameters()` with the codes, where a run asks for that.
         needs_teacher: it reads `task.teacher`; a run without one is refused.
         is_baseline: it is what other methods are compared with, and is not compared with itself.
@@ -50,6 +52,7 @@ class Distiller(ABC):
     compares: ClassVar[bool] = True
     selection: ClassVar[str] = "last-iterate"
     is_selection: ClassVar[bool] = False
+    changes_codes: ClassVar[bool] = True
     trains_decoder: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     is_baseline: ClassVar[bool] = False

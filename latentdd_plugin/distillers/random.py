@@ -18,6 +18,7 @@ class Random(Distiller):
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
     compares: ClassVar[bool] = False
     is_selection: ClassVar[bool] = True
+    changes_codes: ClassVar[bool] = False
     is_baseline: ClassVar[bool] = True
 
     def work(self, size: TaskSize) -> Work:

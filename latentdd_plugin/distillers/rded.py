@@ -39,6 +39,7 @@ class RDED(Distiller):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
     compares: ClassVar[bool] = False
     is_selection: ClassVar[bool] = True
+    changes_codes: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = True
 
     candidates: int | None = 300

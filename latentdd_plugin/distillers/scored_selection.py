@@ -39,6 +39,7 @@ class Scored(Distiller):
     presets: ClassVar[dict[str, dict[str, Json]]] = {"paper": {}, "quick": {"networks": 1, "epochs": 2}}
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
     is_selection: ClassVar[bool] = True
+    changes_codes: ClassVar[bool] = False
 
     networks: int = 10
     epochs: int = 20

@@ -25,6 +25,7 @@ class Selection(Distiller):
 
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
     is_selection: ClassVar[bool] = True
+    changes_codes: ClassVar[bool] = False
     shares_classes: ClassVar[bool] = True
 
     @abstractmethod

@@ -19,6 +19,7 @@ from latentdd_plugin.core.types import Shape, SyntheticSet
 from latentdd_plugin.distillers.embedding import Embedding
 from latentdd_plugin.distillers.gradients import Gradients
 from latentdd_plugin.distillers.services import Checkpoint, Networks, Progress, Rounding, Services
+from latentdd_plugin.latent.finite import are_tokens
 from latentdd_plugin.latent.space import CodeSpace, Real
 from latentdd_plugin.nn.augment import Augment
 from latentdd_plugin.nn.convnet import MatchingNetwork
@@ -217,4 +218,10 @@ def validate_result(result: SyntheticSet, task: Task) -> SyntheticSet:
         raise RunFailed(f"the method returned labels outside 0 … {task.num_classes - 1}")
     if not bool(torch.isfinite(codes).all() and torch.isfinite(labels).all()):
         raise RunFailed("the method returned codes or labels that are not finite")
+    size = task.space.codec.tokens
+    if size is not None and not bool(are_tokens(codes, size).all()):
+        raise RunFailed(
+            f"the method returned codes that are not numbers of the codebook's entries, 0 to {size - 1}: it changes "
+            "codes, and its class must not say changes_codes = False"
+        )
     return replace(result, codes=codes, labels=labels)

@@ -121,7 +121,7 @@ def distill(
         seed: the only source of randomness: equal arguments give equal artifacts on one platform.
         name: of the dataset, in the artifact.
         progress: show a bar on stderr.
-        **options: `ipc` (1) or `lpc`, `precision` (fp32), `device`, `amp`, `compile`, `threads`.
+        **options: `ipc` (1) or `lpc`, `precision` (fp32, or tokens), `device`, `amp`, `compile`, `threads`.
 
     Returns:
         The artifact; `decode()` gives its images, `to_dataset()` a Hugging Face dataset, `save_artifact` a file.
@@ -197,7 +197,7 @@ def compare(
     codecs: Sequence[str | Mapping[str, Json]],
     distillers: Sequence[str | Mapping[str, Json]] = ("dm",),
     *,
-    precisions: Sequence[str] = ("fp32",),
+    precisions: Sequence[str] = (),
     matches: Sequence[str] = ("code",),
     ledgers: Sequence[str] = ("bytes",),
     out: Path | str | None = None,
@@ -210,7 +210,7 @@ def compare(
     Args:
         codecs: names, or mappings with `name` and options.
         distillers: the same of distillers.
-        precisions: how codes are stored.
+        precisions: how codes are stored; none takes each codec's own default.
         matches: spaces that the matching networks look at, `code` or `pixel`.
         ledgers: what is equal for all, `bytes` or the `count` of codes.
         out: the folder; None makes one under `runs`.

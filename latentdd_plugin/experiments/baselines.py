@@ -6,7 +6,7 @@ from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import PluginError
-from latentdd_plugin.core.types import CODED, PRECISIONS, Shape
+from latentdd_plugin.core.types import CODED, PRECISIONS, TOKENS, Shape
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.latent.joint import frozen
 
@@ -30,6 +30,8 @@ def baseline_configs(config: RunConfig, bytes_per_class: int, image_shape: Shape
     wanted = {"random-pixels": config.precision, "random-pixels-fp32": "fp32"}
     if config.precision == "fp32":
         wanted.pop("random-pixels-fp32")
+    if config.precision == TOKENS:  # pixels have no codebook
+        wanted.pop("random-pixels")
     for name, precision in wanted.items():
         if name == "random-pixels" and drawn and in_pixels:
             continue  # the run itself

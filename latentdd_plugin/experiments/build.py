@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from latentdd_plugin.artifacts.budget import precision_fault
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.annotations import annotations_of, fit_all
 from latentdd_plugin.core.config import RunConfig, ScoringConfig
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import JOINT_OPTIONS, Json
+from latentdd_plugin.core.types import JOINT_OPTIONS, STORAGE, Json
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
 from latentdd_plugin.experiments.teachers import architecture_of, teacher_faults
+from latentdd_plugin.experiments.tokens import method_fault, precision_of
 from latentdd_plugin.latent.joint import frozen, joint_faults
 from latentdd_plugin.latent.sized_codec import upsample_fault
 
@@ -49,6 +51,7 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
         UsageError: with all faults found.
     """
     faults = config.faults()
+    config = config.replace(precision=precision_of(config))
     distiller = codec = None
     try:
         codec = _codec_class(config.codec)
@@ -60,6 +63,9 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
     except UsageError as error:
         faults += error.faults
     faults += _joint_faults(config, distiller)
+    if codec is not None and config.precision in STORAGE:
+        fault = precision_fault(config.precision, config.codec.name, tokens=codec.tokens is not None)
+        faults += [] if fault is None else [fault]
     found = build_evaluators(config.scoring)
     faults += found.faults
     needs = distiller is not None and distiller.needs_teacher
@@ -178,9 +184,12 @@ def match_fault(method: type[Distiller], name: str, match: str, codec: str) -> s
         codes = _codec_class({"name": codec}) if codec else None
     except UsageError:
         codes = None
+    tokens = codes is not None and codes.tokens is not None
+    if tokens and method.changes_codes:
+        return method_fault(name, codec)
     if match not in method.match_spaces and not (codes and codes.pixels):
         return f"match={match}: {name} supports {', '.join(method.match_spaces)} only"
-    if match == "code" and method.compares and codes and not codes.comparable:
+    if match == "code" and method.compares and codes and (tokens or not codes.comparable):
         hint = "; match=pixel compares decoded images" if "pixel" in method.match_spaces else ""
         return f"match=code: {name} compares samples, and codes of {codec} cannot be compared{hint}"
     return None
@@ -204,7 +213,9 @@ def codec_faults(spec: Mapping[str, Json]) -> list[str]:
     found = upsample_fault(spec.get("upsample", 1)) + joint_faults(spec)
     preset = plugins.resolve("codecs", name, base=Codec)
     cls: type[Codec] = preset.cls
-    if spec.get("joint") is True and cls.trainable_parameters is Codec.trainable_parameters:
+    if spec.get("joint") is True and cls.tokens is not None:
+        found.append(f"codec.joint=true: the codes of {name} are tokens, which no method that trains a decoder takes")
+    elif spec.get("joint") is True and cls.trainable_parameters is Codec.trainable_parameters:
         found.append(f"codec.joint=true: {name} has no decoder that could be trained; tiny-vae has one")
     chosen = {**preset.config, **options}
     found += [f"codec.{name}: {fault}" for fault in plugins.check_arguments(cls, chosen)]

@@ -41,6 +41,7 @@ from latentdd_plugin.experiments.stages import (
     to_artifact,
     train_and_test,
 )
+from latentdd_plugin.experiments.tokens import precision_of
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.results.entries import (
@@ -85,7 +86,7 @@ def run(
         UsageError: the configuration cannot be carried out; all faults that could be seen at once.
         RunFailed: the run began and could not be finished; what was done is kept. TooLong: it would exceed `limit_s`.
     """
-    one = [config.precision]
+    one = [precision_of(config)]
     found = run_precisions(config, one, out=out, progress=progress, command=command, limit_s=limit_s)
     if not found:
         raise UsageError("the record is with the first process; call run_precisions, which returns none here")

@@ -348,7 +348,8 @@ def storage_of(job: Job, encoded: Encoded) -> AsStored:
     """Return how the set will be stored."""
     budget, classes = budget_of(job, encoded.data, encoded.codec), len(encoded.data.classes)
     limit = budget.packed_bytes(budget.codes_per_class * classes, classes)
-    weights = encoded.space.step_weights() if budget.precision == CODED else torch.ones(0)
+    stepped = budget.precision == CODED and budget.tokens is None
+    weights = encoded.space.step_weights() if stepped else torch.ones(0)
     return AsStored(budget.precision, weights, limit)
 
 
@@ -360,7 +361,7 @@ def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
     shapes, size = (data.image_shape, codec.code_shape), config.bytes
     decoder = math.ceil(_trained_part(job, data, codec).nbytes / classes)
     asked: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size, "label_bits": bits}
-    asked |= {"decoder_bytes": decoder}
+    asked |= {"decoder_bytes": decoder, "tokens": codec.tokens}
     return budget_for(*shapes, config.precision, **asked)
 
 

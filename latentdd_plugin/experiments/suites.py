@@ -86,7 +86,7 @@ class Suite:
     algos: tuple[PartSpec, ...]
     ipc: tuple[int, ...] = (1,)
     bytes: tuple[int, ...] = ()  # budgets in bytes per class, instead of `ipc`
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = ()  # empty takes each codec's own default
     matches: tuple[str, ...] = ("code",)
     labels: tuple[LabelConfig, ...] = ()
     teacher: SuiteTeacher = field(default_factory=SuiteTeacher)

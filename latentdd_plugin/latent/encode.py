@@ -22,7 +22,7 @@ from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.storage import require_space
 from latentdd_plugin.core.types import ImageData, Json, SampleStore, Shape, hash_json
 from latentdd_plugin.data.store import PART, MappedStore, PartStore, fill
-from latentdd_plugin.latent.finite import check_codes, check_spread, try_round_trip
+from latentdd_plugin.latent.finite import check_codes, check_spread, check_used, try_round_trip
 from latentdd_plugin.latent.sized_codec import SizedCodec, float_batches
 from latentdd_plugin.latent.space import CodeSpace, Real, members, pixel_set, statistics
 
@@ -57,10 +57,10 @@ def code_set(
     elif resident and not codec.codec.costly and group().size == 1:
         codes = _encode_all(data, codec, numerics).to(numerics.device)
     else:
-        codes = _encode_parts(data, codec, numerics, progress, precision if not resident else "fp32")
+        plain = resident or codec.tokens is not None  # half precision does not hold every token
+        codes = _encode_parts(data, codec, numerics, progress, "fp32" if plain else precision)
         codes = codes if isinstance(codes, MappedStore) else codes.to(numerics.device)
-    mean, std = (moment.to(numerics.device) for moment in _moments(codes, codec))
-    check_spread(codec, std, data)
+    mean, std = _standardisation(data, codec, codes, numerics.device)
     try_round_trip(codec, data, codes, numerics.device)
     by_class = members(data.train.labels, len(data.classes))
     return CodeSpace(codec, mean, std), Real(codes, data.train.labels, by_class, mean, std)
@@ -104,6 +104,21 @@ class FittedCodes:
         """Return the codes of at most so many images, spread over the training split."""
         total = len(self)
         return self[torch.tensor(sorted({i * total // count for i in range(min(count, total))}))]
+
+
+def _standardisation(data: ImageData, codec: SizedCodec, codes: SampleStore, device: str) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation (c, 1, 1) of a channel's codes; tokens are left as they are.
+
+    Raises:
+        RunFailed: the codes hardly vary, or only one token is used.
+    """
+    if codec.tokens is not None:
+        check_used(codec, codes, data)
+        shape = (codec.code_shape[0], 1, 1)
+        return torch.zeros(shape, device=device), torch.ones(shape, device=device)
+    mean, std = (moment.to(device) for moment in _moments(codes, codec))
+    check_spread(codec, std, data)
+    return mean, std
 
 
 def _moments(codes: SampleStore, codec: SizedCodec) -> tuple[Tensor, Tensor]:

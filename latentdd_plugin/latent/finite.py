@@ -44,13 +44,30 @@ def check_codes(codes: Tensor, codec: SizedCodec, start: int = 0, *, amp: bool =
     """
     bad = first_not_finite(codes)
     if bad is None:
-        return codes
+        return codes if codec.tokens is None else check_tokens(codes, codec, start)
     advice = "; amp=off encodes in float32" if amp else ""
     raise RunFailed(
         f"codec {codec.name}: encoding training image {start + bad} (counted from 0) failed: "
         f"{_amount(codes[bad])}. Check the codec's weights and scaling factor{advice}; "
         f"dd-bench check codec {codec.name} tries it on small images"
     )
+
+
+def check_tokens(codes: Tensor, codec: SizedCodec, start: int = 0) -> Tensor:
+    """Return tokens (n, c, h, w) of training images `start` and following, or raise RunFailed naming the first bad."""
+    if codec.tokens is None or bool(are_tokens(codes, codec.tokens).all()):
+        return codes
+    bad = int((~are_tokens(codes, codec.tokens).flatten(1).all(1)).nonzero()[0])
+    wrong = float(codes[bad][~are_tokens(codes[bad], codec.tokens)][0])
+    raise RunFailed(
+        f"codec {codec.name}: encoding training image {start + bad} (counted from 0) gave {wrong:g}; its codes are "
+        f"numbers of a codebook's entries, whole numbers from 0 to {codec.tokens - 1}"
+    )
+
+
+def are_tokens(codes: Tensor, size: int) -> Tensor:
+    """Return, for each value, whether it is the number of an entry of a codebook of this size."""
+    return (codes == codes.round()) & (codes >= 0) & (codes < size)
 
 
 def check_images(images: Tensor, codes: Tensor, codec: SizedCodec, start: int = 0) -> Tensor:
@@ -75,10 +92,7 @@ def check_images(images: Tensor, codes: Tensor, codec: SizedCodec, start: int = 
 
 def check_spread(codec: SizedCodec, std: Tensor, data: ImageData) -> None:
     """Raise RunFailed if the codes hardly vary although the pictures do: nothing could be told apart by them."""
-    if float(std.max()) > NARROWEST:
-        return
-    ends = [_ends(part) for part in data.train.pixels.split(1024)]
-    if len({level for pair in ends for level in pair}) == 1:
+    if float(std.max()) > NARROWEST or _one_level(data):
         return
     raise RunFailed(
         f"codec {codec.name}: its codes hardly vary over the training images (standard deviation at most "
@@ -86,8 +100,21 @@ def check_spread(codec: SizedCodec, std: Tensor, data: ImageData) -> None:
     )
 
 
-def _ends(pixels: Tensor) -> tuple[int, int]:
-    return int(pixels.amin()), int(pixels.amax())
+def check_used(codec: SizedCodec, codes: SampleStore, data: ImageData) -> None:
+    """Raise RunFailed if all codes consist of one and the same token although the pictures differ."""
+    first = codes[:1].flatten()[0]
+    if any(bool((part != first).any()) for part in codes.split(1024)) or _one_level(data):
+        return
+    raise RunFailed(
+        f"codec {codec.name}: every code of every training image is token {int(first)} of its codebook of "
+        f"{codec.tokens}: the encoder does not use the codebook. Check its weights"
+    )
+
+
+def _one_level(data: ImageData) -> bool:
+    """Return whether all training pixels have the same value."""
+    ends = [(int(part.amin()), int(part.amax())) for part in data.train.pixels.split(1024)]
+    return len({level for pair in ends for level in pair}) == 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdd_plugin.codecs.base import Codec, check_weights, decoder_bytes, fingerprint, is_fitted
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
-from latentdd_plugin.core.types import Images, Json, Shape, hash_json
+from latentdd_plugin.core.types import LARGEST_CODEBOOK, Images, Json, Shape, hash_json
 from latentdd_plugin.latent.joint import JointTraining, TrainedPart, frozen, joint_faults, trained_part
 
 
@@ -65,6 +65,16 @@ class SizedCodec:
     def pixels(self) -> bool:
         """Return whether the codes are the images' own pixels."""
         return self.codec.pixels and self.upsample == 1
+
+    @property
+    def tokens(self) -> int | None:
+        """Return the size of the codebook, of a codec whose codes are numbers of its entries."""
+        return self.codec.tokens
+
+    @property
+    def comparable(self) -> bool:
+        """Return whether distances between codes, and networks that look at codes, make sense."""
+        return self.codec.comparable and self.tokens is None
 
     def fit(self, images: Images, device: str) -> None:
         """Fit a codec that learns, once, on the training images as `encode` prepares them; do nothing for others."""
@@ -190,7 +200,7 @@ class SizedCodec:
     @property
     def spatial(self) -> bool:
         """Return whether codes may be flipped, shifted and cut like images."""
-        return self.codec.spatial and min(self.code_shape[1:]) > 1
+        return self.codec.spatial and self.tokens is None and min(self.code_shape[1:]) > 1
 
     @cached_property
     def fingerprint(self) -> str:
@@ -217,6 +227,7 @@ class SizedCodec:
             "trained_on": list(self.codec.trained_on),
             "grey": "repeated to three channels, averaged after decoding" if self._to_rgb else None,
             "source": getattr(self.codec, "source", None),
+            **({} if self.tokens is None else {"tokens": self.tokens}),
         }
 
 
@@ -261,6 +272,7 @@ def build_codec(spec: Mapping[str, Json], image_shape: Shape, **resolving: Any) 
     seen = encoded_shape(codec, image_shape, upsample)
     if wants_shape and not given and seen != options["image_shape"]:  # it pads, or takes other channels
         codec = _instantiated(preset.cls, name, {**options, "image_shape": seen})
+    _check_codebook(codec, name)
     check_weights(codec, name)
     sized = SizedCodec(codec, image_shape, upsample, name, JointTraining.of(spec))
     if not is_fitted(codec):
@@ -276,6 +288,15 @@ def _instantiated(cls: type[Codec], name: str, options: Mapping[str, Json]) -> C
     if not hasattr(codec, "_modules"):
         raise UsageError(f"codec {name}: {cls.__name__}.__init__ must begin with super().__init__()")
     return codec
+
+
+def _check_codebook(codec: Codec, name: str) -> None:
+    """Raise UsageError if the size of a codec's codebook is not possible, or its class does not say that it has one."""
+    size, stated = codec.tokens, type(codec).tokens
+    if size is not None and stated is None:
+        raise UsageError(f"codec {name}: it has tokens={size}, but its class does not say so: write `tokens = 0` there")
+    if stated is not None and not (type(size) is int and 2 <= size <= LARGEST_CODEBOOK):
+        raise UsageError(f"codec {name}: tokens={size}: a codebook has from 2 to {LARGEST_CODEBOOK:,} entries")
 
 
 def float_batches(images: Images, device: str, size: int = 1024) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from latentdd_plugin.artifacts.budget import budget_for, image_bytes
+from latentdd_plugin.artifacts.budget import budget_for, image_bytes, precision_fault
 from latentdd_plugin.artifacts.labels import label_bits
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
@@ -26,6 +26,7 @@ from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.predictions import TOP5_FROM
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
+from latentdd_plugin.experiments.tokens import method_fault
 from latentdd_plugin.results.entries import BudgetEntry
 from latentdd_plugin.results.record import CURVE_POINTS, Baseline, Record
 from latentdd_plugin.results.statistics import gains, summarise
@@ -247,6 +248,10 @@ def _codec(record: Record) -> list[str]:
     if entry is not None and entry.distribution == plugins.OURS:
         cls: type[Codec] = plugins.resolve("codecs", codec.name, base=Codec, installed_only=True).cls
         locations |= set(cls.locations)
+        if (cls.tokens is None) != (codec.tokens is None):
+            found.append(f"codec.tokens: {codec.tokens}, but the codes of {codec.name} are tokens or not by its class")
+    if fault := precision_fault(record.budget.precision, short(codec.name), tokens=codec.tokens is not None):
+        found.append(f"budget.{fault}")
     for key, value in record.config.codec.extra.items():
         if key in ("upsample", *JOINT_OPTIONS) or (key in locations and key not in codec.config):
             continue
@@ -270,11 +275,13 @@ def _distiller(record: Record) -> list[str]:
         found.append(f"selection: {record.selection!r}, but only the last iterate may be scored")
     if ours and name != "imported":
         try:
-            made = build_distiller(
-                {"name": name, **record.distiller.config, "preset": _preset(record)},
-                record.distiller.match,
-                record.codec.name,
-            )
+            match, codec = record.distiller.match, record.codec
+            installed = plugins.entries("codecs").get(codec.name)  # no other codec that a claim names is loaded
+            known = codec.name if installed is not None and installed.distribution == plugins.OURS else ""
+            options = {"name": name, **record.distiller.config, "preset": _preset(record)}
+            made = build_distiller(options, match, known)
+            if codec.tokens is not None and made.changes_codes:
+                found.append(f"distiller: {method_fault(name, short(codec.name))}")
             if made.config() != dict(record.distiller.config):
                 found.append(f"distiller.config: not every option of {name}")
         except UsageError as error:
@@ -341,11 +348,13 @@ def _baseline(record: Record, entry: Baseline, expected: RunConfig) -> Iterator[
 
 def _reasons(record: Record, name: str, config: RunConfig) -> list[str]:
     """Return the reasons for which this baseline may be missing: its budget holds not one code."""
-    shape = record.codec.code_shape if name == "random-codes" else record.dataset.image_shape
+    drawn = name == "random-codes"
+    shape, tokens = (record.codec.code_shape, record.codec.tokens) if drawn else (record.dataset.image_shape, None)
     shapes, size = (record.dataset.image_shape, shape), config.bytes
     try:
         bits = label_bits(config.labels, len(record.dataset.classes))
-        how: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size, "label_bits": bits}
+        how: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size}
+        how |= {"label_bits": bits, "tokens": tokens}
         budget_for(*shapes, config.precision, **how)
     except UsageError as error:
         return [str(error)]

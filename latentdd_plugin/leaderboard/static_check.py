@@ -166,6 +166,7 @@ def _against_artifact(record: Record, stored: Artifact, path: Path, distribution
             header.labels and record.teacher and header.labels.teacher,
         ),
         "codec.code_shape": (record.codec.code_shape, tuple(header.codes_shape[1:])),
+        "codec.tokens": (record.codec.tokens, header.tokens),
         **{
             f"codec.{key}": (getattr(record.codec, key), getattr(header.codec, key))
             for key in ("name", "config", "upsample", "fingerprint")
@@ -217,6 +218,7 @@ def codec_differences(claimed: CodecEntry, found: CodecEntry) -> list[str]:
         "upsample",
         "fingerprint",
         "code_shape",
+        "tokens",
         "spatial",
         "decoder_bytes",
         "fitted",

@@ -133,6 +133,9 @@ class CodecEntry(JsonRecord):
     trained_on: tuple[str, ...] = json_field(LINES, "datasets that its weights have seen")
     grey: Json = json_field(ANYTHING.or_missing(), "how one channel was made three, or null", default=None)
     source: Json = json_field(ANYTHING.or_missing(), "hub id and revision of its weights, or null", default=None)
+    tokens: int | None = json_field(
+        COUNT.or_missing(omit=True), "size of the codebook, of codes that are numbers of its entries", default=None
+    )
 
     @property
     def shape_text(self) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from latentdd_plugin.codecs.base import decoder_bytes, decoder_state, fingerprint, is_fitted
 from latentdd_plugin.core import plugins
+from latentdd_plugin.latent.finite import are_tokens
 from latentdd_plugin.testing.contracts import (
     Contract,
     NotApplicable,
@@ -21,6 +22,7 @@ from latentdd_plugin.testing.contracts import (
 from latentdd_plugin.testing.samples import difference, near, pictures
 from latentdd_plugin.testing.subjects import COUNT, CodecSubject, Sample, decode
 
+FLIPPED = 0.01  # mean change of a decoded pixel if the last bits of arithmetic decide between two tokens
 CLOSE = 1e-4  # tolerance relative to the largest value: another order of additions may change that much
 CODEC_CONTRACTS: list[Contract] = []
 
@@ -126,7 +128,7 @@ def batch_invariant(subject: CodecSubject) -> None:
             codes = torch.cat([sample.sized.encode(one) for one in sample.images.split(1)])
             images = torch.cat([decode(sample.sized, one) for one in sample.codes.split(1)])
         for what, alone, together in (("codes", codes, sample.codes), ("images", images, sample.decoded)):
-            close = near(alone, together, CLOSE)
+            close = _near(sample, what, alone, together, CLOSE)
             require(
                 close, f"images {sample.shape}: {what} encoded or decoded one at a time: {difference(alone, together)}"
             )
@@ -135,6 +137,8 @@ def batch_invariant(subject: CodecSubject) -> None:
 @contract(CODEC_CONTRACTS)
 def gradient(subject: CodecSubject) -> None:
     """Check that the gradient of `decode` reaches every code, is finite, and agrees with finite differences."""
+    if subject.codec.tokens is not None:
+        raise NotApplicable("the codes are tokens, which have no gradient")
     for sample in subject.samples:
         codes = sample.codes.detach().clone().requires_grad_()
         decoded = decode(sample.sized, codes)
@@ -160,6 +164,23 @@ def gradient(subject: CodecSubject) -> None:
 
 
 @contract(CODEC_CONTRACTS)
+def tokens(subject: CodecSubject) -> None:
+    """Check that codes of a codec with `tokens` are whole numbers from 0 to `tokens` - 1, not all of them the same."""
+    size = subject.codec.tokens
+    if size is None:
+        raise NotApplicable("the codes are real numbers")
+    for sample in subject.samples:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            coarse = sample.sized.encode(sample.images)
+        for how, codes in (("in float32", sample.codes), ("under bfloat16 autocast", coarse.float())):
+            wrong = codes[~are_tokens(codes, size)]
+            say = f"images {sample.shape}, {how}: {wrong[:1].tolist()} is not a whole number from 0 to {size - 1}"
+            require(not len(wrong), say)
+        used = len(sample.codes.unique())
+        require(used > 1, f"images {sample.shape}: every code consists of one token, {sample.codes.flatten()[:1]}")
+
+
+@contract(CODEC_CONTRACTS)
 def inputs_kept(subject: CodecSubject) -> None:
     """Check that `encode` does not change the images in place, nor `decode` the codes."""
     for sample in subject.samples:
@@ -177,8 +198,10 @@ def frozen(subject: CodecSubject) -> None:
     for sample in subject.samples:
         codec = sample.codec
         before = {name: tensor.clone() for name, tensor in codec.state().items()}
-        codes = sample.sized.encode(sample.images).detach().clone().requires_grad_()
-        decode(sample.sized, codes).sum().backward()
+        codes = sample.sized.encode(sample.images).detach().clone().requires_grad_(codec.tokens is None)
+        decoded = decode(sample.sized, codes)
+        if codec.tokens is None:
+            decoded.sum().backward()
         after = codec.state()
         require(after.keys() == before.keys(), f"use added or removed tensors: {sorted(after.keys() ^ before.keys())}")
         changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
@@ -263,12 +286,23 @@ def moves(subject: CodecSubject) -> None:
                 codes = moved.encode(sample.images.to(device, dtype))
                 images = decode(moved, sample.codes.to(device, dtype))
             for what, there, here in (("codes", codes, sample.codes), ("images", images, sample.decoded)):
-                close = near(there.cpu().float(), here, 1e-2)
+                close = _near(sample, what, there.cpu().float(), here, 1e-2)
                 say = f"images {sample.shape}: {what} as {dtype} on {device}"
                 require(close, f"{say}: {difference(there.cpu().float(), here)}")
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             codes = sample.sized.encode(sample.images).float()
         require(torch.isfinite(codes).all(), f"images {sample.shape}: codes under bfloat16 autocast are not finite")
+
+
+def _near(sample: Sample, what: str, found: Tensor, wanted: Tensor, tolerance: float) -> bool:
+    """Return whether values agree within the tolerance; of tokens whether they decode to nearly the same images."""
+    if what == "codes" and sample.codec.tokens is not None:
+        if found.shape != wanted.shape:
+            return False
+        with torch.no_grad():
+            ours, theirs = sample.sized.decode(wanted), sample.sized.decode(found)
+        return float((theirs - ours).abs().mean()) <= FLIPPED
+    return near(found, wanted, tolerance)
 
 
 def _places() -> Iterator[tuple[str, torch.dtype]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from latentdd_plugin.core import plugins
-from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.errors import RunFailed, UsageError
 from latentdd_plugin.core.types import MATCH_SPACES, SyntheticSet, as_tensor
 from latentdd_plugin.distillers.loop import Matching
 from latentdd_plugin.distillers.task import validate_result
@@ -28,6 +28,7 @@ from latentdd_plugin.testing.subjects import DistillerSubject
 
 CODES = 2  # per class
 CLASSES = 10
+TOKENS = "latentdd_plugin.testing.tokens:Levels"  # a codec whose codes are tokens
 DISTILLER_CONTRACTS: list[Contract] = []
 
 
@@ -96,6 +97,19 @@ def finite(subject: DistillerSubject) -> None:
     """Check that codes and labels are finite, and labels are valid classes."""
     for codec, match in subject.spaces():
         validate_result(subject.distilled(codec, match), task(codec, match))
+
+
+@contract(DISTILLER_CONTRACTS)
+def codes_kept(subject: DistillerSubject) -> None:
+    """Check that with `changes_codes = False` every code is as the codec gave it: a whole number if it is a token."""
+    if subject.cls.changes_codes:
+        raise NotApplicable("the distiller computes codes, so no run pairs it with a codec of tokens")
+    for match in subject.cls.match_spaces:
+        found = subject.distilled(TOKENS, match)
+        try:
+            validate_result(found, task(TOKENS, match))
+        except RunFailed as error:
+            require(False, f"{TOKENS}, match={match}: {error}")
 
 
 @contract(DISTILLER_CONTRACTS)

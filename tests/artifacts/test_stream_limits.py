@@ -1,4 +1,4 @@
-"""Entropy-coded streams in processes of their own: equal symbols at any number of threads, bounded memory and time."""
+"""Entropy-coded streams of codes and tokens in processes of their own: equal at any number of threads, and bounded."""
 
 import hashlib
 import os
@@ -8,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from latentdd_plugin.artifacts import tokens
 from latentdd_plugin.artifacts.entropy import encode
+from latentdd_plugin.core.types import LARGEST_CODEBOOK
 
 DECODE = """
 import hashlib, sys, torch
@@ -19,11 +21,16 @@ print(hashlib.sha256(decode(open(sys.argv[1], "rb").read(), 200, 100).tobytes())
 DAMAGE = """
 import resource, sys, time
 import numpy as np
-from latentdd_plugin.artifacts.entropy import decode
 from latentdd_plugin.core.errors import ArtifactError
-stream, count = open(sys.argv[1], "rb").read(), int(sys.argv[2])
+stream, count, sizes = open(sys.argv[1], "rb").read(), int(sys.argv[2]), tuple(map(int, sys.argv[4:]))
+if sys.argv[3] == "tokens":
+    from latentdd_plugin.artifacts.tokens import decode
+    shape, largest = (sizes[1],), sizes[0]
+else:
+    from latentdd_plugin.artifacts.entropy import LARGEST as largest, decode
+    shape = sizes
 draw, longest = np.random.default_rng(3), 0.0
-decode(stream, 200, 100)  # what is imported and kept is there from now on
+decode(stream, *sizes)  # what is imported and kept is there from now on
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 500_000_000, held + 500_000_000))
 for number in range(count):
@@ -35,7 +42,8 @@ for number in range(count):
         damaged = damaged[: draw.integers(0, len(stream) + 1)]
     begun = time.process_time()
     try:
-        assert decode(bytes(damaged), 200, 100).shape == (200, 100)
+        found = decode(bytes(damaged), *sizes)
+        assert found.shape == shape and abs(found).max() <= largest
     except ArtifactError:
         pass
     longest = max(longest, time.process_time() - begun)
@@ -48,6 +56,11 @@ def laplacian(samples, columns):
     """Quantised coefficients as a transform gives them: large at first, then smaller and smaller."""
     scales = 20.0 * np.exp(-np.arange(columns) / (columns / 6))
     return np.rint(np.random.default_rng(0).laplace(size=(samples, columns)) * scales).astype(np.int32)
+
+
+def unequal(size, count):
+    """Tokens of which a few occur often."""
+    return np.minimum(np.random.default_rng(0).zipf(1.5, count) - 1, size - 1)
 
 
 def ran(script, *words, **environment):
@@ -78,4 +91,14 @@ def test_processes_with_other_numbers_of_threads_decode_the_same_symbols(stream)
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by address space")
 @pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.slow)])
 def test_damaged_streams_stay_within_500_mb_and_a_second_each(stream, count):
-    assert ran(DAMAGE, stream, count) == "bounded"
+    assert ran(DAMAGE, stream, count, "values", 200, 100) == "bounded"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by address space")
+@pytest.mark.parametrize("size", [40, 16384, LARGEST_CODEBOOK])
+@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_damaged_tokens_stay_within_500_mb_and_a_second_each(tmp_path, size, count):
+    stream = tokens.encode(unequal(size, 20_000), size)
+    assert len(stream) < tokens.fixed_bytes(20_000, size)
+    (tmp_path / "stream").write_bytes(stream)
+    assert ran(DAMAGE, tmp_path / "stream", count, "tokens", size, 20_000) == "bounded"

@@ -112,6 +112,18 @@ class HalfDetached(Plain):
         return 0.5 * codes + 0.5 * codes.detach()
 
 
+class Fractional(Plain):
+    """Its tokens are not whole numbers."""
+
+    tokens = 16
+
+    def encode(self, images):
+        return 14.5 * images
+
+    def decode(self, codes):
+        return codes / 14.5
+
+
 class InPlace(Plain):
     def encode(self, images):
         return images.mul_(1.0).add_(1e-3)
@@ -216,6 +228,14 @@ class Sideways(Random):
 class TooMany(Random):
     def distill(self, task):
         return super().distill(replace(task, codes_per_class=task.codes_per_class + 1))
+
+
+class Blends(Random):
+    """It says that it keeps codes as they are, and returns means of two."""
+
+    def distill(self, task):
+        found = super().distill(task)
+        return replace(found, codes=(found.codes + found.codes.roll(1, 0)) / 2)
 
 
 class NotFinite(Random):
@@ -359,6 +379,7 @@ BREAKS = {
         "deterministic": ["Noisy"],
         "batch_invariant": ["Centred"],
         "gradient": ["Detached", "HalfDetached"],
+        "tokens": ["Fractional"],
         "inputs_kept": ["InPlace"],
         "frozen": ["Training", "Counting"],
         "config_round_trip": ["Forgets"],
@@ -373,6 +394,7 @@ BREAKS = {
         "match_spaces": ["Sideways"],
         "budget": ["TooMany"],
         "finite": ["NotFinite"],
+        "codes_kept": ["Blends"],
         "label_balance": ["OneClass"],
         "small_classes": ["WantsMany"],
         "deterministic": ["Shifting"],

@@ -34,6 +34,8 @@ SAYS = {  # patterns that some of the messages contain
     "RefusesInSilence": "without saying which sizes work: I do not like this size",
     "Larger": r"encode got images \(6, 1, 8, 8\), decode returns \(6, 1, 16, 16\)",
     "Symmetric": r"decode to values in \[-1, 1.5\]",
+    "Fractional": "is not a whole number from 0 to 15",
+    "Blends": "codes that are not numbers of the codebook's entries, 0 to 15",
     "HalfDetached": "finite differences",
     "Counting": "use changed shared.calls",
     "LeftBehind": "gain: tensors that are not registered as buffers",
@@ -69,7 +71,8 @@ def test_a_broken_plug_in_is_caught_by_its_contract(kind, contract, name):
 @pytest.mark.parametrize(("kind", "name"), [("codec", "Plain"), ("evaluator", "Guess")])
 def test_what_they_are_made_of_keeps_to_every_contract(kind, name):
     findings = testing.run_contracts(subject_of(path_of(name))[0], SUITES[kind])
-    assert {finding.status for finding in findings} == {contracts.PASSED}
+    others = [(finding.contract, finding.status) for finding in findings if finding.status != contracts.PASSED]
+    assert others == ([("tokens", contracts.SKIPPED)] if kind == "codec" else [])
 
 
 def test_every_contract_states_its_rule_in_one_sentence_or_two():
@@ -137,7 +140,7 @@ def test_pytest_takes_the_tests_that_are_named_beside_it(tmp_path):
     assert code == 0
     assert "test_other.py::test_other" in out
     assert "codec:identity::spatial" in out
-    assert "17 tests collected" in out
+    assert "18 tests collected" in out
 
 
 @pytest.mark.parametrize(

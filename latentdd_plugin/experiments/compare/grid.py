@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from latentdd_plugin.artifacts.budget import precision_fault
 from latentdd_plugin.codecs.base import Codec
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.parts import PartSpec
-from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE
+from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE, TOKENS
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, match_fault, resolve_run
+from latentdd_plugin.experiments.tokens import default_precision, has_tokens
 from latentdd_plugin.latent.joint import frozen
 
 LEDGERS = ("bytes", "count")
@@ -30,7 +32,7 @@ class Grid:
         base: dataset, budget (`ipc`), protocol, evaluators, seed and arithmetic of every cell; its codec, algo, match
             and precision are not used. `controls=False` leaves out baselines that are not among the axes.
         codecs, algos: names with options, each as in RunConfig.
-        precisions: precisions at which codes are stored.
+        precisions: precisions at which codes are stored; empty takes each codec's own default.
         matches: `code`, `pixel`.
         labels: label regimes; every method and its baselines are run under each. Their options are those of the base.
         ledgers: `bytes` gives every cell the bytes of `ipc` images per class, `count` gives every cell `ipc` codes.
@@ -40,7 +42,7 @@ class Grid:
     base: RunConfig
     codecs: tuple[PartSpec, ...]
     algos: tuple[PartSpec, ...]
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = ()
     matches: tuple[str, ...] = ("code",)
     ledgers: tuple[str, ...] = LEDGERS
     labels: tuple[str, ...] = ("own",)
@@ -63,7 +65,7 @@ class Grid:
         ]
         named = {"codec": [c.name for c in self.codecs], "algo": [a.name for a in self.algos]}
         for axis, values in {**axes, **named}.items():
-            if not values:
+            if not values and axis != "precision":
                 found.append(f"{axis}: name at least one")
             found += [f"{axis}: {value} is named twice" for value in dict.fromkeys(values) if values.count(value) > 1]
         if self.base.lpc is not None:
@@ -162,8 +164,10 @@ def _specs(grid: Grid) -> Iterator[CellSpec]:
     baselines = requested or ([BASELINE] if grid.base.controls else [])
     if grid.base.controls and not any(_has_pixels(codec) for codec in grid.codecs):
         for precision in dict.fromkeys(("fp32", *grid.precisions)):
-            yield from (CellSpec(PIXELS, BASELINE, "code", precision, *place, True) for place in grid.columns)
-    for codec, precision in itertools.product(grid.codecs, grid.precisions):
+            if precision != TOKENS:
+                yield from (CellSpec(PIXELS, BASELINE, "code", precision, *place, True) for place in grid.columns)
+    stored = ((codec, each) for codec in grid.codecs for each in grid.precisions or (default_precision(codec.name),))
+    for codec, precision in stored:
         for algo, place in itertools.product(baselines, grid.columns):
             yield CellSpec(codec, algo, "code", precision, *place, added=not requested)
         for algo, match, place in itertools.product(algos, grid.matches, grid.columns):
@@ -184,6 +188,8 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
         return replace(cell, reason=reason), (name,)
     if spec.precision == CODED and spec.ledger == "count":
         return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)
+    if reason := precision_fault(spec.precision, names[0], tokens=has_tokens(spec.codec.name)):
+        return replace(cell, reason=reason), (name,)
     if not distiller.trains_decoder:
         spec = replace(spec, codec=PartSpec.of(frozen(spec.codec)))
     if reason := _cannot_train_decoder(spec):

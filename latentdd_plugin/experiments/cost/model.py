@@ -78,7 +78,7 @@ class Model:
     def estimate(self) -> Estimate:
         """Return what the run is expected to take."""
         with seeded(0, "cost"):  # new networks draw from the global generators
-            budget = self._budget(self.config, self.codec.code_shape)
+            budget = self._budget(self.config, self.codec.code_shape, self.codec.tokens)
             stages = [self._load(), self._encode(budget), *self._teacher(), *self._distil(budget)]
             stages += self._scored(self.config, budget)
             stages += self._baselines(budget)
@@ -242,9 +242,10 @@ class Model:
         for name, config in baseline_configs(self.config, budget.bytes_per_class, self.data.shape).items():
             if isinstance(config, str) or name in self.kept:
                 continue
-            shape = self.data.shape if has_pixel_codes(config.codec.name) else self.codec.code_shape
+            in_pixels = has_pixel_codes(config.codec.name)
+            shape = self.data.shape if in_pixels else self.codec.code_shape
             try:
-                spent = self._budget(config, shape)
+                spent = self._budget(config, shape, None if in_pixels else self.codec.tokens)
             except UsageError:  # too small for one image: the run leaves this baseline out
                 continue
             found, count = found + self._scored(config, spent, name), count + 1
@@ -260,7 +261,7 @@ class Model:
     def _plain(self) -> Mode:
         return Mode(False, False, self.numerics.device)
 
-    def _budget(self, config: RunConfig, code_shape: Shape) -> Budget:
+    def _budget(self, config: RunConfig, code_shape: Shape, tokens: int | None) -> Budget:
         classes, wanted = self.data.classes, config.labels
         own = self.parts.distiller.label_bits(classes) if config is self.config else 0
         bits = own if wanted.regime == "own" else label_bits(wanted, classes)
@@ -272,6 +273,7 @@ class Model:
             lpc=config.lpc,
             bytes_per_class=config.bytes,
             label_bits=bits,
+            tokens=tokens,
         )
 
     def _memory(self) -> dict[str, int]:
@@ -288,7 +290,7 @@ class Model:
     def _disk(self, budget: Budget) -> dict[str, int]:
         data, resident = self.data, self.data.store == "memory"
         kept = not self.codec.pixels and (self.codec.codec.costly or not resident)
-        item = DTYPES["fp32" if resident else self.config.dataset.codes].itemsize
+        item = DTYPES["fp32" if resident or self.codec.tokens is not None else self.config.dataset.codes].itemsize
         decoded = (data.train if data.store != "stream" else 0) + data.test
         size = TaskSize(data.classes, budget.codes_per_class, max(1, data.train // data.classes), 1)
         work = stated_work(self.parts.distiller, size)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.storage import locked
-from latentdd_plugin.core.types import ImageData, Images, Json, hash_json
+from latentdd_plugin.core.types import ImageData, Images, Json, Skipped, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.evaluators.protocols import Protocol
@@ -85,7 +85,8 @@ def accuracies(
 
     with locked(folder):
         back = trained("reconstructions", reconstructions(space, codes, trial))
-        in_space = trained("codes", in_codes(space, codes, trial))
+        comparable = space.codec.comparable
+        in_space = trained("codes", in_codes(space, codes, trial)) if comparable else _no_scores(config)
     return SpaceAccuracies(
         protocol=trial.protocol.name,
         scored_on=config.split,
@@ -96,6 +97,13 @@ def accuracies(
         reconstructions=back,
         codes=in_space,
     )
+
+
+def _no_scores(config: RunConfig) -> ComparedSpace:
+    """Return the row of codes that cannot be compared, such as tokens: no network is trained on them."""
+    why = "codes of this codec cannot be compared: distances between them mean nothing"
+    skipped = tuple(Skipped(name, why) for name in config.evaluators)
+    return ComparedSpace(scores=(), skipped=skipped, summary={}, difference={})
 
 
 def evaluators_for(config: RunConfig, *, on_codes: bool = False) -> Mapping[str, Evaluator]:
