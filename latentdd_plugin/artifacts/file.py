@@ -17,7 +17,7 @@ from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.header import SCHEMA, ArtifactHeader
 from latentdd_plugin.artifacts.labels import StoredLabels
 from latentdd_plugin.artifacts.packing import Packed
-from latentdd_plugin.artifacts.tokens import fixed_bytes
+from latentdd_plugin.artifacts.token_coding import fixed_bytes
 from latentdd_plugin.artifacts.trained_decoder import PREFIX, read_decoder
 from latentdd_plugin.core.errors import ArtifactError
 from latentdd_plugin.core.storage import atomic_write

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdd_plugin.artifacts import tokens, transform_coding
+from latentdd_plugin.artifacts import token_coding, transform_coding
 from latentdd_plugin.artifacts.budget import precision_fault
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import CODED, PRECISIONS, TOKENS
@@ -81,7 +81,7 @@ def pack_tokens(codes: Tensor, size: int, precision: str, limit: int | None = No
         raise UsageError(fault)
     m, c, h, w = (int(n) for n in codes.shape)
     numbers = codes.detach().cpu().flatten().long().numpy()
-    stream = tokens.pack(numbers, size) if precision == TOKENS else tokens.encode(numbers, size)
+    stream = token_coding.pack(numbers, size) if precision == TOKENS else token_coding.encode(numbers, size)
     if limit is not None and len(stream) > limit:
         raise UsageError(
             f"{m:,} codes take {len(stream):,} bytes as {precision}, {limit:,} are allowed: choose fewer codes with "
@@ -97,7 +97,7 @@ def unpack(packed: Packed) -> Tensor:
         ArtifactError: tokens or an entropy-coded stream are damaged.
     """
     if packed.tokens is not None:
-        read = tokens.unpack if packed.precision == TOKENS else tokens.decode
+        read = token_coding.unpack if packed.precision == TOKENS else token_coding.decode
         numbers = read(packed.data.numpy().tobytes(), packed.tokens, math.prod(packed.shape))
         return torch.from_numpy(numbers.astype(np.float32)).view(packed.shape)
     if packed.scale is None:

@@ -44,7 +44,8 @@ class Diffusers(Codec):
     (N, c, H/f, W/f). The number of image channels and the factor f are probed with a blank image.
 
     A VQModel decodes as in diffusers: the code is first replaced by its nearest codebook entry, and the gradient is
-    passed straight through; the codec `vq` stores the entries' numbers instead. A ConsistencyDecoderVAE starts each image from the same noise, drawn with seed 0.
+    passed straight through; the codec `vq` stores the entries' numbers instead. A ConsistencyDecoderVAE starts each
+    image from the same noise, drawn with seed 0.
 
     Args:
         repo: hub id of the weights, or of a pipeline, whose `vae` is then taken.

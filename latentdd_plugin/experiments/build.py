@@ -18,7 +18,7 @@ from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.train_scratch import TrainScratch
 from latentdd_plugin.experiments.teachers import architecture_of, teacher_faults
-from latentdd_plugin.experiments.tokens import method_fault, precision_of
+from latentdd_plugin.experiments.token_rules import method_fault, precision_of
 from latentdd_plugin.latent.joint import frozen, joint_faults
 from latentdd_plugin.latent.sized_codec import upsample_fault
 

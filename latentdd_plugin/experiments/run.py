@@ -41,7 +41,7 @@ from latentdd_plugin.experiments.stages import (
     to_artifact,
     train_and_test,
 )
-from latentdd_plugin.experiments.tokens import precision_of
+from latentdd_plugin.experiments.token_rules import precision_of
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.results.entries import (

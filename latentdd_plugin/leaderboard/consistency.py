@@ -26,7 +26,7 @@ from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.predictions import TOP5_FROM
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline_distiller
 from latentdd_plugin.experiments.build import build_distiller
-from latentdd_plugin.experiments.tokens import method_fault
+from latentdd_plugin.experiments.token_rules import method_fault
 from latentdd_plugin.results.entries import BudgetEntry
 from latentdd_plugin.results.record import CURVE_POINTS, Baseline, Record
 from latentdd_plugin.results.statistics import gains, summarise

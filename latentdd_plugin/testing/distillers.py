@@ -28,7 +28,7 @@ from latentdd_plugin.testing.subjects import DistillerSubject
 
 CODES = 2  # per class
 CLASSES = 10
-TOKENS = "latentdd_plugin.testing.tokens:Levels"  # a codec whose codes are tokens
+TOKENS = "latentdd_plugin.testing.token_codec:Levels"  # a codec whose codes are tokens
 DISTILLER_CONTRACTS: list[Contract] = []
 
 

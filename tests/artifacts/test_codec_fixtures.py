@@ -17,7 +17,7 @@ from latentdd_plugin import load_artifact
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "codecs"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
-WITH_WEIGHTS = [name for name in EXPECTED if name.startswith("taesd")]
+WITH_WEIGHTS = [name for name in EXPECTED if name.startswith(("taesd", "vq"))]
 ALONE = [name for name in EXPECTED if name not in WITH_WEIGHTS]
 LAST_BITS = 0.02  # of a level: what another processor's arithmetic may add
 
@@ -31,7 +31,10 @@ def pictures(name):
 
 def test_every_file_is_expected():
     assert sorted(path.stem for path in FOLDER.glob("*.safetensors")) == sorted(EXPECTED)
-    assert {name.rpartition("-")[2] for name in EXPECTED} == {"fp32", "fp16", "int8", "int4", "int2"}
+    stored = {name: name.rpartition("-")[2] for name in EXPECTED}
+    assert {how for name, how in stored.items() if name.startswith("vq")} == {"tokens", "coded"}
+    others = {how for name, how in stored.items() if not name.startswith("vq")}
+    assert others == {"fp32", "fp16", "int8", "int4", "int2"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -64,10 +67,12 @@ def test_the_codec_built_from_it_has_the_same_fingerprint(name):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_it_decodes_with_the_weights_that_the_caller_names(name, shared, tmp_path, capsys):
-    weights = shared / "weights" / "taesd"
-    if not weights.is_dir():
-        pytest.skip(f"no weights at {weights}")
+def test_it_decodes_with_the_weights_that_the_caller_names(name, request, tmp_path, capsys):
+    weights = FOLDER.with_name("vq")
+    if name.startswith("taesd"):
+        weights = request.getfixturevalue("shared") / "weights" / "taesd"
+        if not weights.is_dir():
+            pytest.skip(f"no weights at {weights}")
     (command,) = entry_points(group="console_scripts", name="dd-bench")
     words = ["export", "imagefolder", str(FOLDER / f"{name}.safetensors"), "--out", str(tmp_path / "pictures")]
     assert command.load()([*words, f"codec.path={weights}"]) == 0, capsys.readouterr().err

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from latentdd_plugin.artifacts import tokens
+from latentdd_plugin.artifacts import token_coding
 from latentdd_plugin.artifacts.entropy import encode
 from latentdd_plugin.core.types import LARGEST_CODEBOOK
 
@@ -24,7 +24,7 @@ import numpy as np
 from latentdd_plugin.core.errors import ArtifactError
 stream, count, sizes = open(sys.argv[1], "rb").read(), int(sys.argv[2]), tuple(map(int, sys.argv[4:]))
 if sys.argv[3] == "tokens":
-    from latentdd_plugin.artifacts.tokens import decode
+    from latentdd_plugin.artifacts.token_coding import decode
     shape, largest = (sizes[1],), sizes[0]
 else:
     from latentdd_plugin.artifacts.entropy import LARGEST as largest, decode
@@ -98,7 +98,7 @@ def test_damaged_streams_stay_within_500_mb_and_a_second_each(stream, count):
 @pytest.mark.parametrize("size", [40, 16384, LARGEST_CODEBOOK])
 @pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_damaged_tokens_stay_within_500_mb_and_a_second_each(tmp_path, size, count):
-    stream = tokens.encode(unequal(size, 20_000), size)
-    assert len(stream) < tokens.fixed_bytes(20_000, size)
+    stream = token_coding.encode(unequal(size, 20_000), size)
+    assert len(stream) < token_coding.fixed_bytes(20_000, size)
     (tmp_path / "stream").write_bytes(stream)
     assert ran(DAMAGE, tmp_path / "stream", count, "tokens", size, 20_000) == "bounded"

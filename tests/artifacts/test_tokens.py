@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from latentdd_plugin.artifacts import tokens
+from latentdd_plugin.artifacts import token_coding
 from latentdd_plugin.artifacts.budget import budget_for
 from latentdd_plugin.artifacts.file import KEY, _content_hash, _tensors, load_artifact, save_artifact
 from latentdd_plugin.artifacts.packing import Packed, pack_tokens, unpack
@@ -20,7 +20,7 @@ from latentdd_plugin.core.types import LARGEST_CODEBOOK, canonical_json, token_b
 from latentdd_plugin.experiments.api import distill
 from latentdd_plugin.testing.samples import digits
 
-LEVELS = "latentdd_plugin.testing.tokens:Levels"
+LEVELS = "latentdd_plugin.testing.token_codec:Levels"
 quick = settings(max_examples=60, deadline=None)
 
 
@@ -38,24 +38,24 @@ def drawn(size, count, seed, power):
 @given(st.integers(2, 70_000), st.integers(1, 4000), st.integers(0, 2**31), st.floats(0, 3))
 def test_tokens_come_back_from_either_form(size, count, seed, power):
     given_tokens = drawn(size, count, seed, power)
-    fixed, coded = tokens.pack(given_tokens, size), tokens.encode(given_tokens, size)
+    fixed, coded = token_coding.pack(given_tokens, size), token_coding.encode(given_tokens, size)
     assert len(coded) <= len(fixed) == math.ceil(count * math.ceil(math.log2(size)) / 8)
-    assert np.array_equal(tokens.unpack(fixed, size, count), given_tokens)
-    assert np.array_equal(tokens.decode(coded, size, count), given_tokens)
+    assert np.array_equal(token_coding.unpack(fixed, size, count), given_tokens)
+    assert np.array_equal(token_coding.decode(coded, size, count), given_tokens)
 
 
 def test_the_bits_lie_as_the_format_says():
-    assert tokens.pack(np.array([5, 0, 7, 1]), 8) == bytes([0b10100011, 0b10010000])
-    assert tokens.pack(np.array([512, 1]), 513) == bytes([0b10000000, 0b00000000, 0b00010000])
+    assert token_coding.pack(np.array([5, 0, 7, 1]), 8) == bytes([0b10100011, 0b10010000])
+    assert token_coding.pack(np.array([512, 1]), 513) == bytes([0b10000000, 0b00000000, 0b00010000])
 
 
 def test_more_tokens_than_one_block(monkeypatch):
-    monkeypatch.setattr(tokens, "BLOCK", 16)
+    monkeypatch.setattr(token_coding, "BLOCK", 16)
     given_tokens = drawn(1000, 333, 0, 1)
-    packed = tokens.pack(given_tokens, 1000)
-    assert np.array_equal(tokens.unpack(packed, 1000, 333), given_tokens)
+    packed = token_coding.pack(given_tokens, 1000)
+    assert np.array_equal(token_coding.unpack(packed, 1000, 333), given_tokens)
     monkeypatch.undo()
-    assert packed == tokens.pack(given_tokens, 1000)
+    assert packed == token_coding.pack(given_tokens, 1000)
 
 
 @pytest.mark.parametrize("size", [16, 1024, 16384])
@@ -63,29 +63,29 @@ def test_the_stream_is_near_the_entropy_of_its_histogram(size):
     given_tokens = drawn(size, 100_000, 0, 1.0)
     share = np.bincount(given_tokens) / len(given_tokens)
     entropy = -(share[share > 0] * np.log2(share[share > 0])).sum() * len(given_tokens) / 8
-    stream = tokens.encode(given_tokens, size)
+    stream = token_coding.encode(given_tokens, size)
     assert len(stream) <= 1.03 * entropy + size / 2  # beyond it: the model, at most 4 bits for each entry
-    assert len(stream) < 0.9 * tokens.fixed_bytes(100_000, size)
+    assert len(stream) < 0.9 * token_coding.fixed_bytes(100_000, size)
 
 
 def test_a_model_that_costs_more_than_it_saves_is_left_out():
     given_tokens = drawn(16384, 500, 0, 0)
-    assert tokens.encode(given_tokens, 16384) == tokens.pack(given_tokens, 16384)
+    assert token_coding.encode(given_tokens, 16384) == token_coding.pack(given_tokens, 16384)
 
 
 def test_one_token_alone_and_the_largest_codebook():
     alone = np.full(5000, LARGEST_CODEBOOK - 1)
-    stream = tokens.encode(alone, LARGEST_CODEBOOK)
+    stream = token_coding.encode(alone, LARGEST_CODEBOOK)
     assert len(stream) < 32
-    assert np.array_equal(tokens.decode(stream, LARGEST_CODEBOOK, 5000), alone)
+    assert np.array_equal(token_coding.decode(stream, LARGEST_CODEBOOK, 5000), alone)
 
 
 def test_a_stream_of_next_to_nothing_is_not_written_and_not_believed():
     many = np.zeros(10**6, dtype=np.int64)
-    assert len(tokens.encode(many, 4)) == tokens.fixed_bytes(10**6, 4)
-    short = tokens.encode(np.zeros(5000, dtype=np.int64), 4)
+    assert len(token_coding.encode(many, 4)) == token_coding.fixed_bytes(10**6, 4)
+    short = token_coding.encode(np.zeros(5000, dtype=np.int64), 4)
     with pytest.raises(ArtifactError, match="not possible"):
-        tokens.decode(short, 4, 10**9)
+        token_coding.decode(short, 4, 10**9)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_stream_of_next_to_nothing_is_not_written_and_not_believed():
 )
 def test_wrong_bits_at_a_fixed_width(data, size, count, says):
     with pytest.raises(ArtifactError, match=says):
-        tokens.unpack(data, size, count)
+        token_coding.unpack(data, size, count)
 
 
 # --- the budget -------------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_a_file_holds_the_codes_as_they_are(stored, tmp_path):
     assert torch.equal(again.codes, stored.codes)
     assert torch.equal(again.codes, again.codes.round())
     assert again.bytes(0, 0).codes == len(again.packed.data)
-    assert (len(again.packed.data) == tokens.fixed_bytes(200 * 16, 16)) == (again.header.precision == "tokens")
+    assert (len(again.packed.data) == token_coding.fixed_bytes(200 * 16, 16)) == (again.header.precision == "tokens")
     assert torch.equal(
         again.decode(installed_only=False, distributions=None), stored.decode(installed_only=False, distributions=None)
     )

@@ -19,10 +19,10 @@ from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import build_codec
 from latentdd_plugin.results.record import Record
 from latentdd_plugin.testing.samples import digits, plain
-from latentdd_plugin.testing.tokens import Levels
+from latentdd_plugin.testing.token_codec import Levels
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
-LEVELS = "latentdd_plugin.testing.tokens:Levels"
+LEVELS = "latentdd_plugin.testing.token_codec:Levels"
 FAST = "--evaluator convnet_d1 --protocol tiny.test --device cpu --quiet threads=1 amp=off compile=off"
 
 

@@ -16,7 +16,7 @@ from latentdd_plugin.core.parts import PartSpec
 from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE, TOKENS
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, match_fault, resolve_run
-from latentdd_plugin.experiments.tokens import default_precision, has_tokens
+from latentdd_plugin.experiments.token_rules import default_precision, has_tokens
 from latentdd_plugin.latent.joint import frozen
 
 LEDGERS = ("bytes", "count")
