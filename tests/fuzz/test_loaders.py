@@ -54,6 +54,14 @@ def make_artifact(folder):
     shutil.copy(FIXTURES / "artifact.v1.safetensors", folder / FILE)
 
 
+def make_tokens(folder):
+    shutil.copy(FIXTURES / "codecs" / "vq-tokens.safetensors", folder / FILE)
+
+
+def make_coded_tokens(folder):
+    shutil.copy(FIXTURES / "codecs" / "vq-coded.safetensors", folder / FILE)
+
+
 def make_dc(folder):
     given_ = sound()
     accuracies = {"ConvNet": [np.float64(0.5)]}
@@ -134,6 +142,8 @@ OWN = ("ddranking", "imagefolder", "huggingface")
 LOADERS = {
     "record": (make_record, load_record),
     "artifact": (make_artifact, load_stored),
+    "tokens": (make_tokens, load_stored),
+    "coded tokens": (make_coded_tokens, load_stored),
     "registry": (make_registry, load_registry),
     "suite": (make_suite, load_suite),
     "dc": (make_dc, load_as("dc")),
@@ -189,7 +199,7 @@ def test_damage(name, seeds, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_much_damage(name, seeds, tmp_path, monkeypatch):
-    """Eleven loaders, 1,200 inputs each."""
+    """Thirteen loaders, 1,200 inputs each."""
     many(name, seeds, tmp_path, monkeypatch, settings(max_examples=1200, print_blob=True, **COMMON))
 
 
@@ -217,8 +227,8 @@ def forged(path, stored, header):
     save_file(tensors, path, metadata={KEY: canonical_json(header)})
 
 
-def forging(tmp_path, how):
-    stored = load_artifact(FIXTURES / "artifact.v1.safetensors")
+def forging(tmp_path, how, fixture="artifact.v1"):
+    stored = load_artifact(FIXTURES / f"{fixture}.safetensors")
 
     @how
     @given(PLACE, JSON | st.just("remove"))
@@ -236,13 +246,18 @@ def forging(tmp_path, how):
     check()
 
 
-def test_forged_headers(tmp_path):
-    forging(tmp_path, settings(max_examples=150, derandomize=True, **COMMON))
+FORGED = ("artifact.v1", "codecs/vq-tokens", "codecs/vq-coded")
+
+
+@pytest.mark.parametrize("fixture", FORGED)
+def test_forged_headers(tmp_path, fixture):
+    forging(tmp_path, settings(max_examples=150, derandomize=True, **COMMON), fixture)
 
 
 @pytest.mark.slow
-def test_many_forged_headers(tmp_path):
-    forging(tmp_path, settings(max_examples=2000, print_blob=True, **COMMON))
+@pytest.mark.parametrize("fixture", FORGED)
+def test_many_forged_headers(tmp_path, fixture):
+    forging(tmp_path, settings(max_examples=2000, print_blob=True, **COMMON), fixture)
 
 
 # --- claims of the right JSON, one value of which is another ----------------------------------------------------------
