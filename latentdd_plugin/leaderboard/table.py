@@ -111,19 +111,10 @@ def entries(submissions: Sequence[Submission]) -> list[Entry]:
 
 def _entry(submission: Submission, evaluator: str) -> Entry:
     record = submission.record
-    dataset, protocol, budget = record.dataset, record.protocol, record.budget
-    accuracy, classes, gain = submission.accuracy(evaluator), len(dataset.classes), record.gain(evaluator)
+    budget, classes = record.budget, len(record.dataset.classes)
+    accuracy, gain = submission.accuracy(evaluator), record.gain(evaluator)
     return Entry(
-        field=Field(
-            dataset=dataset.name,
-            images=dataset.shape_text,
-            protocol=protocol.name,
-            evaluator=evaluator,
-            split=record.scored_on,
-            labels=_labels(record),
-            fingerprints=(dataset.fingerprint, protocol.sha256),
-            shape=dataset.image_shape,
-        ),
+        field=_field(record, evaluator),
         key=f"{submission.suite}/{submission.slug}",
         name=record.method,
         submitter=submission.claim.name,
@@ -155,6 +146,21 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
         bytes_everything=budget.bytes.total_with_teacher / classes,
         images=budget.codes_per_class,
         references=_references(record, evaluator),
+    )
+
+
+def _field(record: Record, evaluator: str) -> Field:
+    """Return the competition that a result enters."""
+    dataset, protocol = record.dataset, record.protocol
+    return Field(
+        dataset=dataset.name,
+        images=dataset.shape_text,
+        protocol=protocol.name,
+        evaluator=evaluator,
+        split=record.scored_on,
+        labels=_labels(record),
+        fingerprints=(dataset.fingerprint, protocol.sha256),
+        shape=dataset.image_shape,
     )
 
 
