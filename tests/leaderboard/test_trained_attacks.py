@@ -8,6 +8,7 @@ import pytest
 import suite as tiny_suite
 from forgery import agreeing, called, edit, reasons
 
+from latentdd_plugin import load_artifact
 from latentdd_plugin.leaderboard import registry
 from latentdd_plugin.leaderboard.records import FAILED
 from latentdd_plugin.leaderboard.verify import verify
@@ -59,6 +60,27 @@ def test_f_an_honest_distillation_is_repeated_to_the_bit(tiny_suites, tmp_path, 
     assert called(*words.split(), "--out", tmp_path / "run") == 0
     check = verify(tmp_path / "run", "repeat")
     assert (check.level, check.result, check.same_platform) == ("repeat", "verified", True), check.why
+
+
+SPACES = {
+    "a decoder that is trained": "hallucinator codec.width=2 codec.depth=2 codec.joint=true",
+    "a memory per class too": "hallucinator codec.width=2 codec.depth=2 codec.joint=true codec.classes=10",
+    "codes without an encoder": "ddif codec.steps=3",
+}
+
+
+@pytest.mark.parametrize("codec", SPACES)
+def test_f_a_claim_of_every_kind_of_space_is_submitted_and_repeated_to_the_bit(tiny_suites, tmp_path, codec):
+    words = tiny_suite.RUN.replace("--codec dct", f"--match pixel --codec {SPACES[codec]}").split()
+    assert called(*words, "--out", tmp_path / "run") == 0
+    words = ["submit", tmp_path / "run", "--name", "A", "--contact", "a@b.org", "--registry", tmp_path / "registry"]
+    assert called(*words) == 0
+    (claim,) = (tmp_path / "registry").glob("submissions/*/*.json")
+    check = verify(claim, "repeat")
+    assert (check.level, check.result, check.same_platform) == ("repeat", "verified", True), check.why
+    assert called("export", "imagefolder", tmp_path / "run", "--out", tmp_path / "pictures") == 0
+    stored = load_artifact(claim.with_suffix(".safetensors"))
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == len(stored.labels)
 
 
 def test_f_more_iterations_than_were_stated_are_found_by_repetition(claim):
