@@ -58,7 +58,7 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False, again: bool =
     """
     source = find(config, progress=progress)
     chosen = choose_rows(source, config)
-    account = _tell_files(source, chosen, config)
+    account = tell_files(source, chosen, config)
     if (stored := _stored(source, chosen, config, account, progress, again=again)) is not None:
         return stored
     parts = [part for part in (chosen.train, chosen.test, chosen.validation) if part is not None]
@@ -231,7 +231,7 @@ def _test_name(splits: Mapping[str, Any], train_name: str, label: str) -> str | 
     return next((name for name in order if has_labels(splits[name], label)), None)
 
 
-def _tell_files(source: Source, chosen: Chosen, config: DatasetConfig) -> dict[str, Json] | None:
+def tell_files(source: Source, chosen: Chosen, config: DatasetConfig) -> dict[str, Json] | None:
     """Log how a folder's files are used and in which order its classes are numbered; return the account."""
     where = f"dataset {config.name}"
     for text in source.warnings:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.core.types import Shape
 from latentdd_plugin.data.images import decode_rows, first_shape
-from latentdd_plugin.data.load import IN_MEMORY, choose_rows
+from latentdd_plugin.data.load import IN_MEMORY, choose_rows, tell_files
 from latentdd_plugin.data.sources import find
 from latentdd_plugin.data.store import choose
 
@@ -30,7 +30,7 @@ class Survey:
 
 
 def survey(config: DatasetConfig, *, split: str = "test", again: bool = False) -> Survey:
-    """Find a dataset and choose its rows as `load_dataset` does, and time a few training images.
+    """Find a dataset, choose its rows and log how it is read as `load_dataset` does; time a few training images.
 
     Args:
         config: which dataset, and which part of it.
@@ -38,16 +38,17 @@ def survey(config: DatasetConfig, *, split: str = "test", again: bool = False) -
         again: training pixels would be read again and again.
 
     Raises:
-        DataError: as `load_dataset`, except for faults of single images.
+        DataError: as `load_dataset`, of the images only for faults of those that are timed.
     """
     source = find(config)
     chosen = choose_rows(source, config)
+    tell_files(source, chosen, config)
     images = chosen.train.images
     shape = first_shape(images, config.image_size)
     need = IN_MEMORY * len(images.rows) * math.prod(shape) if config.store == "auto" else 0
     store = choose(config.store, need, images.where, again=again)
     begun, timed = time.perf_counter(), replace(images, rows=images.rows[:TIMED])
-    decode_rows(timed, config.image_size or min(shape[1:]), shape)
+    decode_rows(timed, config.image_size, shape)
     seconds = (time.perf_counter() - begun) / len(timed.rows)
     part = chosen.validation if split == "validation" else chosen.test
     tested = 0 if part is None else len(part.labels)

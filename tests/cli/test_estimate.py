@@ -2,7 +2,9 @@
 
 import json
 
+import doc_places
 import pytest
+from PIL import Image
 
 from latentdd_plugin.cli.main import main
 
@@ -36,6 +38,21 @@ def test_json_holds_the_seconds_of_every_number_of_processes(capsys):
 def test_a_codec_that_learns_is_fitted_to_noise_to_know_its_codes(capsys):
     assert main(["estimate", "--codec", "pca", "--speed", "1e10", "--quiet"]) == 0
     assert "code " in capsys.readouterr().out
+
+
+def test_it_tells_how_a_folder_is_read_and_what_is_wrong_with_it(capsys, tmp_path):
+    doc_places.pictures("pictures", side="16", classes="3")
+    (tmp_path / "pictures" / "notes.txt").write_text("x")
+    words = ["estimate", "--dataset", "pictures", "--speed", "1e10"]
+    assert main(words) == 0
+    seen = capsys.readouterr()
+    assert "image 3x16x16" in seen.out
+    assert "52 files, read as class folders: train 36, test 15; left out 1" in seen.err
+    assert "3 classes: 0 class_0, 1 class_1, 2 class_2" in seen.err
+    Image.new("RGB", (20, 16)).save(tmp_path / "pictures" / "train" / "class_0" / "01.png")
+    assert main(words) == 2
+    assert "images of several sizes" in capsys.readouterr().err
+    assert main([*words, "dataset.image_size=16"]) == 0
 
 
 def test_faults_are_reported_together(capsys):
