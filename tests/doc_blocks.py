@@ -1,7 +1,7 @@
 """Commands and Python of the documentation's pages: read, checked, and run with tiny settings.
 
 A page's comments steer it, each for the next block: `<!-- not run: REASON -->`, `<!-- before: SHELL COMMAND -->` (a
-line that readers need not see), `<!-- small: OPTIONS -->` (added to each `dd-bench` line).
+line that readers need not see), `<!-- small: OPTIONS -->` (added to each `dd-bench` and `torchrun` line).
 """
 
 import os
@@ -76,7 +76,7 @@ def steps(block):
             found[-1][1].append(line.strip())
             continue
         command = re.sub(r"\s+# .*", "", line[2:])
-        options = f" {block.small}" if block.small and command.startswith("dd-bench") else ""
+        options = f" {block.small}" if block.small and command.startswith(("dd-bench", "torchrun")) else ""
         found.append((command + options, []))
     return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 COMMANDS = {
     "pip": "-m pip",
     "pytest": "-m pytest",
+    "torchrun": "-m torch.distributed.run",
     "dd-bench": "-c 'import sys; from latentdd_plugin.cli.main import main; sys.exit(main())'",
 }
 
