@@ -226,7 +226,7 @@ def get(name: str) -> Suite:
     except UsageError as error:
         raise UsageError([f"{path}: {fault}" for fault in error.faults]) from None
     if suite.name != path.name.removesuffix(".yaml"):
-        raise UsageError(f"{path}: it calls itself {suite.name!r}")
+        raise UsageError(f"{path}: the suite inside is named {suite.name!r}; call the file {suite.name}.yaml")
     return suite
 
 

@@ -118,7 +118,7 @@ def test_impossible_runs_are_found_before_any_starts(tmp_path):
 
 def test_a_file_is_called_as_the_suite_calls_itself(tmp_path):
     path = tiny_suite.written(tmp_path, protocol="demo.v1").rename(tmp_path / "other.v1.yaml")
-    with pytest.raises(UsageError, match=r"it calls itself 'tiny\.v1'"):
+    with pytest.raises(UsageError, match=r"the suite inside is named 'tiny\.v1'; call the file tiny.v1.yaml"):
         suites.get(str(path))
 
 
