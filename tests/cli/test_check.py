@@ -85,7 +85,8 @@ def test_the_card_of_a_codec(no_test_images, tmp_path, capsys):
     assert card["values"] == {"code": 36, "compression": 64 / 36, "image": 64}
     assert card["dataset"]["held_out"] == "0.2 of the training split, stratified, seed 0"
     assert (card["dataset"]["train_size"], card["dataset"]["held_out_size"]) == (1151, 287)
-    assert {finding["status"] for finding in card["contracts"]} == {"passed"}
+    skipped = [finding["contract"] for finding in card["contracts"] if finding["status"] != "passed"]
+    assert skipped == ["tokens"], "the codes of a transform are not numbers of a codebook"
     assert min(card["speed"][way] for way in ("encode_images_s", "decode_images_s")) > 0
     pixels = load_dataset(DatasetConfig(validation=0.2)).held_out("validation").pixels.float() / 255
     with torch.no_grad():
