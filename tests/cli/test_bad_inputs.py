@@ -48,7 +48,7 @@ def run_words(*words):
 def test_an_unknown_codec(refused):
     (message,) = refused(*run_words("--codec", "sd-vea"))
     assert message.startswith("unknown codec 'sd-vea' (did you mean sd-vae, sd3-vae")
-    assert message.endswith("tiny-vae")
+    assert message.endswith("tiny-vae, vq")
     assert "; there are: " in message
 
 

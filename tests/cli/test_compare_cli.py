@@ -13,6 +13,7 @@ import pytest
 from latentdd_plugin.cli import compare as command
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.experiments.compare import cells
 from latentdd_plugin.results.record import Record
 
 START = "import sys; from latentdd_plugin.cli.main import main; sys.exit(main())"
@@ -62,7 +63,8 @@ def test_the_defaults():
     found = grid(PLAIN)
     assert [codec["name"] for codec in found.codecs] == ["identity", "dct"]
     assert [algo["name"] for algo in found.algos] == ["random", "dm"]
-    assert (found.precisions, found.matches, found.ledgers) == (("fp32",), ("code",), ("bytes", "count"))
+    assert (found.precisions, found.matches, found.ledgers) == ((), ("code",), ("bytes", "count"))
+    assert {cell.precision for cell in cells(found)} == {"fp32"}, "that of codecs of real numbers"
     assert found.base.device == "cpu"
     assert found.base.controls is True
 

@@ -19,6 +19,7 @@ from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.loop import Matching
 from latentdd_plugin.evaluators.train_scratch import TrainingSession
 from latentdd_plugin.experiments.baselines import baseline_configs, is_baseline
+from latentdd_plugin.experiments.build import resolve_run
 from latentdd_plugin.experiments.compare import Grid, cells, compare
 from latentdd_plugin.experiments.compare.run import Comparison
 from latentdd_plugin.experiments.jobs import OWNER, Job, Outcome, read_outcome
@@ -162,7 +163,7 @@ def test_all_faults_come_together():
     with pytest.raises(UsageError) as raised:
         cells(grid(precisions=("fp9",), matches=("codes",), ledgers=(), base=tiny.config(protocol="tony", lpc=3)))
     assert raised.value.faults == (
-        "precision=fp9: choose among fp32, fp16, int8, int4, int2, coded",
+        "precision=fp9: choose among fp32, fp16, int8, int4, int2, coded, tokens",
         "match=codes: choose among code, pixel",
         "ledger: name at least one",
         "lpc: the budget of a comparison is in images, give ipc",
@@ -316,7 +317,7 @@ def test_two_comparisons_never_share_a_folder(tmp_path):
 
 @pytest.mark.parametrize("precisions", [(), ("fp32", "int8")])
 def test_a_job_survives_its_line(precisions):
-    job = Job("a", tiny.config(), Path("x"), "c", 3.0, precisions=precisions)
+    job = Job("a", resolve_run(tiny.config())[0], Path("x"), "c", 3.0, precisions=precisions)
     assert Job.from_json(job.to_json()) == job
     assert job.folders == [Path("x") / precision for precision in precisions] or [Path("x")]
 
