@@ -112,7 +112,8 @@ def _reconstruct(module: str) -> Callable[..., _Array]:
             raise ValueError("a NumPy object that is not a plain array")
         return _Array()
 
-    reconstruct.__module__, reconstruct.__qualname__ = module, "_reconstruct"
+    reconstruct.__module__ = module
+    reconstruct.__name__ = reconstruct.__qualname__ = "_reconstruct"  # older versions of torch go by the first
     return reconstruct
 
 
