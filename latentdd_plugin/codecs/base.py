@@ -152,6 +152,11 @@ class Codec(torch.nn.Module, ABC):
         return self.decode(self.encode(images))
 
 
+def is_comparable(codec: Codec | type[Codec]) -> bool:
+    """Return whether methods may compare its codes: numbers of a codebook's entries never are."""
+    return codec.comparable and codec.tokens is None
+
+
 def is_fitted(codec: Codec) -> bool:
     """Return whether the codec learns from the run's training images; its decoder then belongs in the artifact."""
     return type(codec).fit is not Codec.fit

@@ -34,7 +34,7 @@ class DDiF(Codec):
     Args:
         width: sines per layer. None: as many as P = C H W / 24 allows, at least 4.
         depth: layers of sines, at least 1.
-        omega: largest frequency of the initial field, in radians per unit of the coordinates.
+        omega: SIREN's omega_0: the first layer's weights begin in ± omega / 2, radians per unit of the coordinates.
         steps: steps of the fit.
         lr: its first step size, which falls to zero as a cosine.
         image_shape: (C, H, W) of the images; needed before use.

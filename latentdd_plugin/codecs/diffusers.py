@@ -114,9 +114,13 @@ class Diffusers(Codec):
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
         self._draws = type(self.model).__name__ == "ConsistencyDecoderVAE"
-        self.spatial = not self._draws  # its noise is not flipped with the code
+        self._describe()
         self.channels, self.multiple = self._probe()
         self.train(False)
+
+    def _describe(self) -> None:
+        """Set the attributes that follow from the loaded model."""
+        self.spatial = not self._draws  # its noise is not flipped with the code
 
     def _find(self) -> tuple[WeightFiles, dict[str, Json]]:
         """Return the weights' files and where they come from, for the record; log what was chosen among several."""

@@ -9,7 +9,6 @@ is, at each position, the entry nearest to what the encoder gives (equation 1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -39,24 +38,9 @@ class VQ(Diffusers):
     model_classes: ClassVar[tuple[str, ...]] = ("VQModel",)
     tokens: int | None = 0
 
-    def __init__(
-        self,
-        repo: str | None = None,
-        revision: str | None = None,
-        subfolder: str | None = None,
-        path: str | None = None,
-        *,
-        architecture: str | None = None,
-        trained_on: Sequence[str] | None = None,
-        variant: str | None = None,
-        model_config: str | None = None,
-    ) -> None:
-        places = {"repo": repo, "revision": revision, "subfolder": subfolder, "path": path}
-        super().__init__(
-            **places, architecture=architecture, trained_on=trained_on, variant=variant, model_config=model_config
-        )
-        self.spatial = False
-        self.tokens = len(self.codebook)
+    def _describe(self) -> None:
+        """Set the size of the codebook; tokens are not flipped with the image."""
+        self.spatial, self.tokens = False, len(self.codebook)
 
     @property
     def codebook(self) -> Tensor:

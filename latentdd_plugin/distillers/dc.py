@@ -23,6 +23,7 @@ from torch import Tensor
 from latentdd_plugin.core.plugins import Preset
 from latentdd_plugin.distillers.gradients import Gradients, Weights, weights_of, with_gradient
 from latentdd_plugin.distillers.loop import Matching, Variables
+from latentdd_plugin.distillers.siamese import class_labels
 from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.distillers.work import TaskSize, Work
 
@@ -105,8 +106,7 @@ class DC(Matching):
         """
         gradients = self._gradients(task)
         mine, per_class = task.own_classes, task.codes_per_class
-        labels = torch.arange(mine.start, mine.stop).repeat_interleave(per_class)
-        view = task.view(codes[mine.start * per_class : mine.stop * per_class], labels)
+        view = task.view(codes[mine.start * per_class : mine.stop * per_class], class_labels(mine, per_class))
         total, derivatives = torch.zeros((), device=view.device), []
         for label in range(task.num_classes):
             siamese = task.augment.draw(draws) if self.augment else None

@@ -22,7 +22,7 @@ def siamese(task: Task, codes: Tensor, batch_real: int, purpose: str, step: int)
     """
     draws, picks = task.generator(f"{purpose}/augment", step), task.generator(f"{purpose}/real", step)
     per_class, mine = len(codes) // task.num_classes, task.own_classes
-    labels = torch.arange(mine.start, mine.stop).repeat_interleave(per_class)
+    labels = class_labels(mine, per_class)
     samples = task.view(codes[mine.start * per_class : mine.stop * per_class], labels).split(per_class)
     real, synthetic = [], []
     for label in range(task.num_classes):
@@ -31,6 +31,11 @@ def siamese(task: Task, codes: Tensor, batch_real: int, purpose: str, step: int)
             real.append(task.augment.apply(task.real.take(rows), drawn))
             synthetic.append(task.augment.apply(samples[label - mine.start], drawn))
     return real, synthetic
+
+
+def class_labels(classes: range, per_class: int) -> Tensor:
+    """Return the labels int64 (len(classes) * per_class,) of samples that lie class by class."""
+    return torch.arange(classes.start, classes.stop).repeat_interleave(per_class)
 
 
 def class_means(features: Tensor, classes: list[Tensor]) -> Tensor:

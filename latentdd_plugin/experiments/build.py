@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentdd_plugin.artifacts.budget import precision_fault
-from latentdd_plugin.codecs.base import Codec
+from latentdd_plugin.codecs.base import Codec, is_comparable
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.annotations import annotations_of, fit_all
 from latentdd_plugin.core.config import RunConfig, ScoringConfig
@@ -184,12 +184,11 @@ def match_fault(method: type[Distiller], name: str, match: str, codec: str) -> s
         codes = _codec_class({"name": codec}) if codec else None
     except UsageError:
         codes = None
-    tokens = codes is not None and codes.tokens is not None
-    if tokens and method.changes_codes:
+    if codes and codes.tokens is not None and method.changes_codes:
         return method_fault(name, codec)
     if match not in method.match_spaces and not (codes and codes.pixels):
         return f"match={match}: {name} supports {', '.join(method.match_spaces)} only"
-    if match == "code" and method.compares and codes and (tokens or not codes.comparable):
+    if match == "code" and method.compares and codes and not is_comparable(codes):
         hint = "; match=pixel compares decoded images" if "pixel" in method.match_spaces else ""
         return f"match=code: {name} compares samples, and codes of {codec} cannot be compared{hint}"
     return None

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentdd_plugin.codecs.base import Codec, check_weights, decoder_bytes, fingerprint, is_fitted
+from latentdd_plugin.codecs.base import Codec, check_weights, decoder_bytes, fingerprint, is_comparable, is_fitted
 from latentdd_plugin.core import plugins
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import LARGEST_CODEBOOK, Images, Json, Shape, hash_json
@@ -74,7 +74,7 @@ class SizedCodec:
     @property
     def comparable(self) -> bool:
         """Return whether distances between codes, and networks that look at codes, make sense."""
-        return self.codec.comparable and self.tokens is None
+        return is_comparable(self.codec)
 
     def fit(self, images: Images, device: str) -> None:
         """Fit a codec that learns, once, on the training images as `encode` prepares them; do nothing for others."""

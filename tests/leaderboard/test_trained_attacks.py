@@ -47,6 +47,12 @@ def test_e_a_false_platform_lifts_no_rank(claim):
     assert honest in (pytest.approx(sum(rows[:2]) / 2),), "the networks of the honest claim are among them"
 
 
+def assert_repeated(place):
+    """Distil again and compare: the same codes and scores, to the bit."""
+    check = verify(place, "repeat")
+    assert (check.level, check.result, check.same_platform) == ("repeat", "verified", True), check.why
+
+
 METHODS = {
     "dm": "dm algo.iterations=2 algo.batch_real=8",
     "dc": "dc algo.iterations=2 algo.batch_real=8 algo.outer_loops=1 algo.inner_loops=1 algo.batch_train=8",
@@ -58,8 +64,7 @@ METHODS = {
 def test_f_an_honest_distillation_is_repeated_to_the_bit(tiny_suites, tmp_path, method):
     words = tiny_suite.RUN.replace(METHODS["dm"], METHODS[method])
     assert called(*words.split(), "--out", tmp_path / "run") == 0
-    check = verify(tmp_path / "run", "repeat")
-    assert (check.level, check.result, check.same_platform) == ("repeat", "verified", True), check.why
+    assert_repeated(tmp_path / "run")
 
 
 SPACES = {
@@ -76,8 +81,7 @@ def test_f_a_claim_of_every_kind_of_space_is_submitted_and_repeated_to_the_bit(t
     words = ["submit", tmp_path / "run", "--name", "A", "--contact", "a@b.org", "--registry", tmp_path / "registry"]
     assert called(*words) == 0
     (claim,) = (tmp_path / "registry").glob("submissions/*/*.json")
-    check = verify(claim, "repeat")
-    assert (check.level, check.result, check.same_platform) == ("repeat", "verified", True), check.why
+    assert_repeated(claim)
     assert called("export", "imagefolder", tmp_path / "run", "--out", tmp_path / "pictures") == 0
     stored = load_artifact(claim.with_suffix(".safetensors"))
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == len(stored.labels)

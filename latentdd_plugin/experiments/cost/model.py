@@ -113,7 +113,7 @@ class Model:
         """Return the fits of the codes that describe the space, and of those that a set begins with."""
         codes = min(self.data.train, DESCRIBED + budget.codes_per_class * self.data.classes)
         black = torch.zeros((FITTED, *self.data.shape), device=self.numerics.device)
-        took = self.speed.once(lambda: self.codec.encode(black), codes / FITTED)
+        took = self.speed.one_call(lambda: self.codec.encode(black), codes / FITTED)
         return Stage("encode", took.seconds, took.basis)
 
     def _teacher(self) -> list[Stage]:

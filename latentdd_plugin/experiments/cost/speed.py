@@ -124,7 +124,7 @@ class Speed:
 
         return self._timed(call, counted.flops, samples, batch, mode)
 
-    def once(self, call: Callable[[], Any], calls: float) -> Duration:
+    def one_call(self, call: Callable[[], Any], calls: float) -> Duration:
         """Return the time of so many calls, from a single one, which takes as long as it takes."""
         begun = self._clock()
         with torch.no_grad():
