@@ -24,8 +24,8 @@ class VQ(Diffusers):
 
     E is encoder and quant_conv, G post_quant_conv and decoder, e the codebook of K entries. Codes are tokens: whole
     numbers 0 … K - 1 as float32 (N, 1, H/f, W/f), stored without loss at ceil(log2 K) bits each, or entropy-coded.
-    They have no gradient, so that methods work which keep codes as they are: `random`, `rded`, and selections that
-    compare images. `Diffusers` loads the same model with its latents as codes, for methods that optimise.
+    They have no gradient, so only methods that keep codes as they are can use them: `random`, `rded`, and selections
+    that compare images. For methods that optimise, `Diffusers` loads the same model with its latents as codes.
 
     Args:
         repo, revision, subfolder, path, architecture, trained_on, variant, model_config: as of `Diffusers`.
