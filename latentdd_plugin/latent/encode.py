@@ -124,7 +124,7 @@ def _standardisation(data: ImageData, codec: SizedCodec, codes: SampleStore, dev
 def _moments(codes: SampleStore, codec: SizedCodec) -> tuple[Tensor, Tensor]:
     """Return the mean and deviation of each channel.
 
-    Those of codes that stay on disk are computed once and kept beside them; those of fitted codes come from a few codes.
+    Those of codes that stay on disk are computed once and kept beside them. Those of fitted codes come from a few.
     """
     if isinstance(codes, FittedCodes):
         return statistics(codes.spread(DESCRIBED), common=False)  # each value is a weight with a scale of its own
