@@ -150,7 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
         for (held, repo), content in self.hub.repos.items():
             card = content["commits"][content["refs"]["main"]].get("README.md", (b"", False))[0].decode()
             if held == kind and (not tag or f"- {tag}\n" in card) and (not author or repo.startswith(f"{author}/")):
-                found.append({"_id": repo, "id": repo, "private": False, "tags": [tag], "downloads": 0, "likes": 0})
+                tags = re.findall(r"^- (\S+)$", card.split("---")[1], re.MULTILINE) if card.startswith("---") else []
+                found.append({"_id": repo, "id": repo, "private": False, "tags": tags, "downloads": 0, "likes": 0})
         self._answer(200, found)
 
     def resolve(self, body, repo, revision, name, prefix=None):

@@ -1,4 +1,4 @@
-"""Distilled sets and trained codecs on the Hugging Face hub: pushed with a card, pulled at a revision."""
+"""Distilled sets, trained codecs and teachers on the Hugging Face hub: pushed with a card, pulled at a revision."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.hub_files import TAG, Pulled, pull, push
 from latentdd_plugin.core.storage import atomic_folder
 from latentdd_plugin.core.types import Json
+from latentdd_plugin.nn.teacher import CARD, WEIGHTS, TeacherCard, load_teacher
 
 FILE = "distilled.safetensors"
 KNOWN = ("trained_on", "psnr")  # what is published of training.json; the rest may name places of a machine
@@ -91,20 +92,46 @@ def push_codec(folder: Path | str, repo: str, *, licence: str | None = None) -> 
     return push(repo, "codec", files, _codec_card(repo, about), about)
 
 
-def pull_codec(repo: str, out: Path | str, revision: str | None = None) -> Pulled:
-    """Write a published codec into a new folder, which `codec.path=FOLDER` loads.
+def push_teacher(folder: Path | str, repo: str, *, licence: str | None = None) -> str:
+    """Publish a stored teacher and return the commit's id.
+
+    Args:
+        folder: what `dd-bench teacher train` or `convert` wrote.
+        repo: `user/name`, created if need be.
+        licence: terms of the weights; those of the pictures that they learned from count too.
 
     Raises:
-        UsageError: the folder is there already, or the hub has no such codec. ArtifactError: a file is damaged.
+        UsageError: it is not such a folder, or the hub is out of reach.
+    """
+    card = load_teacher(folder).card
+    files = {name: Path(folder) / name for name in (CARD, WEIGHTS)}
+    about: dict[str, Json] = {"licence": licence, **card.to_json()}
+    return push(repo, "teacher", files, _teacher_card(repo, card, licence), about)
+
+
+def pull_folder(repo: str, kind: str, out: Path | str, revision: str | None = None) -> Pulled:
+    """Write a published codec or teacher into a new folder, which `codec.path` or `teacher.path` loads.
+
+    Args:
+        repo: `user/name`.
+        kind: `codec` or `teacher`.
+        out: the folder, which must not exist.
+        revision: a branch, tag or commit; None is the newest.
+
+    Raises:
+        UsageError: the folder is there already, or the hub has no such repository; a teacher that does not load.
+        ArtifactError: it holds something else, or a file is damaged.
     """
     out = Path(out)
     if out.exists():
         raise UsageError(f"{out} is there already; choose another --out")
-    found = pull(repo, "codec", revision)
+    found = pull(repo, kind, revision)
     with atomic_folder(out) as made:
         for name, path in found.files.items():
             (made / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, made / name)
+        if kind == "teacher":
+            load_teacher(made)
     return found
 
 
@@ -117,13 +144,35 @@ def _training(folder: Path) -> dict[str, Json]:
         return {}
 
 
-def _codec_card(repo: str, about: Mapping[str, Json]) -> str:
+def _teacher_card(repo: str, card: TeacherCard, licence: str | None) -> str:
+    head = {"license": licence or "other", "library_name": "timm", "tags": [TAG, "teacher", "image-classification"]}
+    size = " x ".join(map(str, card.input_shape))
+    return f"""---
+{_front_matter(head)}---
+
+# {repo}
+
+A teacher: {card.networks} x `{card.arch}` for inputs of {size}, recipe {card.recipe or "not stated"}.
+Trained on: {", ".join(card.trained_on) or "not stated"}. The terms of those pictures apply to its weights too.
+
+Its classes, in the order of its logits: {", ".join(card.classes)}.
+
+    dd-bench zoo get hub:{repo} --teacher --out my-teacher
+    dd-bench run --algo dm --labels soft teacher.path=my-teacher
+"""
+
+
+def _front_matter(head: Mapping[str, Json]) -> str:
     import yaml
 
+    return str(yaml.safe_dump(head, sort_keys=True, allow_unicode=True))
+
+
+def _codec_card(repo: str, about: Mapping[str, Json]) -> str:
     head = {"license": about["licence"] or "other", "library_name": "diffusers", "tags": [TAG, "autoencoder"]}
     seen = ", ".join(about.get("trained_on", ())) or "not stated"
     return f"""---
-{yaml.safe_dump(head, sort_keys=True, allow_unicode=True)}---
+{_front_matter(head)}---
 
 # {repo}
 

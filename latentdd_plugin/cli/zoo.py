@@ -6,8 +6,9 @@
   dd-bench zoo get https://example.org/set.safetensors --sha256 HASH --out set.safetensors
   dd-bench zoo get hub:user/set --revision v1 --out set.safetensors
   dd-bench zoo get hub:user/my-vae --codec --out my-vae   # a trained codec, for codec.path=my-vae
+  dd-bench zoo get hub:user/my-teacher --teacher --out my-teacher   # a teacher, for teacher.path=my-teacher
   dd-bench zoo list --hub --author user                   # what the hub has
-  dd-bench zoo push runs/… user/set --licence cc-by-4.0   # a run, an artifact, or the folder of a trained codec
+  dd-bench zoo push runs/… user/set --licence cc-by-4.0   # a run, an artifact, a trained codec or a teacher
 
 The installed package carries no sets: they come from a registry's folder, an address, or the hub.
 """
@@ -28,10 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="what to do")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a set; for push a folder or file, and user/name")
     parser.add_argument("--source", metavar="DIR", help="a registry, or a folder of artifacts")
-    parser.add_argument("--out", metavar="PATH", help="file to write, or folder of a codec")
+    parser.add_argument("--out", metavar="PATH", help="file to write, or folder of a codec or teacher")
     parser.add_argument("--sha256", metavar="HASH", help="hash that the file must have; needed with an address")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a repository")
-    parser.add_argument("--codec", action="store_true", help="the repository holds a trained codec")
+    held = parser.add_mutually_exclusive_group()
+    held.add_argument("--codec", action="store_true", help="the repository holds a trained codec")
+    held.add_argument("--teacher", action="store_true", help="the repository holds a teacher")
     parser.add_argument("--hub", action="store_true", help="list what the hub has")
     parser.add_argument("--author", metavar="USER", help="list what this user published")
     parser.add_argument("--licence", "--license", metavar="ID", help="terms of what is pushed, such as cc-by-4.0")
@@ -89,15 +92,16 @@ def _show(args: argparse.Namespace) -> list[str]:
 
 def _get(args: argparse.Namespace) -> list[str]:
     from latentdd_plugin.artifacts.file import save_artifact
-    from latentdd_plugin.artifacts.hub import pull_codec
+    from latentdd_plugin.artifacts.hub import pull_folder
     from latentdd_plugin.leaderboard import zoo
 
     (name,) = args.names
     if args.out is None:
         raise UsageError("zoo get needs --out PATH")
     out = Path(args.out)
-    if args.codec:
-        found = pull_codec(name.removeprefix(zoo.HUB), out, args.revision)
+    if args.codec or args.teacher:
+        kind = "teacher" if args.teacher else "codec"
+        found = pull_folder(name.removeprefix(zoo.HUB), kind, out, args.revision)
         return [f"{name} at {found.commit[:12]}", str(out)]
     if out.exists():
         raise UsageError(f"{out} is there already; choose another --out")
@@ -109,10 +113,13 @@ def _get(args: argparse.Namespace) -> list[str]:
 def _push(args: argparse.Namespace) -> list[str]:
     from latentdd_plugin.artifacts.decode import located
     from latentdd_plugin.artifacts.file import load_artifact
-    from latentdd_plugin.artifacts.hub import push_codec
+    from latentdd_plugin.artifacts.hub import push_codec, push_teacher
     from latentdd_plugin.leaderboard import zoo
+    from latentdd_plugin.nn.teacher import CARD
 
     place, repo = Path(args.names[0]), args.names[1]
+    if (place / CARD).is_file():
+        return [f"{repo} at {push_teacher(place, repo, licence=args.licence)}"]
     if (place / "config.json").is_file():
         return [f"{repo} at {push_codec(place, repo, licence=args.licence)}"]
     about = zoo.describe_run(place, repo)

@@ -119,14 +119,18 @@ def pull(repo: str, kind: str, revision: str | None = None) -> Pulled:
 
 
 def listed(author: str | None = None) -> list[tuple[str, str]]:
-    """Return (kind, repository) of everything on the hub that carries the tag `dd-bench`; of one author if given."""
+    """Return (kind, repository) of everything on the hub that carries the tag `dd-bench`; of one author if given.
+
+    A model is a teacher if its card carries that tag too, otherwise a codec.
+    """
     from huggingface_hub import HfApi, constants
 
     _require_hub("the hub's repositories cannot be listed")
     api = HfApi(endpoint=constants.ENDPOINT)
     sets = _translated(lambda: list(api.list_datasets(filter=TAG, author=author)), author or TAG, None)
     models = _translated(lambda: list(api.list_models(filter=TAG, author=author)), author or TAG, None)
-    return [("set", one.id) for one in sets] + [("codec", one.id) for one in models]
+    kinds = ["teacher" if "teacher" in (one.tags or ()) else "codec" for one in models]
+    return [("set", one.id) for one in sets] + [(kind, one.id) for kind, one in zip(kinds, models, strict=True)]
 
 
 def check_sha256(path: Path, sha256: str, name: str) -> None:

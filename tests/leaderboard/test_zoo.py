@@ -19,11 +19,14 @@ from huggingface_hub import constants
 from torch.utils.data import DataLoader
 
 from latentdd_plugin import Artifact, describe_run, list_distilled, load_artifact, load_distilled, save_artifact
-from latentdd_plugin.artifacts.hub import pull_codec, pull_set, push_codec
+from latentdd_plugin.artifacts.hub import pull_folder, pull_set, push_codec, push_teacher
 from latentdd_plugin.cli import main
 from latentdd_plugin.codecs import weight_files
 from latentdd_plugin.core.errors import ArtifactError, UsageError
+from latentdd_plugin.core.hub_files import push
 from latentdd_plugin.leaderboard import registry, zoo
+from latentdd_plugin.nn.architectures import build
+from latentdd_plugin.nn.teacher import CARD, WEIGHTS, Teacher, load_teacher
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the hub's own upload
 REGISTRY = Path(__file__).parents[2] / "registry"
@@ -229,12 +232,49 @@ def test_a_trained_codec_goes_the_same_way(hub, tmp_path):
     sent = hub.files("ada/vae", "models")
     assert json.loads(sent["training.json"])["trained_on"] == ["cifar10", "imagenette128"]
     assert b"shared" not in sent["training.json"] + sent["README.md"]
-    found = pull_codec("ada/vae", tmp_path / "vae")
+    found = pull_folder("ada/vae", "codec", tmp_path / "vae")
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         assert (tmp_path / "vae" / name).read_bytes() == (VAE / name).read_bytes()
     assert re.fullmatch("[0-9a-f]{40}", found.commit)
     with pytest.raises(UsageError, match="there is no repository"):
         Artifact.from_pretrained("ada/vae")
+
+
+def test_a_teacher_goes_the_same_way(hub, tmp_path, capsys):
+    network, arch, kwargs = build("convnet_d1", (3, 8, 8), 2)
+    about = {"classes": ("cat", "dog"), "input_shape": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    teacher = Teacher.of((network,), arch=arch, kwargs=kwargs, trained_on=("pets",), recipe="teacher.v1", **about)
+    teacher.save(tmp_path / "made")
+    push_codec(VAE, "ada/vae")
+    assert main.main(["zoo", "push", str(tmp_path / "made"), "ada/teacher", "--licence", "cc0-1.0"]) == 0
+    card = hub.files("ada/teacher", "models")["README.md"].decode()
+    assert "cat, dog" in card
+    assert "Trained on: pets" in card
+    capsys.readouterr()
+    assert main.main(["zoo", "list", "--author", "ada"]) == 0
+    assert sorted(capsys.readouterr().out.split()) == ["codec", "hub:ada/teacher", "hub:ada/vae", "teacher"]
+    again = tmp_path / "again"
+    assert main.main(["zoo", "get", "hub:ada/teacher", "--teacher", "--out", str(again)]) == 0
+    assert load_teacher(again).card == teacher.card
+    assert main.main(["zoo", "get", "hub:ada/teacher", "--codec", "--out", str(tmp_path / "codec")]) == 2
+    assert "holds a teacher, not a codec" in capsys.readouterr().err
+
+
+def test_a_published_teacher_with_other_weights_is_not_kept(hub, tmp_path):
+    """Its files match the manifest, and the weights do not match the card."""
+    for name, seed in (("made", 0), ("other", 1)):
+        torch.manual_seed(seed)
+        network, arch, kwargs = build("convnet_d1", (1, 8, 8), 2)
+        about = {"classes": ("a", "b"), "input_shape": (1, 8, 8), "mean": (0.5,), "std": (0.25,), "trained_on": ()}
+        Teacher.of((network,), arch=arch, kwargs=kwargs, **about).save(tmp_path / name)
+    shutil.copyfile(tmp_path / "other" / WEIGHTS, tmp_path / "made" / WEIGHTS)
+    with pytest.raises(UsageError, match="do not match the sha256"):
+        push_teacher(tmp_path / "made", "ada/teacher")
+    files = {name: tmp_path / "made" / name for name in (CARD, WEIGHTS)}
+    push("ada/teacher", "teacher", files, "---\nlicense: other\n---\n", {})
+    with pytest.raises(UsageError, match="do not match the sha256"):
+        pull_folder("ada/teacher", "teacher", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_the_command_line_does_it_with_the_environment_alone(hub, made, tmp_path):
