@@ -38,9 +38,9 @@ def cifar(args: argparse.Namespace, amp: str) -> Figures:
 
 
 def imagenette(args: argparse.Namespace, codec: str, codes_per_class: int) -> Figures:
-    """Imagenette at 128 px, 256 real samples per class, in the codec's space; bf16."""
+    """Imagenette at 128 px, 256 real samples per class, in the codec's space."""
     spec = {"name": "taesd", "path": str(args.taesd)} if codec == "taesd" else {"name": "identity"}
-    config, ready, _ = prepared(args.imagenette, spec, algo=ALGO, ipc=1, amp="bf16", compile="on")
+    config, ready, _ = prepared(args.imagenette, spec, algo=ALGO, ipc=1, amp=args.amp, compile="on")
     return distil_steps(task_of(config, ready, codes_per_class), DM(batch_real=256), args.steps)
 
 
@@ -97,6 +97,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--imagenette", default="../shared/data/imagenette128")
     parser.add_argument("--taesd", default="../shared/weights/taesd")
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--amp", default="bf16", help="arithmetic at 128 px; `off` where the processor lacks bf16")
 
 
 def report(medians: dict[str, Figures]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Feature extraction in chunks of one shape, compiled if the work is large."""
+"""Feature extraction in chunks, compiled for one shape if the work is large."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNK = 256  # samples per compiled call: one fixed shape, small enough for the 
 
 
 class Embedding:
-    """Features of many samples under one network, in chunks of one shape.
+    """Features of many samples under one network, in chunks; compiled ones have one shape.
 
     Args:
         network: gives the features, with the weights that it has at the time of the call.
@@ -40,7 +40,7 @@ class Embedding:
         parts = []
         for part in x.split(CHUNK):
             n = len(part)
-            if n < CHUNK < len(x):  # pad the last chunk: another shape would be compiled again
+            if self.mode.compile and n < CHUNK < len(x):  # pad the last chunk: another shape would be compiled again
                 part = torch.cat([part, part.new_zeros((CHUNK - n, *part.shape[1:]))])
             parts.append(self._features(part)[:n].float())
         return torch.cat(parts)
