@@ -143,9 +143,11 @@ def _summed(store: SampleStore, ours: Group, function: Callable[[Tensor], Tensor
     """Return the sum of a function of all samples by channel, float64 (c,), added up chunk by chunk in order."""
     size = max(1, VALUES_PER_CHUNK // math.prod(store.shape[1:]))
     starts = range(0, len(store), size)
-    mine = [
-        function(store[start : start + size].to(torch.float64)).sum((0, 2, 3)).cpu() for start in ours.share(starts)
-    ]
+    share = ours.share(starts)
+    # Written in place: small results between large chunks would keep the allocator from using their memory again.
+    mine = torch.zeros((len(share), store.shape[1]), dtype=torch.float64)
+    for row, start in zip(mine, share, strict=True):
+        row.copy_(function(store[start : start + size].to(torch.float64)).sum((0, 2, 3)))
     every, total = ours.gather(mine), torch.zeros(store.shape[1], dtype=torch.float64)
     for number in range(len(starts)):
         total += every[number % ours.size][number // ours.size]
