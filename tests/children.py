@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from latentdd_plugin.codecs.base import Codec
+from latentdd_plugin.core.processes import ALONE, Group
+from latentdd_plugin.latent.space import statistics
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pytest", "timm", "datasets", "sklearn.datasets", "latentdd_plugin.cli.run"])
@@ -207,3 +209,49 @@ def interrupted_in_evaluation():
     from latentdd_plugin.evaluators.scoring import ScoreFile
 
     _after(ScoreFile, "write", 1, signal.SIGINT)
+
+
+class Grey:
+    """A store that makes its samples when they are read."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def __init__(self, count):
+        self.shape = (count, 3, 32, 32)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return torch.full((len(range(*rows.indices(len(self)))), *self.shape[1:]), 0.5)
+
+    def split(self, size):
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+
+def anonymous_mb():
+    """Memory of this process that belongs to no file."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def statistics_of_a_large_set():
+    """Take the statistics of 490 MB of samples as one process of one, and of two; neither may keep them."""
+    for ours in (ALONE, Halved()):
+        statistics(Grey(6_000), common=False, ours=ours)  # the memory of a few chunks
+        before = anonymous_mb()
+        mean, std = statistics(Grey(40_000), common=False, ours=ours)
+        grown = anonymous_mb() - before
+        assert grown < 250, grown
+        assert float(mean[0]) == 0.5
+        assert float(std[0]) < 1e-5
+
+
+class Halved(Group):
+    """One of two processes, whose values the other has too."""
+
+    def __init__(self):
+        super().__init__(0, 2)
+
+    def gather(self, value):
+        return [value, value]

@@ -144,10 +144,12 @@ def _summed(store: SampleStore, ours: Group, function: Callable[[Tensor], Tensor
     size = max(1, VALUES_PER_CHUNK // math.prod(store.shape[1:]))
     starts = range(0, len(store), size)
     share = ours.share(starts)
+    # `split` reads ahead and gives memory back; several processes read what is theirs.
+    chunks = store.split(size) if ours.size == 1 else (store[start : start + size] for start in share)
     # Written in place: small results between large chunks would keep the allocator from using their memory again.
     mine = torch.zeros((len(share), store.shape[1]), dtype=torch.float64)
-    for row, start in zip(mine, share, strict=True):
-        row.copy_(function(store[start : start + size].to(torch.float64)).sum((0, 2, 3)))
+    for row, chunk in zip(mine, chunks, strict=True):
+        row.copy_(function(chunk.to(torch.float64)).sum((0, 2, 3)))
     every, total = ours.gather(mine), torch.zeros(store.shape[1], dtype=torch.float64)
     for number in range(len(starts)):
         total += every[number % ours.size][number // ours.size]
