@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Figures, distil_steps, main, prepared, ratio, real_set, task_of
 from peers import condensation
 
+from latentdd_plugin.core.config import DatasetConfig
 from latentdd_plugin.distillers.dm import DM
 from latentdd_plugin.latent.encode import ENCODE_BATCH, _encoder, encode_batches
 
@@ -40,13 +41,15 @@ def cifar(args: argparse.Namespace, amp: str) -> Figures:
 def imagenette(args: argparse.Namespace, codec: str, codes_per_class: int) -> Figures:
     """Imagenette at 128 px, 256 real samples per class, in the codec's space."""
     spec = {"name": "taesd", "path": str(args.taesd)} if codec == "taesd" else {"name": "identity"}
-    config, ready, _ = prepared(args.imagenette, spec, algo=ALGO, ipc=1, amp=args.amp, compile="on")
+    data = DatasetConfig(str(args.imagenette), per_class=300)
+    config, ready, _ = prepared(data, spec, algo=ALGO, ipc=1, amp=args.amp, compile="on")
     return distil_steps(task_of(config, ready, codes_per_class), DM(batch_real=256), args.steps)
 
 
 def encode(args: argparse.Namespace, bare: bool) -> Figures:
     """Images a second: the package's encoding loop, or a bare compiled loop over the same autoencoder."""
-    _, ready, _ = prepared(args.imagenette, {"name": "taesd", "path": str(args.taesd)}, algo=ALGO, ipc=1)
+    data = DatasetConfig(str(args.imagenette), per_class=60)
+    _, ready, _ = prepared(data, {"name": "taesd", "path": str(args.taesd)}, algo=ALGO, ipc=1)
     mode = ready.numerics.mode(1e15)
     pixels = ready.data.train.pixels[: 8 * ENCODE_BATCH]
     model = ready.codec.codec.model
