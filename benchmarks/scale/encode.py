@@ -45,13 +45,12 @@ def case(args: argparse.Namespace) -> dict[str, object]:
     loaded = load(job)
     middle = time.perf_counter()
     encoded = encode(job, loaded)
-    end, count = time.perf_counter(), len(encoded.codes.labels)
-    rows = torch.arange(count)
-    codes = torch.stack([encoded.codes.store[part].double().sum() for part in rows.split(4096)])
+    end, count, peak = time.perf_counter(), len(encoded.codes.labels), size_mb("VmHWM")
+    codes = torch.stack([part.double().sum() for part in encoded.codes.store.split(4096)])
     return {
         "images": count, "store": args.store, "codec": args.codec, "load_s": round(middle - start, 1),
         "encode_s": round(end - middle, 1), "rate": round(count / (end - start)), "rss_before_mb": round(before),
-        "peak_rss_mb": round(size_mb("VmHWM")), "data_mb": round(size_mb("VmData")),
+        "peak_rss_mb": round(peak), "data_mb": round(size_mb("VmData")),
         "codes": checkpoint.sha256_of(codes)[:12],
     }  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 TOP5_FROM = 50  # classes from which on top-5 is reported
@@ -53,8 +52,3 @@ def among_five(logits: Tensor, labels: Tensor) -> Tensor:
     """Return bool (n,): whether the label is among the five largest logits (n, classes)."""
     found: Tensor = (logits.topk(5, 1).indices == labels[:, None]).any(1)
     return found
-
-
-def joined(labels: Tensor, given: list[Tensor], near: list[Tensor], num_classes: int) -> Predictions:
-    """Return the answers of all batches together."""
-    return Predictions(labels.cpu(), torch.cat(given), torch.cat(near) if near else None, num_classes)

@@ -16,7 +16,7 @@ from latentdd_plugin.core.compute import Mode, forward_flops, try_compiled
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.types import Json, Score
 from latentdd_plugin.evaluators.base import Evaluator
-from latentdd_plugin.evaluators.predictions import TOP5_FROM, Predictions, among_five, joined
+from latentdd_plugin.evaluators.predictions import TOP5_FROM, Predictions, among_five
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.trial import Trial
 from latentdd_plugin.nn.architectures import build
@@ -198,16 +198,18 @@ def predict(compiled: CompiledNetwork, trial: Trial) -> Predictions:
     """Return the network's answers to the held-out images."""
     compiled.network.eval()
     labels = trial.held_out.labels.to(trial.numerics.device)
-    given, near = list[Tensor](), list[Tensor]()
+    # Written in place: small results kept between large batches would make the heap grow by each batch.
+    given = torch.empty(len(labels), dtype=torch.int64)
+    near = torch.empty(len(labels), dtype=torch.bool) if trial.num_classes >= TOP5_FROM else None
     with torch.no_grad():
         start = 0
         for part in trial.test_batches(TEST_BATCH):
-            n = len(part)
-            if n < TEST_BATCH:  # pad to the one shape that was compiled
-                part = torch.cat([part, part[-1:].expand(TEST_BATCH - n, -1, -1, -1)])
-            logits = compiled.logits(compiled.to_layout(part))[:n]
-            given.append(logits.argmax(1).cpu())
-            if trial.num_classes >= TOP5_FROM:
-                near.append(among_five(logits, labels[start : start + n]).cpu())
-            start += n
-    return joined(labels, given, near, trial.num_classes)
+            rows = slice(start, start + len(part))
+            if len(part) < TEST_BATCH:  # pad to the one shape that was compiled
+                part = torch.cat([part, part[-1:].expand(TEST_BATCH - len(part), -1, -1, -1)])
+            logits = compiled.logits(compiled.to_layout(part))[: rows.stop - start]
+            given[rows] = logits.argmax(1)
+            if near is not None:
+                near[rows] = among_five(logits, labels[rows])
+            start = rows.stop
+    return Predictions(labels.cpu(), given, near, trial.num_classes)

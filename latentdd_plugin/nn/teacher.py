@@ -109,8 +109,12 @@ class Teacher:
 
     def classify(self, images: Tensor) -> Tensor:
         """Return logits float32 (N, classes) of any number of images, chunk by chunk, without gradients."""
+        # Written in place: small results kept between large batches would make the heap grow by each batch.
+        found = torch.empty((len(images), len(self.classes)), device=images.device)
         with torch.no_grad():
-            return torch.cat([self.logits(part) for part in images.split(LARGEST_BATCH)])
+            for rows in (slice(start, start + LARGEST_BATCH) for start in range(0, len(images), LARGEST_BATCH)):
+                found[rows] = self.logits(images[rows])
+        return found
 
     def check_classes(self, classes: tuple[str, ...], image_shape: Shape) -> None:
         """Raise UsageError if this is not a teacher of these classes in this order, or of such images."""
