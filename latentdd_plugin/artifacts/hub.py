@@ -119,7 +119,7 @@ def pull_folder(repo: str, kind: str, out: Path | str, revision: str | None = No
         revision: a branch, tag or commit; None is the newest.
 
     Raises:
-        UsageError: the folder is there already, or the hub has no such repository; a teacher that does not load.
+        UsageError: the folder is there already, the hub has no such repository, or the teacher does not load.
         ArtifactError: it holds something else, or a file is damaged.
     """
     out = Path(out)
@@ -158,7 +158,7 @@ Trained on: {", ".join(card.trained_on) or "not stated"}. The terms of those pic
 Its classes, in the order of its logits: {", ".join(card.classes)}.
 
     dd-bench zoo get hub:{repo} --teacher --out my-teacher
-    dd-bench run --algo dm --labels soft teacher.path=my-teacher
+    dd-bench run --dataset my/data --algo dm --labels soft teacher.path=my-teacher
 """
 
 

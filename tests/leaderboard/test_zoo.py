@@ -240,10 +240,16 @@ def test_a_trained_codec_goes_the_same_way(hub, tmp_path):
         Artifact.from_pretrained("ada/vae")
 
 
-def test_a_teacher_goes_the_same_way(hub, tmp_path, capsys):
+def pets_teacher(seed):
+    """A teacher of two classes, with random weights."""
+    torch.manual_seed(seed)
     network, arch, kwargs = build("convnet_d1", (3, 8, 8), 2)
     about = {"classes": ("cat", "dog"), "input_shape": (3, 8, 8), "mean": (0.5,) * 3, "std": (0.25,) * 3}
-    teacher = Teacher.of((network,), arch=arch, kwargs=kwargs, trained_on=("pets",), recipe="teacher.v1", **about)
+    return Teacher.of((network,), arch=arch, kwargs=kwargs, trained_on=("pets",), recipe="teacher.v1", **about)
+
+
+def test_a_teacher_goes_the_same_way(hub, tmp_path, capsys):
+    teacher = pets_teacher(0)
     teacher.save(tmp_path / "made")
     push_codec(VAE, "ada/vae")
     assert main.main(["zoo", "push", str(tmp_path / "made"), "ada/teacher", "--licence", "cc0-1.0"]) == 0
@@ -263,10 +269,7 @@ def test_a_teacher_goes_the_same_way(hub, tmp_path, capsys):
 def test_a_published_teacher_with_other_weights_is_not_kept(hub, tmp_path):
     """Its files match the manifest, and the weights do not match the card."""
     for name, seed in (("made", 0), ("other", 1)):
-        torch.manual_seed(seed)
-        network, arch, kwargs = build("convnet_d1", (1, 8, 8), 2)
-        about = {"classes": ("a", "b"), "input_shape": (1, 8, 8), "mean": (0.5,), "std": (0.25,), "trained_on": ()}
-        Teacher.of((network,), arch=arch, kwargs=kwargs, **about).save(tmp_path / name)
+        pets_teacher(seed).save(tmp_path / name)
     shutil.copyfile(tmp_path / "other" / WEIGHTS, tmp_path / "made" / WEIGHTS)
     with pytest.raises(UsageError, match="do not match the sha256"):
         push_teacher(tmp_path / "made", "ada/teacher")
