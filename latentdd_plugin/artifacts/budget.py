@@ -143,12 +143,14 @@ def budget_for(  # the three ways of asking, one answer
     label_bits: int = 0,
     decoder_bytes: int = 0,
     tokens: int | None = None,
+    images_per_class: int | None = None,
 ) -> Budget:
     """Return the budget of `ipc` images, `bytes_per_class` bytes or `lpc` codes per class.
 
     LPC = floor(8 * (bytes - decoder_bytes) / (bits * c*h*w + label_bits)). For `coded`, where a code takes any number
-    of bits, `lpc` codes share the bytes; by default they are as many as `codes_by_rule` says. Numbers of a codebook of
-    `tokens` entries have bits = ceil(log2 tokens), and under `coded` as many codes by default as at this width.
+    of bits, `lpc` codes share the bytes; by default they are as many as `codes_by_rule` says, and at most
+    `images_per_class`, the images of the smallest class, from which codes are drawn. Numbers of a codebook of `tokens`
+    entries have bits = ceil(log2 tokens), and under `coded` as many codes by default as at this width.
 
     Raises:
         UsageError: not even one code per class fits, or the precision is not one of tokens.
@@ -159,7 +161,8 @@ def budget_for(  # the three ways of asking, one answer
         ipc = 1 if ipc is None else ipc
     total = ipc * image_bytes(image_shape) if ipc is not None else bytes_per_class or 0
     if precision == CODED and (tokens is None or lpc is not None):
-        codes = lpc or codes_by_rule(total - decoder_bytes, label_bits)
+        by_rule = codes_by_rule(total - decoder_bytes, label_bits)
+        codes = lpc or min(by_rule, max(1, images_per_class or by_rule))
         if 8 * (total - decoder_bytes) < codes * (label_bits + 8):
             labels = f", of which each label takes {math.ceil(label_bits / 8)} bytes" if label_bits else ""
             raise UsageError(
@@ -175,9 +178,10 @@ def budget_for(  # the three ways of asking, one answer
         codes -= math.ceil(codes * (bits - label_bits) / 8) + math.ceil(codes * label_bits / 8) > total - decoder_bytes
     if codes < 1:
         spent = f", of which the trained decoder takes {decoder_bytes}" if decoder_bytes else ""
+        labelled = f", {math.ceil(label_bits / 8)} of them for its label" if label_bits else ""
         raise UsageError(
             f"budget too small: {f'ipc={ipc} is ' if ipc else ''}{total} bytes per class{spent}, but one {precision} "
-            f"code of shape {code_shape} takes {math.ceil(bits / 8)} bytes; raise {'ipc' if ipc else 'it'}, choose a "
-            "lower precision or a codec with smaller codes"
+            f"code of shape {code_shape} takes {math.ceil(bits / 8)} bytes{labelled}; raise "
+            f"{'ipc' if ipc else 'it'}, choose a lower precision or a codec with smaller codes"
         )
     return Budget(ipc, total, codes, precision, code_shape, label_bits, decoder_bytes, tokens)

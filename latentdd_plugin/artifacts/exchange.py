@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from latentdd_plugin.artifacts import formats
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.decode import allowed, decode_artifact, located
-from latentdd_plugin.artifacts.file import load_artifact, save_artifact
+from latentdd_plugin.artifacts.file import ARTIFACT, load_artifact, save_artifact
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import FILE, ImportOptions
+from latentdd_plugin.artifacts.formats.base import ImportOptions
 from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.artifacts.formats.outgoing import from_artifact
 from latentdd_plugin.core.config import DatasetConfig
@@ -55,7 +55,7 @@ def import_set(
         if dataset is not None:
             options = replace(options, dataset=load_dataset(dataset))
         made = to_artifact(external, options, source, format_name)
-        save_artifact(made, folder / FILE)
+        save_artifact(made, folder / ARTIFACT)
     return made
 
 

@@ -25,6 +25,7 @@ from latentdd_plugin.core.types import CODED, PRECISIONS, TOKENS, Json, canonica
 from latentdd_plugin.core.untrusted import no_key_twice, refuse_irregular
 from latentdd_plugin.nn.views import VIEW_BYTES, Views
 
+ARTIFACT = "distilled.safetensors"  # its name in a folder
 KEY = "dd-bench"
 KNOWN = ("codes", "codes.scale", "labels", "labels.soft", "labels.views", "lr")
 CODEC = "codec."  # prefix of the tensors of a fitted codec

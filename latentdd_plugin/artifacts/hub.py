@@ -11,14 +11,13 @@ from pathlib import Path
 
 from latentdd_plugin.artifacts.artifact import Artifact
 from latentdd_plugin.artifacts.description import SetDescription, dataset_card
-from latentdd_plugin.artifacts.file import load_artifact, save_artifact
+from latentdd_plugin.artifacts.file import ARTIFACT, load_artifact, save_artifact
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.core.hub_files import TAG, Pulled, pull, push
 from latentdd_plugin.core.storage import atomic_folder
 from latentdd_plugin.core.types import Json
 from latentdd_plugin.nn.teacher import CARD, WEIGHTS, TeacherCard, load_teacher
 
-FILE = "distilled.safetensors"
 KNOWN = ("trained_on", "psnr")  # what is published of training.json; the rest may name places of a machine
 
 
@@ -35,13 +34,13 @@ def push_set(artifact: Artifact, repo: str, about: SetDescription | None = None,
         UsageError: the hub is out of reach, or refuses.
     """
     with tempfile.TemporaryDirectory() as holding:
-        path = Path(holding) / FILE
+        path = Path(holding) / ARTIFACT
         sha256 = save_artifact(artifact, path)
         known = about or artifact.describe(repo)
         full = replace(
             known, sha256=sha256, file_bytes=path.stat().st_size, licence=licence or known.licence, key_order=None
         )
-        return push(repo, "set", {FILE: path}, dataset_card(full, repo), full.to_json())
+        return push(repo, "set", {ARTIFACT: path}, dataset_card(full, repo), full.to_json())
 
 
 def pull_set(repo: str, revision: str | None = None) -> tuple[Artifact, SetDescription]:
@@ -56,9 +55,9 @@ def pull_set(repo: str, revision: str | None = None) -> tuple[Artifact, SetDescr
         ArtifactError: the set is damaged, or its card speaks of another.
     """
     found = pull(repo, "set", revision)
-    if FILE not in found.files:
-        raise ArtifactError(f"{repo}: there is no {FILE}")
-    artifact, about = load_artifact(found.files[FILE]), SetDescription.from_json(dict(found.manifest.about))
+    if ARTIFACT not in found.files:
+        raise ArtifactError(f"{repo}: there is no {ARTIFACT}")
+    artifact, about = load_artifact(found.files[ARTIFACT]), SetDescription.from_json(dict(found.manifest.about))
     ours = artifact.describe(about.name)
     names = ("dataset", "image_shape", "classes", "value_space", "labels", "codec", "precision", "images")
     wrong = [name for name in names if getattr(ours, name) != getattr(about, name)]

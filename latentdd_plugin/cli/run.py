@@ -23,8 +23,6 @@ from latentdd_plugin.core.errors import UsageError
 if TYPE_CHECKING:
     from latentdd_plugin.results.record import Record
 
-FILES = ("result.json", "distilled.safetensors", "report.html", "grid.png")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `dd-bench run`. All are texts: Hydra and the configuration check them."""
@@ -80,4 +78,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def paths(record: Record) -> str:
     """Return the paths of the run's files, one per line."""
-    return "\n".join(str(record.folder / name) for name in FILES if (record.folder / name).exists())
+    from latentdd_plugin.artifacts.file import ARTIFACT
+
+    files = ("result.json", ARTIFACT, "report.html", "grid.png")
+    return "\n".join(str(record.folder / name) for name in files if (record.folder / name).exists())

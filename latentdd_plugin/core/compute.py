@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import logging
 import platform
 import shutil
@@ -17,6 +15,7 @@ import torch
 
 from latentdd_plugin.core.config import ComputeConfig
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.heap import keep_freed_memory
 from latentdd_plugin.core.types import Json
 
 log = logging.getLogger(__name__)
@@ -82,19 +81,6 @@ def resolve_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={name}: not usable here ({str(error).splitlines()[0]}); try device=cpu") from None
     return name
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks for the next step instead of giving their pages back to the system.
-
-    A training step allocates and frees the same large tensors; by default each is a fresh mapping whose pages the
-    kernel zeroes again, which cost a third to a half of a step's time on two cores. Numbers are untouched.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not given back
 
 
 def resolve_numerics(config: ComputeConfig) -> Numerics:

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from latentdd_plugin.core.errors import TooLong
+from latentdd_plugin.core.heap import give_back_freed_memory
 
 MEASURED = 5  # steps behind an estimate, after one warm-up step
 PATIENCE = 0.05  # fraction of the limit after which two steps are enough for an estimate
@@ -34,10 +35,11 @@ class Clock:
         self._tick = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Add the time since the last lap to this stage."""
+        """Add the time since the last lap to this stage, and give back the memory that the stage no longer needs."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._tick
         self.peaks[stage] = peak_mb()
+        give_back_freed_memory()
         self._tick = now
 
     def step_ms(self) -> float | None:

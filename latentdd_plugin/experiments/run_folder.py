@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 import yaml
 
-from latentdd_plugin.artifacts.file import file_sha256
+from latentdd_plugin.artifacts.file import ARTIFACT, file_sha256
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.storage import atomic_write, locked, remove_stale
@@ -82,7 +82,7 @@ class RunFolder(Generic[F]):
 
     def __init__(self, path: Path, kind: Any = Record) -> None:
         self.path = path
-        self.artifact = path / "distilled.safetensors"
+        self.artifact = path / ARTIFACT
         self.checkpoints = path / "checkpoint"
         self.scores = ScoreFile(self.checkpoints / "scores.json")  # of an interrupted run
         self._kind: type[F] = kind

@@ -24,6 +24,7 @@ from latentdd_plugin.codecs.base import decoder_bytes
 from latentdd_plugin.core.compute import Numerics, resolve_numerics
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import DDBenchError, RunFailed, UsageError
+from latentdd_plugin.core.heap import give_back_freed_memory
 from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.progress import RunProgress
@@ -170,8 +171,7 @@ def encode(job: Job, loaded: Loaded, fitted: Callable[[SizedCodec], None] | None
     if fitted is not None:
         fitted(codec)
         job.clock.lap("estimate_s")  # not part of the encoding
-    wanted = budget_of(job, data, codec).codes_per_class
-    smallest = int(data.train.labels.bincount(minlength=len(data.classes)).min())
+    wanted, smallest = budget_of(job, data, codec).codes_per_class, smallest_class(data)
     if wanted > smallest:
         log.warning("%d codes per class, but a class has only %d images to draw them from", wanted, smallest)
     log.info("%s: %d images %s, %d classes", data.name, len(data.train), data.image_shape, len(data.classes))
@@ -328,6 +328,7 @@ def evaluate(job: Job, decoded: Decoded) -> Evaluated:
     encoded = decoded.stored.distilled.encoded
     held_out, scores, skipped = train_and_test(job, encoded, decoded.stored.artifact, decoded.images)
     teacher = None if encoded.teacher is None else TeacherEntry.of(encoded.teacher, held_out)
+    give_back_freed_memory()  # of the networks
     nearest = nearest_images(decoded.images, encoded.data.train.pixels, held_out.pixels)
     job.clock.lap("evaluate_s")
     return Evaluated(decoded, held_out, tuple(scores), tuple(skipped), nearest, teacher)
@@ -361,8 +362,13 @@ def budget_of(job: Job, data: ImageData, codec: SizedCodec) -> Budget:
     shapes, size = (data.image_shape, codec.code_shape), config.bytes
     decoder = math.ceil(_trained_part(job, data, codec).nbytes / classes)
     asked: dict[str, Any] = {"ipc": config.ipc, "lpc": config.lpc, "bytes_per_class": size, "label_bits": bits}
-    asked |= {"decoder_bytes": decoder, "tokens": codec.tokens}
+    asked |= {"decoder_bytes": decoder, "tokens": codec.tokens, "images_per_class": smallest_class(data)}
     return budget_for(*shapes, config.precision, **asked)
+
+
+def smallest_class(data: ImageData) -> int:
+    """Return the number of training images of the class that has fewest."""
+    return int(data.train.labels.bincount(minlength=len(data.classes)).min())
 
 
 def _trained_part(job: Job, data: ImageData, codec: SizedCodec) -> TrainedPart:

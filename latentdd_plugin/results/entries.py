@@ -178,6 +178,11 @@ class BudgetEntry(JsonRecord):
     )
     bytes: ByteLedger = json_field(RecordOf(ByteLedger), "what the file spends")
 
+    def stored_per_class(self, classes: int) -> float:
+        """Return how many codes per class the file holds, a mean: fewer than fit if a class has no more images."""
+        whole, rest = divmod(self.codes, classes)
+        return self.codes / classes if rest else whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherEntry(JsonRecord):

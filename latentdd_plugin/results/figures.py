@@ -11,21 +11,24 @@ COLOURS = ("#0b8f77", "#d9822b", "#4c7be0", "#c2488d", "#8a63d2", "#9a8b1f", "#2
 MARKERS = "osD^vPX*<>ph"
 
 
-def new_figure(panels: int, width: float = 5.6, height: float = 4.6, *, shared: bool = True) -> tuple[Any, Any]:
-    """Return a figure and its axes side by side.
+def new_figure(
+    panels: int, width: float = 5.6, height: float = 4.6, *, rows: int = 1, shared: bool = True
+) -> tuple[Any, Any]:
+    """Return a figure and its axes side by side, row by row.
 
     Args:
-        panels: number of axes.
+        panels: number of axes in a row.
         width: of one of them, in inches.
-        height: in inches.
+        height: of a row, in inches.
+        rows: number of rows.
         shared: whether they have one vertical scale.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * panels, height), dpi=170, layout="constrained")
+    figure = Figure(figsize=(width * panels, height * rows), dpi=170, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, panels, sharey=shared, squeeze=False)[0]
+    return figure, figure.subplots(rows, panels, sharey=shared, squeeze=False).ravel()
 
 
 def draw_frame(axis: Any) -> None:

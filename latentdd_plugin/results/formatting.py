@@ -15,9 +15,14 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}"
 
 
-def count(n: int, noun: str) -> str:
-    """Format a number of things: `1 code`, `31 codes`."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+def number(n: float) -> str:
+    """Format a number of things, a mean with one decimal: `192`, `63.8`."""
+    return f"{n:,.1f}".removesuffix(".0")
+
+
+def count(n: float, noun: str) -> str:
+    """Format a number of things with their name: `1 code`, `31 codes`, `63.8 codes`."""
+    return f"{number(n)} {noun}{'' if n == 1 else 's'}"
 
 
 def amount(size: float) -> str:

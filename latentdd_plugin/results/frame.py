@@ -11,6 +11,7 @@ from typing import Any
 
 from latentdd_plugin.core.errors import ArtifactError, UsageError
 from latentdd_plugin.results.evaluation import Evaluation
+from latentdd_plugin.results.formatting import number
 from latentdd_plugin.results.record import RANDOM_CODES, Baseline, Record
 from latentdd_plugin.results.record_file import RecordFile
 from latentdd_plugin.results.statistics import Accuracy, Gain
@@ -90,23 +91,39 @@ def _records(folder: Path) -> list[RecordFile]:
 def _table(runs: Sequence[Record]) -> list[list[str]]:
     """Return a header and a row per method and baseline; baselines that runs share stand there once."""
     evaluators = list(dict.fromkeys(name for run in runs for name in run.summary))
-    head = ["dataset", "method", "precision", "codes/class", "bytes", "protocol"]
+    labelled = any(run.regime != "own" for run in runs)
+    head = ["dataset", "method", "precision", *(["labels"] if labelled else []), "codes/class", "bytes", "protocol"]
     head += [text for name in evaluators for text in (f"{name}, %", "gain")]
-    rows = []
+    rows, own = [], {_identity(run, run) for run in runs}
     for run in runs:
-        rows.append(_row(run, run.method, run, evaluators, {name: run.gain(name) for name in evaluators}))
+        gains = {name: run.gain(name) for name in evaluators}
+        rows.append(_row(run, run.method, run, evaluators, gains, labelled=labelled))
         for name, one in run.scored_baselines.items():
+            if _identity(run, one) in own:  # it is a run under this folder too
+                continue
             title = f"{name} ({run.codec.name})" if name == RANDOM_CODES else name
-            rows.append(_row(run, title, one, evaluators, {}))
+            rows.append(_row(run, title, one, evaluators, {}, labelled=labelled))
     return [head, *sorted({tuple(row): row for row in rows}.values(), key=lambda row: row[0])]
 
 
+def _identity(run: Record, entry: Record | Baseline) -> tuple[str, ...]:
+    """Return what makes two rows one: the file, the labels and the recipe under which it was scored."""
+    return entry.artifact.sha256, run.regime, run.protocol.sha256, run.scored_on
+
+
 def _row(
-    run: Record, title: str, entry: Record | Baseline, evaluators: Sequence[str], gains: Mapping[str, Gain | None]
+    run: Record,
+    title: str,
+    entry: Record | Baseline,
+    evaluators: Sequence[str],
+    gains: Mapping[str, Gain | None],
+    *,
+    labelled: bool,
 ) -> list[str]:
     budget = entry.budget
-    cells = [run.dataset.name, title, budget.precision, str(budget.codes_per_class), f"{budget.bytes.total:,}"]
-    cells.append(run.protocol.name)
+    codes = number(budget.stored_per_class(len(run.dataset.classes)))
+    cells = [run.dataset.name, title, budget.precision, *([run.regime] if labelled else []), codes]
+    cells += [f"{budget.bytes.total:,}", run.protocol.name]
     for name in evaluators:
         gain = gains.get(name)
         cells.append(_accuracy(entry.summary.get(name)))
@@ -127,6 +144,7 @@ def _markdown(table: Sequence[Sequence[str]]) -> str:
 
 def _latex(table: Sequence[Sequence[str]]) -> str:
     lines = [" & ".join("".join(LATEX.get(sign, sign) for sign in cell) for cell in row) + r" \\" for row in table]
-    left, right = 3, len(table[0]) - 3
+    left = table[0].index("codes/class")
+    right = len(table[0]) - left
     head = [rf"\begin{{tabular}}{{{'l' * left}{'r' * right}}}", r"\toprule", lines[0], r"\midrule"]
     return "\n".join([*head, *lines[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"

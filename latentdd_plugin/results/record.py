@@ -35,7 +35,7 @@ from latentdd_plugin.results.entries import (
     Settings,
     TeacherEntry,
 )
-from latentdd_plugin.results.formatting import ruled, text_table
+from latentdd_plugin.results.formatting import number, ruled, text_table
 from latentdd_plugin.results.record_file import RecordFile
 from latentdd_plugin.results.statistics import Accuracy, Gain, accuracies, gains, summarise_top5, text_of
 
@@ -195,7 +195,7 @@ class Record(RecordFile):
             "arch": score.arch,
             "seed": score.seed,
             "accuracy": score.accuracy,
-            "codes_per_class": budget.codes_per_class,
+            "codes_per_class": budget.stored_per_class(len(self.dataset.classes)),
             "bytes": budget.bytes.total,
             "label_bytes": budget.bytes.labels,
             "bytes_with_decoder": budget.bytes.total_with_decoder,
@@ -216,18 +216,19 @@ def _table(record: Record) -> list[list[str]]:
     names = list(record.summary)
     over = names if record.baselines else []
     header = ["", *names, "codes/class", "bytes", *(f"gain over it ({name})" for name in over)]
-    rows = [header, [*_scored(record.method, names, record), *("" for _ in over)]]
+    classes = len(record.dataset.classes)
+    rows = [header, [*_scored(record.method, names, record, classes), *("" for _ in over)]]
     for name, one in record.baselines.items():
         if isinstance(one, SkippedBaseline):
             rows.append([name, f"not run: {one.skipped}"])
         else:
-            rows.append([*_scored(name, names, one), *(text_of(one.gain, evaluator) for evaluator in over)])
+            rows.append([*_scored(name, names, one, classes), *(text_of(one.gain, evaluator) for evaluator in over)])
     return rows
 
 
-def _scored(name: str, evaluators: list[str], entry: Record | Baseline) -> list[str]:
+def _scored(name: str, evaluators: list[str], entry: Record | Baseline, classes: int) -> list[str]:
     accuracies = [text_of(entry.summary, evaluator) for evaluator in evaluators]
-    return [name, *accuracies, str(entry.budget.codes_per_class), f"{entry.budget.bytes.total:,}"]
+    return [name, *accuracies, number(entry.budget.stored_per_class(classes)), f"{entry.budget.bytes.total:,}"]
 
 
 def _notes(record: Record) -> list[str]:
@@ -245,8 +246,8 @@ def _notes(record: Record) -> list[str]:
         where = f"{taught.arch}, {taught.bytes:,} bytes, {100 * taught.accuracy:.1f}% on {record.scored_on}"
         shared = f"; its {record.regime} labels are the baselines' too" if record.regime != "own" else ""
         lines.append(f"teacher: {where}{shared}")
-    if budget.shortfall:
-        lines.append(f"shortfall: {budget.shortfall}")
+    budgets = {"": budget, **{f" of {name}": one.budget for name, one in record.scored_baselines.items()}}
+    lines += [f"shortfall{whose}: {one.shortfall}" for whose, one in budgets.items() if one.shortfall]
     stages = {
         "encode": cost.encode_s,
         "distil": cost.distill_s,

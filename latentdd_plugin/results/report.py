@@ -136,10 +136,8 @@ def minutes(created: str) -> str:
 def _headline(record: Record) -> str:
     """Return one sentence: the accuracy, the bytes it took, and what the distillation added to random codes."""
     budget = record.budget
-    size = (
-        f"{count(budget.codes_per_class, 'code')} per class, {budget.bytes_per_class:,} bytes per class "
-        f"at {budget.precision}"
-    )
+    codes = count(budget.stored_per_class(len(record.dataset.classes)), "code")
+    size = f"{codes} per class, {budget.bytes_per_class:,} bytes per class at {budget.precision}"
     if not record.summary:
         return f"{size}. No evaluator could be run."
     evaluator, accuracy = next(iter(record.summary.items()))
@@ -153,15 +151,7 @@ def _worth(record: Record, evaluator: str) -> str:
         if record.distiller.name == "random":
             return "; nothing was optimised: this is the baseline of other methods."
         return "; without a baseline at the same bytes, what the method adds is not known."
-    text = f": {gain.side} random codes at the same bytes"
-    if not gain.interval:
-        return f"{text}; it takes three seeds to tell that from chance."
-    verdict = {
-        "up": "so the method adds to them",
-        "down": "so the method is worse than not distilling",
-        "": "which may be chance, because the interval includes zero",
-    }[gain.direction]
-    return f"{text}, 95% interval {gain.interval}, {verdict}."
+    return f": {gain.side} random codes at the same bytes{gain.verdict}."
 
 
 def _tags(record: Record) -> list[str]:
@@ -203,22 +193,30 @@ def span(accuracy: Accuracy, scale: tuple[float, float]) -> tuple[float, float] 
 
 def _rows(record: Record, evaluator: str, scale: tuple[float, float]) -> list[Row]:
     """Return a row for the method and one for each baseline."""
-    rows = [_row(record.method, record, evaluator, scale, None)]
+    classes = len(record.dataset.classes)
+    rows = [_row(record.method, record, evaluator, scale, None, classes)]
     for name, one in record.baselines.items():
         if isinstance(one, SkippedBaseline):
             rows.append(Row(name, f"not run: {one.skipped}"))
         else:
-            rows.append(_row(name, one, evaluator, scale, one.gain.get(evaluator)))
+            rows.append(_row(name, one, evaluator, scale, one.gain.get(evaluator), classes))
     return rows
 
 
-def _row(name: str, entry: Record | Baseline, evaluator: str, scale: tuple[float, float], gain: Gain | None) -> Row:
+def _row(
+    name: str,
+    entry: Record | Baseline,
+    evaluator: str,
+    scale: tuple[float, float],
+    gain: Gain | None,
+    classes: int,
+) -> Row:
     accuracy = entry.summary.get(evaluator)
     if accuracy is None:
         return Row(name, "no score")
     return Row(
         name=name,
-        note=_held(entry.budget),
+        note=_held(entry.budget, classes),
         accuracy=str(accuracy),
         top5=str(summarise_top5(entry.scores).get(evaluator, "")),
         interval=accuracy.interval or f"{count(accuracy.n, 'seed')}, no interval",
@@ -231,8 +229,10 @@ def _row(name: str, entry: Record | Baseline, evaluator: str, scale: tuple[float
     )
 
 
-def _held(budget: BudgetEntry) -> str:
-    return f"{count(budget.codes_per_class, 'code')} per class, {budget.precision}, {budget.bytes.total:,} bytes"
+def _held(budget: BudgetEntry, classes: int) -> str:
+    codes = f"{count(budget.stored_per_class(classes), 'code')} per class"
+    short = f"; {budget.shortfall}" if budget.shortfall else ""
+    return f"{codes}, {budget.precision}, {budget.bytes.total:,} bytes{short}"
 
 
 def _byte_rows(record: Record) -> list[tuple[str, str, int, bool]]:

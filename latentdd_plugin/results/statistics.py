@@ -101,6 +101,18 @@ class Gain(Statistics):
         """The mean in words: `2.1 points above` or `0.3 points below`."""
         return f"{abs(100 * self.mean):.1f} points {'above' if self.mean >= 0 else 'below'}"
 
+    @property
+    def verdict(self) -> str:
+        """The interval in words, to follow `side`: whether it can be told from chance."""
+        if self.ci95 is None:
+            return "; it takes three seeds to tell that from chance"
+        meaning = {
+            "up": "so the method adds to them",
+            "down": "so the method is worse than not distilling",
+            "": "which may be chance, because the interval includes zero",
+        }[self.direction]
+        return f", 95% interval {self.interval}, {meaning}"
+
 
 def by_evaluator(scores: Iterable[Score]) -> dict[str, dict[int, float]]:
     """Return accuracies by evaluator and seed."""

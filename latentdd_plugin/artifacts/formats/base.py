@@ -10,10 +10,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.artifacts.file import ARTIFACT
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.types import ImageData
-
-FILE = "distilled.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Format(ABC):
         Raises:
             UsageError: the format cannot hold such a set.
         """
-        raise UsageError(f"{self.name} is read only: a {FILE} cannot be written as it")
+        raise UsageError(f"{self.name} is read only: a {ARTIFACT} cannot be written as it")
 
 
 def sorted_by_class(external: ExternalSet, format_name: str) -> ExternalSet:

@@ -184,12 +184,8 @@ def _with_gains(compared: Sequence[ComparedCell]) -> tuple[ComparedCell, ...]:
 
     Random codes are of the same codec, precision, labels and column.
     """
-    random = {_place(cell): cell for cell in compared if cell.is_random and cell.status == "done"}
-    return tuple(_against(cell, random.get(_place(cell))) for cell in compared)
-
-
-def _place(cell: ComparedCell) -> tuple[str, ...]:
-    return cell.codec, cell.stored, cell.column
+    random = {cell.place: cell for cell in compared if cell.is_random and cell.status == "done"}
+    return tuple(_against(cell, random.get(cell.place)) for cell in compared)
 
 
 def _against(cell: ComparedCell, random: ComparedCell | None) -> ComparedCell:

@@ -274,6 +274,7 @@ class Model:
             bytes_per_class=config.bytes,
             label_bits=bits,
             tokens=tokens,
+            images_per_class=self.data.train // classes,
         )
 
     def _memory(self) -> dict[str, int]:

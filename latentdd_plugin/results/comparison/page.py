@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentdd_plugin.core.monitor import duration
-from latentdd_plugin.results.comparison.plot import dots, panels, picture
+from latentdd_plugin.results.comparison.plot import dots, panel_title, panels, picture, regimes
 from latentdd_plugin.results.comparison.record import ComparedCell, ComparisonRecord
-from latentdd_plugin.results.comparison.table import Line, ledger_title, lines, reading, reasons, state
-from latentdd_plugin.results.formatting import amount, count, percent, points
+from latentdd_plugin.results.comparison.table import (
+    Line,
+    ledger_title,
+    lines,
+    mark,
+    reading,
+    reasons,
+    size_heads,
+    sizes,
+    state,
+)
+from latentdd_plugin.results.formatting import amount, count, number, percent, points
 from latentdd_plugin.results.grid import write_file
 from latentdd_plugin.results.pages import render, ticks
 from latentdd_plugin.results.report import minutes, position, span
@@ -65,10 +76,7 @@ def write_page(path: Path, comparison: ComparisonRecord) -> None:
 def _view(comparison: ComparisonRecord) -> dict[str, Any]:
     found, notes = lines(comparison), reasons(comparison)
     scored = [name for name in comparison.evaluators if dots(comparison, name, "total")]
-    pictures = [
-        (name, [base64.b64encode(picture(comparison, name, [key])).decode() for key in panels(comparison, name)])
-        for name in scored
-    ]
+    pictures = [(name, _pictures(comparison, name)) for name in scored]
     scale = _scale(comparison)
     name = comparison.dataset.name if comparison.dataset else "no dataset yet"
     titles = [ledger_title(comparison, ledger) for ledger in comparison.columns]
@@ -89,8 +97,21 @@ def _view(comparison: ComparisonRecord) -> dict[str, Any]:
         "notes": [(number, reason) for reason, number in notes.items()],
         "reading": [paragraph.partition(": ") for paragraph in reading(comparison)],
         "command": comparison.command,
-        "cells": [(cell.name, cell.folder or "", cell.status) for cell in comparison.cells if not cell.same_as],
+        "cells": [
+            (cell.name, cell.folder or "", cell.artifact or "", cell.status)
+            for cell in comparison.cells
+            if not cell.same_as
+        ],
     }
+
+
+def _pictures(comparison: ComparisonRecord, evaluator: str) -> list[tuple[str, str]]:
+    """Return (what it shows, PNG in base64) of each panel."""
+    pairs = itertools.product(regimes(comparison, evaluator), panels(comparison, evaluator))
+    return [
+        (panel_title(key, regime), base64.b64encode(picture(comparison, evaluator, [key], [regime])).decode())
+        for regime, key in pairs
+    ]
 
 
 def _budget_text(comparison: ComparisonRecord) -> str:
@@ -100,22 +121,33 @@ def _budget_text(comparison: ComparisonRecord) -> str:
 
 
 def _headline(comparison: ComparisonRecord) -> str:
+    """Return in a sentence or two which line has the highest accuracy, and what the best method is worth."""
     evaluator, ledger = comparison.evaluators[0], comparison.columns[0]
-    done = [(cell, accuracy) for cell in comparison.cells if (accuracy := cell.accuracy(evaluator)) is not None]
-    ours = [pair for pair in done if not pair[0].is_random]
-    first = [pair for pair in ours or done if pair[0].column == ledger]
-    if not first:
+    best, method = comparison.best(evaluator, ledger), comparison.best(evaluator, ledger, method=True)
+    if best is None:
         return "No cell has a score yet."
-    best, accuracy = max(first, key=lambda pair: pair[1].mean)
-    codes = best.budget.codes_per_class if best.budget else 0
     title, equal = ledger_title(comparison, ledger)
-    text = (
-        f"At {title} ({equal}) {best.codec} + {best.algo} leads: {evaluator} reaches {accuracy} with "
-        f"{count(codes, 'code')} per class at {best.stored}"
-    )
-    gain = best.gain_over_random(evaluator)
-    same = "the same number of random codes" if best.labels is None else "random codes with the same labels"
-    return f"{text}." if gain is None else f"{text}, {gain.side} {same}."
+    text = f"At {title} ({equal}) {best.codec} + {best.algo} leads: {evaluator} reaches {_reached(comparison, best)}"
+    if best is method or method is None:
+        return f"{text}{_worth(comparison, best)}."
+    reached = f"{method.codec} + {method.algo} reaches {_reached(comparison, method)}"
+    return f"{text}. These are random codes; of the methods, {reached}{_worth(comparison, method)}."
+
+
+def _reached(comparison: ComparisonRecord, cell: ComparedCell) -> str:
+    codes = count(comparison.codes_per_class(cell), "code")
+    return f"{cell.accuracy(comparison.evaluators[0])} with {codes} per class at {cell.stored}"
+
+
+def _worth(comparison: ComparisonRecord, cell: ComparedCell) -> str:
+    """Return the end of the sentence: the gain over random codes, and whether it can be told from chance."""
+    gain, random = cell.gain_over_random(comparison.evaluators[0]), comparison.random_beside(cell)
+    if gain is None:
+        return ""
+    theirs = comparison.codes_per_class(cell) if random is None else comparison.codes_per_class(random)
+    same = "the same number of" if theirs == comparison.codes_per_class(cell) else number(theirs)
+    labels = "" if cell.labels is None else " with the same labels"
+    return f", {gain.side} {same} random codes{labels}{gain.verdict}"
 
 
 def _tags(comparison: ComparisonRecord) -> list[str]:
@@ -155,7 +187,8 @@ def _groups(
     groups: dict[tuple[str, str], list[Row]] = {}
     for line in found:
         scores = tuple(
-            _score(line.cells.get(ledger), evaluator, notes, scale, best[ledger]) for ledger in comparison.columns
+            _score(comparison, line.cells.get(ledger), evaluator, notes, scale, best[ledger])
+            for ledger in comparison.columns
         )
         groups.setdefault((line.codec, line.precision), []).append(Row(line.method, line.random, scores))
     return [Group(*key, held=_held(rows), rows=tuple(rows)) for key, rows in groups.items()]
@@ -172,6 +205,7 @@ def _mean(cell: ComparedCell | None, evaluator: str) -> float | None:
 
 
 def _score(
+    comparison: ComparisonRecord,
     cell: ComparedCell | None,
     evaluator: str,
     notes: Mapping[str, int],
@@ -182,9 +216,9 @@ def _score(
     if cell is None or accuracy is None or cell.budget is None:
         return Score(why=str(state(cell, evaluator, notes)))
     gain, random = cell.gain_over_random(evaluator), (cell.control or {}).get(evaluator)
-    codes, size = cell.budget.codes_per_class, cell.budget.bytes_per_class
+    codes, size = comparison.codes_per_class(cell), cell.budget.bytes_per_class
     return Score(
-        held=f"{count(codes, 'code')}, {size:,} bytes per class",
+        held=f"{count(codes, 'code')}{mark(cell, notes)}, {size:,} bytes per class",
         accuracy=str(accuracy),
         gain=points(gain.mean) if gain else "",
         gain_interval=gain.interval if gain else "",
@@ -207,20 +241,14 @@ def _costs(comparison: ComparisonRecord, found: list[Line]) -> list[tuple[str, l
 
 
 def _cost_heads(comparison: ComparisonRecord) -> list[str]:
-    taught = comparison.has_label_bytes
-    sums = ["bytes", *(["of labels"] if taught else []), "with decoder", *(["and teacher"] if taught else [])]
-    return [*sums, "time to distil", "per step", *(["peak MB"] if comparison.memory_per_cell else [])]
+    return [*size_heads(comparison), "time to distil", "per step", *(["peak MB"] if comparison.memory_per_cell else [])]
 
 
 def _cost(cell: ComparedCell | None, comparison: ComparisonRecord) -> list[str]:
     """Return the columns that `_cost_heads` names, or nothing for a cell without a result."""
     if cell is None or cell.status != "done" or cell.budget is None or cell.cost is None:
         return []
-    spent, cost = cell.budget.bytes, cell.cost
-    step = cost.step_ms_median
-    taught = comparison.has_label_bytes
-    sizes = [spent.total, *([spent.labels] if taught else []), spent.total_with_decoder]
-    sizes += [spent.total_with_teacher] if taught else []
+    cost, step = cell.cost, cell.cost.step_ms_median
     times = [duration(cost.distill_s or 0), "" if step is None else duration(step / 1000)]
     peak = [f"{cost.distill_peak_mb:,.0f}"] if comparison.memory_per_cell else []
-    return [*(f"{size:,}" for size in sizes), *times, *peak]
+    return [*(f"{size:,}" for size in sizes(cell, comparison)), *times, *peak]

@@ -1,10 +1,12 @@
 """`pareto.png`: accuracy against bytes, on a logarithmic axis, with and without the decoder.
 
-If all sets have the same bytes, as in a comparison at equal bytes, codecs stand side by side instead.
+If all sets have the same bytes, as in a comparison at equal bytes, codecs stand side by side instead. Each label
+regime has a row of its own: what the same bytes buy is compared under the same labels.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ class Dot:
     accuracy: float  # fraction
     interval: tuple[float, float] | None
     precision: str
+    labels: str | None  # the label regime, if one was asked for
 
     @property
     def group(self) -> str:
@@ -52,7 +55,8 @@ def dots(comparison: ComparisonRecord, evaluator: str, counted: str) -> list[Dot
             if accuracy is not None and cell.budget is not None:
                 size = int(getattr(cell.budget.bytes, counted))
                 method = cell.algo if cell.match == "code" else line.method
-                found[Dot(line.codec, method, size, accuracy.mean, accuracy.ci95, line.precision)] = None
+                scored = accuracy.mean, accuracy.ci95
+                found[Dot(line.codec, method, size, *scored, cell.precision, cell.labels)] = None
     return list(found)
 
 
@@ -60,6 +64,11 @@ def panels(comparison: ComparisonRecord, evaluator: str) -> list[str]:
     """Return the ways of counting that differ: one if no codec has a decoder to store."""
     first, second = (dots(comparison, evaluator, key) for key in COUNTED)
     return list(COUNTED)[: 1 if first == second else 2]
+
+
+def regimes(comparison: ComparisonRecord, evaluator: str) -> list[str | None]:
+    """Return the label regimes of the cells that have an accuracy."""
+    return list(dict.fromkeys(dot.labels for dot in dots(comparison, evaluator, "total")))
 
 
 def front(found: Sequence[Dot]) -> list[Dot]:
@@ -75,21 +84,30 @@ def draw(path: Path, comparison: ComparisonRecord) -> None:
     """Write the plot of the first evaluator, both ways of counting side by side; nothing if no cell has a score."""
     first = comparison.evaluators[0]
     if dots(comparison, first, "total"):
-        write_file(path, picture(comparison, first, panels(comparison, first)))
+        write_file(path, picture(comparison, first, panels(comparison, first), regimes(comparison, first)))
 
 
-def picture(comparison: ComparisonRecord, evaluator: str, counted: Sequence[str]) -> bytes:
-    """Return a PNG with a panel for each way of counting, on one accuracy axis."""
-    figure, axes = new_figure(len(counted))
+def picture(
+    comparison: ComparisonRecord, evaluator: str, counted: Sequence[str], labels: Sequence[str | None]
+) -> bytes:
+    """Return a PNG with a panel for each way of counting and a row for each label regime, on one accuracy axis."""
+    figure, axes = new_figure(len(counted), rows=len(labels))
     everything = dots(comparison, evaluator, "total")
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(d.codec for d in everything))}
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(d.method for d in everything))}
-    for axis, key in zip(axes, counted, strict=True):
-        _panel(axis, dots(comparison, evaluator, key), colours, markers)
-        axis.set_title(COUNTED[key], color=INK, fontsize=10)
-    axes[0].set_ylabel(f"accuracy of {evaluator}, %", color=INK)
+    for axis, (regime, key) in zip(axes, itertools.product(labels, counted), strict=True):
+        found = [dot for dot in dots(comparison, evaluator, key) if dot.labels == regime]
+        _panel(axis, found, colours, markers)
+        axis.set_title(panel_title(key, regime), color=INK, fontsize=10)
+    for axis in axes[:: len(counted)]:
+        axis.set_ylabel(f"accuracy of {evaluator}, %", color=INK)
     _legend(figure, colours, markers)
     return png_of(figure)
+
+
+def panel_title(counted: str, regime: str | None) -> str:
+    """Return what a panel shows: `decoder not counted, soft labels`."""
+    return COUNTED[counted] if regime is None else f"{COUNTED[counted]}, {regime} labels"
 
 
 def _panel(axis: Any, found: Sequence[Dot], colours: Mapping[str, str], markers: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from latentdd_plugin.artifacts.file import ARTIFACT
 from latentdd_plugin.core.json_record import JsonRecord, RecordOf, json_field
 from latentdd_plugin.core.json_schema import AMOUNT, COUNT, FLAG, LINE, NAMES, TEXT, TIME, ListOf, word
 from latentdd_plugin.core.types import Score, Skipped
@@ -17,6 +18,7 @@ from latentdd_plugin.results.entries import (
     DistillerEntry,
     Environment,
     ProtocolEntry,
+    TeacherEntry,
 )
 from latentdd_plugin.results.record import GAINS, SCORES, SKIPPED, SUMMARY, Record
 from latentdd_plugin.results.record_file import RecordFile
@@ -29,10 +31,13 @@ NOT_ASKED = "not asked for"  # the reason of a cell that was left out this time
 
 @dataclass(frozen=True)
 class CellParts(JsonRecord):
-    """The codec and the distiller of a finished cell."""
+    """The codec, the distiller and the teacher of a finished cell."""
 
     codec: CodecEntry = json_field(RecordOf(CodecEntry), "the codec")
     distiller: DistillerEntry = json_field(RecordOf(DistillerEntry), "the method")
+    teacher: TeacherEntry | None = json_field(
+        RecordOf(TeacherEntry).or_missing(omit=True), "the teacher, if one labelled or scored samples", default=None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,11 @@ class ComparedCell(JsonRecord):
         return self.precision if self.labels is None else f"{self.precision}, {self.labels} labels"
 
     @property
+    def place(self) -> tuple[str, str, str]:
+        """Codec, storage and column: random codes of the same place are what a cell must beat."""
+        return self.codec, self.stored, self.column
+
+    @property
     def has_label_bytes(self) -> bool:
         """True if labels or a teacher take bytes."""
         return self.budget is not None and bool(self.budget.bytes.labels or self.budget.bytes.teacher)
@@ -111,13 +121,18 @@ class ComparedCell(JsonRecord):
         """Return the gain over random codes under an evaluator, if there is one."""
         return (self.gain or {}).get(evaluator)
 
+    @property
+    def artifact(self) -> str | None:
+        """The file of the set, inside the comparison's folder; None without a result."""
+        return None if self.folder is None else f"{self.folder}/{ARTIFACT}"
+
     @staticmethod
     def result_of(record: Record, folder: str) -> dict[str, Any]:
         """Return the fields of a finished cell."""
         random = record.random_codes
         return {
             "folder": folder,
-            "parts": CellParts(record.codec, record.distiller),
+            "parts": CellParts(record.codec, record.distiller, record.teacher),
             "budget": record.budget,
             "summary": record.summary,
             "scores": record.scores,
@@ -174,6 +189,29 @@ class ComparisonRecord(RecordFile):
         """True if labels or a teacher take bytes in any cell."""
         return any(cell.has_label_bytes for cell in self.cells)
 
+    @property
+    def teachers(self) -> list[TeacherEntry]:
+        """The teachers that labelled or scored samples of any cell."""
+        found = [cell.parts.teacher for cell in self.cells if cell.parts and cell.parts.teacher]
+        return list({one.sha256: one for one in found}.values())
+
+    def best(self, evaluator: str, column: str, *, method: bool = False) -> ComparedCell | None:
+        """Return the finished cell with the highest accuracy in a column; with `method`, random codes left out."""
+        found = [(accuracy.mean, cell) for cell in self.cells if (accuracy := cell.accuracy(evaluator)) is not None]
+        fit = [pair for pair in found if pair[1].column == column and not (method and pair[1].is_random)]
+        return max(fit, key=lambda pair: pair[0])[1] if fit else None
+
+    def random_beside(self, cell: ComparedCell) -> ComparedCell | None:
+        """Return the finished random codes of the cell's codec, storage and column, if they are among the cells."""
+        found = (one for one in self.cells if one.is_random and one.status == "done" and one.place == cell.place)
+        return next(found, None)
+
+    def codes_per_class(self, cell: ComparedCell) -> float:
+        """Return how many codes per class a finished cell holds, a mean."""
+        if cell.budget is None or self.dataset is None:
+            return 0
+        return cell.budget.stored_per_class(len(self.dataset.classes))
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one row per cell and evaluator, with or without a result; fractions and bytes as plain numbers."""
         for cell in self.cells:
@@ -204,12 +242,14 @@ class ComparisonRecord(RecordFile):
             "gain_ci95_low": sure[0],
             "gain_ci95_high": sure[1],
             **({"bytes_allowed": cell.rate} if self.rates else {}),
-            "codes_per_class": spent and spent.codes_per_class,
+            "codes_per_class": spent and self.codes_per_class(cell),
             "bytes": spent and spent.bytes.total,
             "label_bytes": spent and spent.bytes.labels,
             "teacher_bytes": spent and (spent.bytes.teacher or 0),
             "bytes_with_decoder": spent and spent.bytes.total_with_decoder,
             "bytes_with_teacher": spent and spent.bytes.total_with_teacher,
+            "file_bytes": spent and spent.bytes.file,
+            "artifact": cell.artifact,
             "distill_s": cost and cost.distill_s,
             "step_ms": cost and cost.step_ms_median,
             "evaluate_s": cost and cost.evaluate_s,

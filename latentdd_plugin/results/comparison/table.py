@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.results.comparison.record import ComparedCell, ComparisonRecord
-from latentdd_plugin.results.formatting import amount, count, text_table
+from latentdd_plugin.results.entries import TeacherEntry
+from latentdd_plugin.results.formatting import amount, count, number, percent, text_table
 
 GAP = "   "  # between the ledgers
 Block = list[list[str]]  # a header and the cells of every line in one ledger; a short row runs on
@@ -57,12 +58,13 @@ def _other_space(cell: ComparedCell, cells: Mapping[str, ComparedCell]) -> bool:
 
 
 def reasons(comparison: ComparisonRecord) -> dict[str, int]:
-    """Return why cells, or evaluators in them, have no score, numbered in the order of the table."""
+    """Return why cells, or evaluators in them, have no score or fewer codes, numbered in the order of the table."""
     found: dict[str, int] = {}
     for line in lines(comparison):
         for cell in line.cells.values():
             texts = [str(cell.reason)] if cell.status in ("skipped", "failed") else []
             texts += [f"{row.evaluator}: {row.reason}" for row in cell.skipped or ()]
+            texts += [cell.budget.shortfall] if cell.budget and cell.budget.shortfall else []
             for text_ in texts:
                 found.setdefault(text_, len(found) + 1)
     return found
@@ -81,6 +83,12 @@ def state(cell: ComparedCell | None, evaluator: str, notes: Mapping[str, int]) -
         return f"not run: {cell.reason}"
     note = notes.get(str(cell.reason))
     return f"{cell.status} [{note}]" if note else cell.status
+
+
+def mark(cell: ComparedCell, notes: Mapping[str, int]) -> str:
+    """Return the number of the note that says why a cell holds fewer codes than fit; empty if it does not."""
+    short = cell.budget and cell.budget.shortfall
+    return f" [{notes[short]}]" if short else ""
 
 
 def ledger_title(comparison: ComparisonRecord, ledger: str) -> tuple[str, str]:
@@ -105,7 +113,7 @@ def text(comparison: ComparisonRecord) -> str:
     parts = []
     for evaluator in comparison.evaluators:
         parts.append(f"{_where(comparison)}, {evaluator}; codes and bytes per class")
-        blocks = [_scores(found, ledger, evaluator, notes) for ledger in comparison.columns]
+        blocks = [_scores(comparison, found, ledger, evaluator, notes) for ledger in comparison.columns]
         parts += [*_table(comparison, found, blocks), ""]
     scored = [line for line in found if line.done]
     if scored:
@@ -128,7 +136,9 @@ def _where(comparison: ComparisonRecord) -> str:
     return f"{dataset.name}, {protocol.name}, {scored}, mean ± std over {protocol.seeds} seeds"
 
 
-def _scores(found: Sequence[Line], ledger: str, evaluator: str, notes: Mapping[str, int]) -> Block:
+def _scores(
+    comparison: ComparisonRecord, found: Sequence[Line], ledger: str, evaluator: str, notes: Mapping[str, int]
+) -> Block:
     block = [["bytes" if ledger == "count" else "codes", "accuracy", "gain over random"]]
     for line in found:
         cell = line.cells.get(ledger)
@@ -137,27 +147,41 @@ def _scores(found: Sequence[Line], ledger: str, evaluator: str, notes: Mapping[s
         if cell is None or cell.budget is None or accuracy is None:
             block.append(["", str(why)])
             continue
-        held = cell.budget.codes_per_class if ledger != "count" else cell.budget.bytes_per_class
+        held = comparison.codes_per_class(cell) if ledger != "count" else cell.budget.bytes_per_class
         gain = cell.gain_over_random(evaluator) or ("-" if cell.gain else "")
-        block.append([f"{held:,}", str(accuracy).replace("%", ""), str(gain)])
+        block.append([number(held) + mark(cell, notes), str(accuracy).replace("%", ""), str(gain)])
     return block
 
 
 def _costs(found: Sequence[Line], ledger: str, comparison: ComparisonRecord) -> Block:
-    memory, taught = comparison.memory_per_cell, comparison.has_label_bytes
-    sums = ["bytes", *(["of labels"] if taught else []), "with decoder", *(["and teacher"] if taught else [])]
-    block = [[*sums, "time", *(["peak MB"] if memory else [])]]
+    memory = comparison.memory_per_cell
+    block = [[*size_heads(comparison), "time", *(["peak MB"] if memory else [])]]
     for line in found:
         cell = line.cells.get(ledger)
         if cell is None or cell.status != "done" or cell.budget is None or cell.cost is None:
             block.append([""])
             continue
-        spent = cell.budget.bytes
-        sizes = [spent.total, *([spent.labels] if taught else []), spent.total_with_decoder]
-        sizes += [spent.total_with_teacher] if taught else []
         peak = [f"{cell.cost.distill_peak_mb:,.0f}"] if memory else []
-        block.append([*map(amount, sizes), duration(cell.cost.distill_s or 0), *peak])
+        block.append([*map(amount, sizes(cell, comparison)), duration(cell.cost.distill_s or 0), *peak])
     return block
+
+
+def size_heads(comparison: ComparisonRecord) -> list[str]:
+    """Return what the sizes of a cell are: with labels or a teacher, their bytes are columns of their own."""
+    if comparison.has_label_bytes:
+        return ["bytes", "of labels", "decoder", "teacher", "in all", "file"]
+    return ["bytes", "with decoder", "file"]
+
+
+def sizes(cell: ComparedCell, comparison: ComparisonRecord) -> list[int]:
+    """Return the sizes of a finished cell that `size_heads` names."""
+    if cell.budget is None:
+        return []
+    spent = cell.budget.bytes
+    if comparison.has_label_bytes:
+        parts = [spent.labels, spent.decoder, spent.teacher or 0]
+        return [spent.total, *parts, spent.total_with_teacher, spent.file]
+    return [spent.total, spent.total_with_decoder, spent.file]
 
 
 def _table(comparison: ComparisonRecord, found: Sequence[Line], blocks: Sequence[Block]) -> list[str]:
@@ -194,12 +218,29 @@ def reading(comparison: ComparisonRecord) -> list[str]:
     if comparison.has_label_bytes:
         paragraphs.append(
             "Every byte: the set with its labels, the decoder and the teacher. Stored labels are inside the budget, so "
-            "fewer codes fit. A teacher that is asked at every step is outside of it, and has to be kept with the set."
+            "fewer codes fit. The teacher is outside of it: under `teacher` labels it is asked at every step and must "
+            "be kept with the set; stored labels and chosen samples need it only once."
         )
+        paragraphs += [f"Teacher: {_described(one)} on {comparison.scored_on} images." for one in comparison.teachers]
+    paragraphs.append(
+        "File: everything on disk. Scales, class numbers and the header are in it, and outside of the budget."
+    )
     same = "codec, precision, labels" if comparison.has_label_bytes else "codec, precision"
     paragraphs.append(
         f"Gain: points above random codes of the same {same} and number, paired by seed, with Student's t 95% "
-        "interval. The gain is due to the distiller; an interval around 0 shows none. The decoder belongs to the codec "
-        "and is the same for any number of codes."
+        f"interval{_unlike(comparison)}. The gain is due to the distiller; an interval around 0 shows none. The "
+        "decoder belongs to the codec and is the same for any number of codes."
     )
     return paragraphs
+
+
+def _described(teacher: TeacherEntry) -> str:
+    networks = "" if teacher.networks == 1 else f"{teacher.networks} networks of "
+    return f"{networks}{teacher.arch}, {amount(teacher.bytes)}, {percent(teacher.accuracy)}"
+
+
+def _unlike(comparison: ComparisonRecord) -> str:
+    """Return a remark on gains over fewer random codes; empty if all are over equal numbers."""
+    pairs = [(cell, comparison.random_beside(cell)) for cell in comparison.cells if cell.gain]
+    short = any(one and comparison.codes_per_class(cell) != comparison.codes_per_class(one) for cell, one in pairs)
+    return " (over fewer random codes where a note says that a class has no more images)" if short else ""
