@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: keep it during a stage of a run, give it back between two stages."""
+"""Freed memory: kept during a stage of a run, given back between two."""
 
 from __future__ import annotations
 

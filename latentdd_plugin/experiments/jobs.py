@@ -147,9 +147,15 @@ def _forget_outcome(job: Job) -> None:
 
 def run_here(jobs: Sequence[Job], finished: Callable[[Job], None]) -> None:
     """Run jobs in this process, one after another."""
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
+        _announce(job, number, len(jobs))
         run_job(job)
         finished(job)
+
+
+def _announce(job: Job, number: int, of: int) -> None:
+    if of > 1:
+        log.info("%s: %d of %d", job.name, number, of)
 
 
 def run_in_processes(jobs: Sequence[Job], finished: Callable[[Job], None], *, workers: int = 1) -> None:
@@ -162,6 +168,7 @@ def run_in_processes(jobs: Sequence[Job], finished: Callable[[Job], None], *, wo
         while waiting or live:
             while waiting and len(live) < workers:
                 job = waiting.pop(0)
+                _announce(job, len(jobs) - len(waiting), len(jobs))
                 live[_start(job)] = job
             for process in [p for p in live if p.poll() is not None]:
                 job = live.pop(process)

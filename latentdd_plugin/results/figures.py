@@ -21,14 +21,14 @@ def new_figure(
         width: of one of them, in inches.
         height: of a row, in inches.
         rows: number of rows.
-        shared: whether they have one vertical scale.
+        shared: whether they have one vertical scale; those below each other have one horizontal scale.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * panels, height * rows), dpi=170, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, panels, sharey=shared, squeeze=False).ravel()
+    return figure, figure.subplots(rows, panels, sharex="col", sharey=shared, squeeze=False).ravel()
 
 
 def draw_frame(axis: Any) -> None:

@@ -24,7 +24,7 @@ from latentdd_plugin.experiments.compare import Grid, cells, compare
 from latentdd_plugin.experiments.compare.run import Comparison
 from latentdd_plugin.experiments.jobs import OWNER, Job, Outcome, read_outcome
 from latentdd_plugin.results.comparison import plot
-from latentdd_plugin.results.comparison.plot import Dot, draw, front, panels
+from latentdd_plugin.results.comparison.plot import Dot, draw, front, panels, regimes
 from latentdd_plugin.results.record import Record
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
@@ -349,7 +349,7 @@ def shown(**more):
 
     def cell(codec, algo, precision, ledger, mean, gain=None, **rest):
         total = 1_966_080 if ledger == "bytes" else 40_960
-        spent = {"codes": total, "labels": 0, "side": 0, "decoder": 4_915_200, "file": 0}
+        spent = {"codes": total, "labels": 0, "side": 0, "decoder": 4_915_200, "file": total + 1234}
         spent |= {"total": total, "total_with_decoder": total + 4_915_200}
         budget = {"ipc": 1, "codes_per_class": 192, "codes": 1920, "precision": precision, "bytes": spent}
         row = {
@@ -423,7 +423,7 @@ def test_the_table_fits_120_columns_and_shows_both_ledgers(tmp_path):
         "192  65.1 ± 0.5  +12.2 [+10.2, +14.2]   4,096  65.1 ± 0.5  +12.2 [+10.2, +14.2]"
     )
     assert any(one.endswith("not run: estimated 3.4 h") for one in lines)
-    assert re.search(r"taesd +mtt [(]code[)] +int8 +1.97 MB +6.88 MB +12.2 min +1,843", text)
+    assert re.search(r"taesd +mtt [(]code[)] +int8 +1.97 MB +4.92 MB +1.97 MB +12.2 min +1,843", text)
     assert "Gain: points above random codes of the same codec" in text
 
 
@@ -498,14 +498,16 @@ def test_the_page_tells_everything_and_needs_nothing_else(tmp_path):
         "+12.2[+10.2, +14.2]",
         "not run: estimated 3.4 h",
         "1,966,080",
+        "1,967,314",  # of the file
         "1,843",
         "Every line may store the same number of bytes",
     ):
         assert said in page.text, said
     assert raw.count("gain up") > 0
     assert raw.count("gain down") > 0
-    pictures = [address for address in page.addresses if address != "cells/x/report.html"]
-    assert "cells/x/report.html" in page.addresses, "a cell's own page"
+    linked = {"cells/x/report.html", "cells/x/distilled.safetensors"}
+    assert linked < set(page.addresses), "a cell's own page, and the file to take"
+    pictures = [address for address in page.addresses if address not in linked]
     assert all(address.startswith("data:image/png;base64,") for address in pictures)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert "http:" not in raw and "https:" not in raw and "url(" not in raw
@@ -531,6 +533,79 @@ def test_sets_of_one_size_stand_side_by_side_and_one_panel_does_without_decoders
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_random_codes_that_lead_are_named_with_the_best_method_beside_them(tmp_path):
+    data = shown()
+    for row in data["cells"]:
+        if row["name"] == "taesd-random-int8-bytes-code":
+            row["summary"] = {"convnet": stats(0.7)}
+    _, page = page_of(tmp_path, data)
+    assert "taesd + random leads: convnet reaches 70.0% ± 0.5 with 192 codes per class at int8" in page.text
+    assert "These are random codes; of the methods, identity + dm reaches 65.1% ± 0.5" in page.text
+    assert (
+        "12.2 points above the same number of random codes, 95% interval [+10.2, +14.2], so the method adds"
+        in page.text
+    )
+    for row in data["cells"]:
+        if row["status"] == "done":
+            row["summary"] = {"convnet": {"mean": 0.6, "std": 0.01, "n": 2, "ci95": None}}
+            row["gain"] = {"convnet": {"mean": 0.02, "std": 0.01, "n": 2, "ci95": None}} if row["gain"] else {}
+        if row["name"] == "taesd-dm-int8-bytes-code":
+            row["summary"]["convnet"]["mean"] = 0.65
+    assert "; it takes three seeds to tell that from chance." in page_of(tmp_path, data)[1].text
+
+
+def test_a_class_without_enough_images_shows_in_the_numbers(tmp_path):
+    short = "320 codes instead of 1920: a class has no more images"
+    data = shown()
+    for row in data["cells"]:
+        if row["name"] == "taesd-random-int8-bytes-code":
+            row["budget"] |= {"codes": 320, "shortfall": short}
+    comparison = Comparison.from_json(data)
+    text = comparison.table()
+    assert re.search(r"taesd +random +int8 +32 \[1\] +52.1", text)
+    assert f"[1] {short}" in text
+    assert "over fewer random codes where a note says" in " ".join(text.split())
+    assert [row["codes_per_class"] for row in comparison.rows() if row["ledger"] == "bytes"].count(32) == 1
+    _, page = page_of(tmp_path, data)
+    assert "32 codes [1], 196,608 bytes per class" in page.text
+    assert short in page.text
+
+
+def test_label_regimes_have_panels_and_fronts_of_their_own(tmp_path):
+    data = shown()
+    data["cells"] = [
+        {**row, "labels": regime, "name": f"{row['name']}-{regime}"}
+        for row in data["cells"]
+        for regime in ("hard", "soft")
+    ]
+    comparison = Comparison.from_json(data)
+    assert regimes(comparison, "convnet") == ["hard", "soft"]
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot, "front", lambda found: seen.append({dot.labels for dot in found}) or front(found))
+        draw(tmp_path / "pareto.png", comparison)
+    assert seen == [{"hard"}, {"hard"}, {"soft"}, {"soft"}], "decoder not counted and counted, regime by regime"
+    raw, _ = page_of(tmp_path, data)
+    assert 'alt="Accuracy against bytes of the whole set, decoder counted, soft labels"' in raw
+
+
+def test_labels_and_teacher_have_columns_of_their_own(tmp_path):
+    teacher = {"arch": "convnet", "networks": 2, "params": 10, "bytes": 2_560_000, "sha256": "0" * 64,
+               "trained_on": ["imagenette"], "accuracy": 0.81}  # fmt: skip
+    data = shown()
+    for row in data["cells"]:
+        if row["status"] == "done":
+            spent = row["budget"]["bytes"]
+            total = spent["codes"] + 19_200
+            spent |= {"labels": 19_200, "teacher": 2_560_000, "total": total}
+            spent |= {"total_with_decoder": total + 4_915_200}
+            row["parts"] = {"codec": FIXTURE["codec"], "distiller": FIXTURE["distiller"], "teacher": teacher}
+    text = Comparison.from_json(data).table()
+    assert re.search(r"bytes +of labels +decoder +teacher +in all +file +time", text)
+    assert re.search(r"1.99 MB +19.2 kB +4.92 MB +2.56 MB +9.46 MB +1.97 MB", text)
+    assert "Teacher: 2 networks of convnet, 2.56 MB, 81.0% on test images." in text
+
+
 def test_names_cannot_become_markup(tmp_path):
     data = shown(command="<script>alert(1)</script>")
     for row in data["cells"]:
@@ -542,7 +617,7 @@ def test_names_cannot_become_markup(tmp_path):
 
 def test_the_front_is_what_nothing_beats():
     def dot(size, accuracy):
-        return Dot("c", "m", size, accuracy, None, "fp32")
+        return Dot("c", "m", size, accuracy, None, "fp32", None)
 
     best = [dot(10, 0.3), dot(20, 0.5), dot(90, 0.6)]
     assert front([dot(10, 0.2), *best, dot(20, 0.4), dot(50, 0.5), dot(90, 0.1)]) == best

@@ -19,6 +19,7 @@ from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.experiments import stages
 from latentdd_plugin.experiments.build import resolve_run
 from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.leaderboard.consistency import inconsistencies
 from latentdd_plugin.results.record import Record, thinned
 from latentdd_plugin.results.statistics import gains
 
@@ -281,6 +282,24 @@ def test_a_class_with_too_few_images_is_told(tmp_path):
     assert (budget["codes"], budget["codes_per_class"]) == (30, 5)
     assert budget["shortfall"] == "30 codes instead of 50: a class has no more images"
     assert "shortfall: 30 codes instead of 50" in record.table()
+    (line,) = [line for line in record.table().splitlines() if line.startswith("dct + random")]
+    assert line.split()[-2] == "3", "what the file holds"
+    assert {row["codes_per_class"] for row in record.rows()} == {3}
+    assert "3 codes per class, fp32" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_entropy_coded_sets_hold_as_many_codes_as_a_class_has_images(tmp_path):
+    few = tiny.config(dataset=DatasetConfig("digits", per_class=12), precision="coded")
+    algos = {"random": {"name": "random"}, "dm": tiny.DM}
+    made = {name: run(few.replace(algo=algo), out=tmp_path / name) for name, algo in algos.items()}
+    assert {name: (one.budget.codes_per_class, one.budget.codes) for name, one in made.items()} == {
+        "random": (12, 120),
+        "dm": (12, 120),
+    }, "28 by the rule of sqrt(3 bytes)"
+    assert made["random"].budget.shortfall is None
+    asked = run(few.replace(algo={"name": "random"}, lpc=28), out=tmp_path / "asked")
+    assert (asked.budget.codes_per_class, asked.budget.codes) == (28, 120)
+    assert inconsistencies(made["random"]) == inconsistencies(asked) == []
 
 
 def test_a_method_that_returns_nonsense_leaves_no_artifact(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import tiny
 
 from latentdd_plugin import results_frame, run
 from latentdd_plugin.cli import main
+from latentdd_plugin.core.config import LabelConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.evaluators import protocols
 
@@ -93,3 +94,24 @@ def test_a_folder_without_results_is_refused(tmp_path, capsys):
         results_frame(tmp_path)
     assert main.main(["results", str(tmp_path)]) == 2
     assert "there is no result.json" in capsys.readouterr().err
+
+
+def test_label_regimes_are_a_column_and_baselines_that_are_runs_stand_there_once(
+    tmp_path, capsys, tiny_protocol, monkeypatch
+):
+    monkeypatch.setenv("DD_BENCH_CACHE", str(tmp_path / "cache"))
+    for regime in ("own", "hard"):
+        labels = LabelConfig(regime)
+        for name in ("dm", "random"):
+            algo = tiny.DM if name == "dm" else {"name": "random"}
+            run(
+                tiny.config(algo=algo, labels=labels, controls=name == "dm"), out=tmp_path / "runs" / f"{name}-{regime}"
+            )
+    assert main.main(["results", str(tmp_path / "runs")]) == 0
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:4] == ["dataset", "method", "precision", "labels"]
+    assert [line[1] for line in lines[2:]].count("dct + random") == 2
+    assert not [line for line in lines[2:] if line[1].startswith("random-codes")], "they are the runs of `random`"
+    assert {(line[1], line[3]) for line in lines[2:]} >= {("dct + dm", "own"), ("dct + dm", "hard")}
+    assert main.main(["results", str(tmp_path / "runs"), "--format", "latex"]) == 0
+    assert capsys.readouterr().out.startswith("\\begin{tabular}{llllrrrrr}")

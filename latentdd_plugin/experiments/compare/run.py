@@ -76,7 +76,7 @@ def compare(
     with locked(folder, wait=False):
         chosen = [cell for cell in found if only is None or only(cell)]
         missing = _missing_jobs(chosen, folder, limit_s, command, progress=progress and jobs == 1)
-        log.info("%d cells, %d to run", len(found), len(missing))
+        log.info("%d cells, %d to run%s", len(found), len(missing), _added(chosen))
 
         def finished(job: Job) -> None:
             outcome = read_outcome(job.folder)
@@ -89,6 +89,12 @@ def compare(
         comparison = _comparison(grid, found, chosen, folder, command, apart=apart)
         _write(comparison, published(comparison) if published and comparison.rates else ())
     return comparison
+
+
+def _added(chosen: Sequence[Cell]) -> str:
+    """Return a remark on the baselines among the cells that were not asked for by name."""
+    added = sum(cell.added and cell.config is not None for cell in chosen)
+    return f"; {added} are baselines beside those asked for (--controls none leaves them out)" if added else ""
 
 
 def _default_out(found: Sequence[Cell]) -> Path:

@@ -125,7 +125,22 @@ def text(comparison: ComparisonRecord) -> str:
     others = sum(cell.left_out for cell in comparison.cells)
     parts += [f"{others} other cells were not asked for"] if others else []
     paragraphs = [textwrap.fill(paragraph, 110) for paragraph in reading(comparison)]
-    return "\n".join([*parts, *([""] if notes else []), *paragraphs])
+    return "\n".join([*parts, *([""] if notes else []), *paragraphs, *_to_take(comparison)])
+
+
+def _to_take(comparison: ComparisonRecord) -> list[str]:
+    """Return where the set with the highest accuracy lies, and how to score it on the test images."""
+    best = comparison.best(comparison.evaluators[0], comparison.columns[0])
+    if best is None or best.artifact is None or comparison.folder_or_none is None:
+        return []
+    path = comparison.folder_or_none / best.artifact
+    title, equal = ledger_title(comparison, comparison.columns[0])
+    found = [f"Highest at {title} ({equal}): {best.codec} + {best.algo}, {best.stored}: {path}"]
+    if comparison.scored_on == "validation":
+        found.append(
+            f"The test images have not been read. To score this set on them, once: dd-bench evaluate {path} split=test"
+        )
+    return ["", *found]
 
 
 def _where(comparison: ComparisonRecord) -> str:
@@ -167,10 +182,10 @@ def _costs(found: Sequence[Line], ledger: str, comparison: ComparisonRecord) -> 
 
 
 def size_heads(comparison: ComparisonRecord) -> list[str]:
-    """Return what the sizes of a cell are: with labels or a teacher, their bytes are columns of their own."""
+    """Return what the sizes of a cell are: with labels or a teacher, their bytes too, and the sum of all."""
     if comparison.has_label_bytes:
         return ["bytes", "of labels", "decoder", "teacher", "in all", "file"]
-    return ["bytes", "with decoder", "file"]
+    return ["bytes", "decoder", "file"]
 
 
 def sizes(cell: ComparedCell, comparison: ComparisonRecord) -> list[int]:
@@ -181,7 +196,7 @@ def sizes(cell: ComparedCell, comparison: ComparisonRecord) -> list[int]:
     if comparison.has_label_bytes:
         parts = [spent.labels, spent.decoder, spent.teacher or 0]
         return [spent.total, *parts, spent.total_with_teacher, spent.file]
-    return [spent.total, spent.total_with_decoder, spent.file]
+    return [spent.total, spent.decoder, spent.file]
 
 
 def _table(comparison: ComparisonRecord, found: Sequence[Line], blocks: Sequence[Block]) -> list[str]:
