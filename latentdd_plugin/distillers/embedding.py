@@ -7,9 +7,10 @@ from torch import Tensor
 
 from latentdd_plugin.core.compute import Mode, try_compiled
 from latentdd_plugin.core.types import Shape
+from latentdd_plugin.nn.architectures import forward_batch
 from latentdd_plugin.nn.convnet import MatchingNetwork
 
-CHUNK = 256  # samples per compiled call: one fixed shape, small enough for the caches of a CPU
+CHUNK = 256  # samples per call, fewer if they are large: one shape if compiled, small enough for the caches of a CPU
 
 
 class Embedding:
@@ -22,6 +23,7 @@ class Embedding:
     """
 
     def __init__(self, network: MatchingNetwork, mode: Mode, shape: Shape) -> None:
+        self.chunk = min(CHUNK, forward_batch(shape))
         if mode.compile:
             network.to(memory_format=torch.channels_last)
 
@@ -30,7 +32,7 @@ class Embedding:
                 return network.features(x)
 
         with torch.no_grad():
-            example = torch.zeros((CHUNK, *shape), device=mode.device)
+            example = torch.zeros((self.chunk, *shape), device=mode.device)
             self._features, self.mode = try_compiled(mode, features, example)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,9 +40,11 @@ class Embedding:
         if self.mode.compile:
             x = x.contiguous(memory_format=torch.channels_last)
         parts = []
-        for part in x.split(CHUNK):
+        for part in x.split(self.chunk):
             n = len(part)
-            if self.mode.compile and n < CHUNK < len(x):  # pad the last chunk: another shape would be compiled again
-                part = torch.cat([part, part.new_zeros((CHUNK - n, *part.shape[1:]))])
+            if self.mode.compile and n < self.chunk < len(
+                x
+            ):  # pad the last chunk: another shape would be compiled again
+                part = torch.cat([part, part.new_zeros((self.chunk - n, *part.shape[1:]))])
             parts.append(self._features(part)[:n].float())
         return torch.cat(parts)

@@ -19,9 +19,7 @@ from latentdd_plugin.evaluators.base import Evaluator
 from latentdd_plugin.evaluators.predictions import TOP5_FROM, Predictions, among_five
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.evaluators.trial import Trial
-from latentdd_plugin.nn.architectures import build
-
-TEST_BATCH = 500
+from latentdd_plugin.nn.architectures import build, forward_batch
 
 
 @dataclass(frozen=True)
@@ -202,11 +200,11 @@ def predict(compiled: CompiledNetwork, trial: Trial) -> Predictions:
     given = torch.empty(len(labels), dtype=torch.int64)
     near = torch.empty(len(labels), dtype=torch.bool) if trial.num_classes >= TOP5_FROM else None
     with torch.no_grad():
-        start = 0
-        for part in trial.test_batches(TEST_BATCH):
+        start, size = 0, forward_batch(trial.shape)
+        for part in trial.test_batches(size):
             rows = slice(start, start + len(part))
-            if len(part) < TEST_BATCH:  # pad to the one shape that was compiled
-                part = torch.cat([part, part[-1:].expand(TEST_BATCH - len(part), -1, -1, -1)])
+            if len(part) < size:  # pad to the one shape that was compiled
+                part = torch.cat([part, part[-1:].expand(size - len(part), -1, -1, -1)])
             logits = compiled.logits(compiled.to_layout(part))[: rows.stop - start]
             given[rows] = logits.argmax(1)
             if near is not None:

@@ -34,10 +34,10 @@ from latentdd_plugin.core.json_schema import (
 )
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import Json, Shape, canonical_json
+from latentdd_plugin.nn.architectures import build_named, forward_batch
 
 SCHEMA = "dd-bench/teacher.v1"
 CARD, WEIGHTS = "teacher.json", "teacher.safetensors"
-LARGEST_BATCH = 500  # images per forward pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,9 @@ class Teacher:
         """Return logits float32 (N, classes) of any number of images, chunk by chunk, without gradients."""
         # Written in place: small results kept between large batches would make the heap grow by each batch.
         found = torch.empty((len(images), len(self.classes)), device=images.device)
+        size = forward_batch(self.card.input_shape)
         with torch.no_grad():
-            for rows in (slice(start, start + LARGEST_BATCH) for start in range(0, len(images), LARGEST_BATCH)):
+            for rows in (slice(start, start + size) for start in range(0, len(images), size)):
                 found[rows] = self.logits(images[rows])
         return found
 
@@ -149,8 +150,6 @@ def load_teacher(folder: Path | str) -> Teacher:
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-
-    from latentdd_plugin.nn.architectures import build_named
 
     folder = Path(folder)
     try:
