@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdd_plugin.artifacts.artifact import Artifact
+from latentdd_plugin.artifacts.artifact import Artifact, labelled
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.compute import Numerics
 from latentdd_plugin.core.config import LabelConfig
@@ -143,9 +143,8 @@ def training_labels(stored: Artifact, decoded: Tensor, labels: LabelConfig, teac
         return {"labels": stored.class_numbers, "label_kind": "hard"}
     if teacher is None:
         raise UsageError("the labels come from a teacher: name it, with --teacher convnet or teacher.path=FOLDER")
-    if labels.regime == "soft":
-        logits = (teacher.classify(decoded) / labels.temperature).cpu().log_softmax(1)
-        return {"labels": with_truth(logits, stored.class_numbers, labels.truth), "label_kind": "logits"}
+    if labels.stored:  # as a file would hold them
+        return training_labels(labelled(stored, decoded, labels, teacher, 0), decoded, LabelConfig(), None)
     how = {"teacher": teacher, "softness": labels.temperature, "truth": labels.truth}
     return {"labels": stored.class_numbers, "label_kind": "hard", **how}
 

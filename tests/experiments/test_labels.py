@@ -94,6 +94,20 @@ def test_evaluate_scores_one_artifact_under_several_regimes(soft, capsys):
     assert by_regime["hard"]["summary"] != by_regime["teacher"]["summary"]
 
 
+def test_labels_given_afterwards_are_those_that_a_file_would_hold(tmp_path):
+    words = ["--labels", "soft", "labels.top_k=2", "labels.precision=int8"]
+    made(tmp_path / "own", *words, "--controls", "none")
+    path = str(tmp_path / "own" / "distilled.safetensors")
+    found = {}
+    for name, more in {"own": [], "afterwards": words, "every class": [*words[:2], "labels.precision=fp32"]}.items():
+        assert main(["evaluate", path, *more, *TEACHER, *SCORED, "--out", str(tmp_path / f"{name}-scored")]) == 0
+        found[name] = [
+            one["accuracy"]
+            for one in json.loads((tmp_path / f"{name}-scored" / "evaluation.json").read_text())["scores"]
+        ]
+    assert found["own"] == found["afterwards"] != found["every class"]
+
+
 def test_full_verification_asks_the_teacher_again_and_refuses_tampered_labels(soft, tmp_path, capsys):
     from latentdd_plugin.leaderboard.verify import verify
 
