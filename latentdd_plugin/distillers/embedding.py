@@ -42,9 +42,7 @@ class Embedding:
         parts = []
         for part in x.split(self.chunk):
             n = len(part)
-            if self.mode.compile and n < self.chunk < len(
-                x
-            ):  # pad the last chunk: another shape would be compiled again
+            if self.mode.compile and n < self.chunk < len(x):  # pad: another shape would be compiled again
                 part = torch.cat([part, part.new_zeros((self.chunk - n, *part.shape[1:]))])
             parts.append(self._features(part)[:n].float())
         return torch.cat(parts)
