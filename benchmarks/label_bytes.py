@@ -46,7 +46,7 @@ def scored(name: str, dataset: str, source: Path, teacher: Path, out: Path, prot
 
 def draw(found: dict[str, Evaluation], path: Path) -> None:
     """Write the plot: bytes of labels per class and accuracy, with 95% intervals; class numbers are a line."""
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure, (axis,) = new_figure(1, 6.4, 4.2)
     for name, one in found.items():
@@ -60,9 +60,11 @@ def draw(found: dict[str, Evaluation], path: Path) -> None:
         draw_interval(axis, size, accuracy.ci95 and [100 * end for end in accuracy.ci95], colour)
         axis.plot([size], [100 * accuracy.mean], "o", color=colour)
         axis.annotate(
-            name, (size, 100 * accuracy.mean), xytext=(5, 4), textcoords="offset points", color=INK, fontsize=8
+            name, (size, 100 * accuracy.mean), xytext=(5, -12), textcoords="offset points", color=INK, fontsize=8
         )
     axis.set_xscale("log")
+    axis.margins(x=0.2)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("bytes of labels per class", color=INK)
