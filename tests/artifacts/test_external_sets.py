@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from latentdd_plugin.artifacts.exchange import import_set
-from latentdd_plugin.artifacts.file import load_artifact
+from latentdd_plugin.artifacts.file import ARTIFACT, load_artifact
 from latentdd_plugin.artifacts.formats import class_order, idc
-from latentdd_plugin.artifacts.formats.base import FILE, ExternalSet, ImportOptions
+from latentdd_plugin.artifacts.formats.base import ExternalSet, ImportOptions
 from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.errors import DataError, UsageError
@@ -52,7 +52,7 @@ def test_the_shared_numeric_case(tmp_path, capsys):
     assert main.main([str(word) for word in words]) == 0
     shown = capsys.readouterr().out
     assert 'label n is class "n"; 0 = 0, 1 = 1, 2 = 2, 3 = 3' in shown
-    made = load_artifact(tmp_path / "out" / FILE)
+    made = load_artifact(tmp_path / "out" / ARTIFACT)
     assert made.classes == NUMERIC
     assert made.labels.tolist() == list(range(12)), "label 2 is class 2, not 10"
     assert made.header.origin.labels["10"] == "10"

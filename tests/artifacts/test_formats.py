@@ -14,9 +14,9 @@ from PIL import Image
 from latentdd_plugin import load_artifact
 from latentdd_plugin.artifacts import formats
 from latentdd_plugin.artifacts.exchange import export_set, import_set
-from latentdd_plugin.artifacts.file import save_artifact
+from latentdd_plugin.artifacts.file import ARTIFACT, save_artifact
 from latentdd_plugin.artifacts.formats import values
-from latentdd_plugin.artifacts.formats.base import FILE, ExternalSet, ImportOptions
+from latentdd_plugin.artifacts.formats.base import ExternalSet, ImportOptions
 from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.cli import main
 from latentdd_plugin.core.errors import ArtifactError, UsageError
@@ -41,7 +41,7 @@ def foreign(*, kind="hard", lr=None, channels=3, seed=0):
 def stored(folder, **more):
     folder.mkdir(parents=True, exist_ok=True)
     made = to_artifact(foreign(**more), ImportOptions(values="mtt-cifar10"), folder, "test")
-    save_artifact(made, folder / FILE)
+    save_artifact(made, folder / ARTIFACT)
     return made
 
 
@@ -60,7 +60,7 @@ def distance(a, b):
 @pytest.mark.parametrize("name", ["dc", "mtt", "ddranking", "huggingface"])
 def test_float_formats_come_back(tmp_path, name):
     first, back = there_and_back(tmp_path, name)
-    again = load_artifact(tmp_path / "b" / FILE)
+    again = load_artifact(tmp_path / "b" / ARTIFACT)
     assert distance(first.decode(), again.decode()) <= FLOAT
     assert torch.equal(again.labels, first.labels)
     assert again.classes == CLASSES
@@ -87,7 +87,7 @@ def test_an_image_folder_holds_256_levels(tmp_path, channels):
     folder.mkdir()
     space = "0.5/0.5"
     first = to_artifact(foreign(channels=channels), ImportOptions(values=space), folder, "test")
-    save_artifact(first, folder / FILE)
+    save_artifact(first, folder / ARTIFACT)
     export_set("imagefolder", folder, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(CLASSES)
     back = import_set("imagefolder", tmp_path / "out", tmp_path / "b")
@@ -452,7 +452,7 @@ def test_import_evaluate_export_by_command(tmp_path, tiny_protocol, capsys):
     assert json.loads(record.read_text())["artifact"]["origin"]["selection"] == "unknown"
     assert called(["export", "huggingface", out, "--out", tmp_path / "hf"]) == 0
     assert called(["import", "huggingface", tmp_path / "hf", "--out", tmp_path / "again"]) == 0
-    first, again = (load_artifact(folder / FILE) for folder in (out, tmp_path / "again"))
+    first, again = (load_artifact(folder / ARTIFACT) for folder in (out, tmp_path / "again"))
     assert distance(first.decode(), again.decode()) <= FLOAT
     assert called(["evaluate", tmp_path / "again", "--dataset", "digits", *plain.split()]) == 2
     assert "does not say what data it was made from: --allow-other-data" in capsys.readouterr().err
@@ -480,7 +480,7 @@ def test_the_help_lists_the_formats(command, capsys):
 
 def test_a_damaged_artifact_is_not_exported(tmp_path):
     stored(tmp_path / "a")
-    path = tmp_path / "a" / FILE
+    path = tmp_path / "a" / ARTIFACT
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError):
         export_set("mtt", tmp_path / "a", tmp_path / "out", space="none")

@@ -79,8 +79,8 @@ def test_only_what_is_needed_is_trained(folder, trained):
 
 def test_soft_labels_are_hardened_for_hlr_alone(tmp_path, trained):
     images = torch.rand(20, 1, 8, 8)
-    from latentdd_plugin.artifacts.file import save_artifact
-    from latentdd_plugin.artifacts.formats.base import FILE, ExternalSet, ImportOptions
+    from latentdd_plugin.artifacts.file import ARTIFACT, save_artifact
+    from latentdd_plugin.artifacts.formats.base import ExternalSet, ImportOptions
     from latentdd_plugin.artifacts.formats.incoming import to_artifact
 
     labels = torch.eye(10).repeat_interleave(2, 0) * 3
@@ -91,7 +91,7 @@ def test_soft_labels_are_hardened_for_hlr_alone(tmp_path, trained):
         "test",
     )
     (tmp_path / "soft").mkdir()
-    save_artifact(made, tmp_path / "soft" / FILE)
+    save_artifact(made, tmp_path / "soft" / ARTIFACT)
     found = evaluate_artifact(tmp_path / "soft", evaluation_config("lrs")).to_json()["metrics"]
     assert sorted(found["measured"]) == ["random", "synthetic", "synthetic-hard", "whole"]
     assert found["measured"]["synthetic"]["labels"] == "stored"

@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from latentdd_plugin.artifacts.exchange import export_set, import_set
-from latentdd_plugin.artifacts.file import KEY, _content_hash, _tensors, load_artifact, save_artifact
-from latentdd_plugin.artifacts.formats.base import FILE, ExternalSet, ImportOptions
+from latentdd_plugin.artifacts.file import ARTIFACT, KEY, _content_hash, _tensors, load_artifact, save_artifact
+from latentdd_plugin.artifacts.formats.base import ExternalSet, ImportOptions
 from latentdd_plugin.artifacts.formats.incoming import to_artifact
 from latentdd_plugin.core.errors import DDBenchError, UsageError
 from latentdd_plugin.core.types import canonical_json
@@ -51,15 +51,15 @@ def make_record(folder):
 
 
 def make_artifact(folder):
-    shutil.copy(FIXTURES / "artifact.v1.safetensors", folder / FILE)
+    shutil.copy(FIXTURES / "artifact.v1.safetensors", folder / ARTIFACT)
 
 
 def make_tokens(folder):
-    shutil.copy(FIXTURES / "codecs" / "vq-tokens.safetensors", folder / FILE)
+    shutil.copy(FIXTURES / "codecs" / "vq-tokens.safetensors", folder / ARTIFACT)
 
 
 def make_coded_tokens(folder):
-    shutil.copy(FIXTURES / "codecs" / "vq-coded.safetensors", folder / FILE)
+    shutil.copy(FIXTURES / "codecs" / "vq-coded.safetensors", folder / ARTIFACT)
 
 
 def make_dc(folder):
@@ -84,14 +84,14 @@ def make_kip(folder):
 def make_exported(name, space):
     def make(folder):
         with tempfile.TemporaryDirectory() as made:
-            save_artifact(to_artifact(sound(), ImportOptions(values="none"), folder, "test"), Path(made) / FILE)
+            save_artifact(to_artifact(sound(), ImportOptions(values="none"), folder, "test"), Path(made) / ARTIFACT)
             export_set(name, made, folder, space=space)
 
     return make
 
 
 def load_stored(folder, out):
-    stored = load_artifact(folder / FILE)
+    stored = load_artifact(folder / ARTIFACT)
     assert stored.codes.shape == stored.packed.shape
     stored.bytes(0, 0)
 
@@ -233,9 +233,9 @@ def forging(tmp_path, how, fixture="artifact.v1"):
     @how
     @given(PLACE, JSON | st.just("remove"))
     def check(place, value):
-        forged(tmp_path / FILE, stored, replaced(stored.header.to_json(), place, value))
+        forged(tmp_path / ARTIFACT, stored, replaced(stored.header.to_json(), place, value))
         try:
-            found = load_artifact(tmp_path / FILE)
+            found = load_artifact(tmp_path / ARTIFACT)
             assert found.codes.shape == found.packed.shape
             assert all(isinstance(name, str) for name in found.classes)
             found.bytes(0, 0)
