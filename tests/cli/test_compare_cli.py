@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,12 +136,16 @@ def test_it_prints_table_and_paths(tmp_path, capsys, monkeypatch):
     assert called(words) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert max(map(len, lines[:-4])) <= 120
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 120
     assert lines[0].startswith(
         "digits, tiny.test, accuracy on 359 test images in %, mean ± std over 2 seeds, convnet_d1"
     )
     written = [name for name in command.FILES if name != "rate.png"]  # of several budgets
     assert lines[-4:] == [f"{tmp_path}/out/{name}" for name in written]
+    assert re.search(r"Highest at equal bytes .*: (identity|dct) [+] (random|dm), (fp32|int8):", lines[-6])
+    assert lines[-5].startswith(f"{tmp_path}/out/cells/")
+    assert Path(lines[-5]).is_file()
+    assert "dd-bench evaluate" not in out, "these are the test images"
     assert "peak MB" not in out
     from latentdd_plugin.experiments import jobs
 

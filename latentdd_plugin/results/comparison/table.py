@@ -135,12 +135,11 @@ def _to_take(comparison: ComparisonRecord) -> list[str]:
         return []
     path = comparison.folder_or_none / best.artifact
     title, equal = ledger_title(comparison, comparison.columns[0])
-    found = [f"Highest at {title} ({equal}): {best.codec} + {best.algo}, {best.stored}: {path}"]
+    found = ["", f"Highest at {title} ({equal}): {best.codec} + {best.algo}, {best.stored}:", str(path)]
     if comparison.scored_on == "validation":
-        found.append(
-            f"The test images have not been read. To score this set on them, once: dd-bench evaluate {path} split=test"
-        )
-    return ["", *found]
+        found.append("The test images have not been read. To score this set on them, once:")
+        found.append(f"dd-bench evaluate {path} split=test")
+    return found
 
 
 def _where(comparison: ComparisonRecord) -> str:
