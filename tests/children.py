@@ -255,3 +255,20 @@ class Halved(Group):
 
     def gather(self, value):
         return [value, value]
+
+
+def heap_between_stages():
+    """Exits with 1 if the memory that a stage has freed is not given back at its end."""
+    from latentdd_plugin.core.heap import keep_freed_memory
+    from latentdd_plugin.core.monitor import Clock, resident_bytes
+
+    keep_freed_memory()
+    clock, before = Clock(), resident_bytes()
+    large = [torch.ones(1 << 20) for _ in range(64)]  # 256 MiB
+    kept = torch.ones(1000)  # above them in the heap
+    del large
+    during = resident_bytes() - before
+    clock.lap("encode_s")
+    after = resident_bytes() - before
+    print(f"{during >> 20} MiB kept during the stage, {after >> 20} MiB after it", flush=True)
+    return 0 if during > 200 << 20 and after < 30 << 20 and len(kept) else 1

@@ -86,7 +86,7 @@ class Entry:
     teacher: int  # bytes of the whole teacher; 0 if there is none
     teacher_name: str
     bytes_everything: float  # codes, labels, decoder and teacher
-    images: int  # decoded images
+    images: float  # decoded images per class, a mean
     references: tuple[Reference, ...]  # its baselines
 
     @property
@@ -144,7 +144,7 @@ def _entry(submission: Submission, evaluator: str) -> Entry:
         teacher=budget.bytes.teacher or 0,
         teacher_name=_teacher_name(record),
         bytes_everything=budget.bytes.total_with_teacher / classes,
-        images=budget.codes_per_class,
+        images=budget.stored_per_class(classes),
         references=_references(record, evaluator),
     )
 
@@ -203,10 +203,13 @@ def ledgers(found: Sequence[Entry]) -> dict[str, list[Group]]:
 
 
 def _groups(
-    found: Sequence[Entry], size: Callable[[Entry], int], said: Callable[[int], str], within: Callable[[Entry], bool]
+    found: Sequence[Entry],
+    size: Callable[[Entry], float],
+    said: Callable[[float], str],
+    within: Callable[[Entry], bool],
 ) -> list[Group]:
     """Entries by field and size; `within` says who keeps a rank when the decoder is counted."""
-    groups: dict[tuple[Field, int], list[Entry]] = {}
+    groups: dict[tuple[Field, float], list[Entry]] = {}
     for entry in found:
         groups.setdefault((entry.field, size(entry)), []).append(entry)
     made = []

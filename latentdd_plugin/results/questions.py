@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from latentdd_plugin.results.cards import CodecCard
 from latentdd_plugin.results.comparison.record import ComparisonRecord
 from latentdd_plugin.results.entries import BudgetEntry, CodecEntry, Cost, DatasetEntry
+from latentdd_plugin.results.formatting import number
 from latentdd_plugin.results.record import Record
 from latentdd_plugin.results.statistics import text_of
 
@@ -108,7 +109,7 @@ def _cost(dataset: DatasetEntry, codec: CodecEntry, method: str, budget: BudgetE
         _codec(codec),
         f"`{method}`",
         f"{c * h * w:,}",
-        f"{budget.codes_per_class:,}",
+        number(budget.stored_per_class(len(dataset.classes))),
         _number(cost.encode_s, 1),
         _number(cost.step_ms_median, 0),
         _number(cost.distill_peak_rss_mb, 0),
@@ -150,11 +151,11 @@ def spaces(cards: Sequence[CodecCard]) -> list[list[str]]:
 def gains(runs: Sequence[Record]) -> list[list[str]]:
     """Return the rows of accuracies of methods and of random codes, with the gain."""
     rows = [["dataset", "method", "codes per class", "bytes", "evaluator", "distilled", "random codes", "gain"]]
-    for run in sorted(runs, key=lambda run: (run.dataset.name, run.codec.name, run.budget.codes_per_class)):
+    for run in sorted(runs, key=lambda run: (run.dataset.name, run.codec.name, run.codes_per_class)):
         random = run.random_codes
         for name, gain in random.gain.items() if random else ():
             if random and gain.ci95:
-                size = [str(run.budget.codes_per_class), f"{run.budget.bytes.total:,}"]
+                size = [number(run.codes_per_class), f"{run.budget.bytes.total:,}"]
                 accuracies = [text_of(run.summary, name), text_of(random.summary, name)]
                 rows.append([run.dataset.name, f"`{run.method}`", *size, name, *accuracies, str(gain)])
     return rows

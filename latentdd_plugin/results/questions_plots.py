@@ -96,7 +96,7 @@ def _gains(runs: Sequence[Record]) -> Any:
         random = run.random_codes
         for gain in random.gain.values() if random else ():
             if gain.ci95:
-                one = (run.distiller.name, run.budget.codes_per_class, gain.mean, gain.ci95)
+                one = (run.distiller.name, run.codes_per_class, gain.mean, gain.ci95)
                 found.setdefault(run.dataset.name, []).append(one)
     if not found:
         return None

@@ -145,6 +145,11 @@ class Record(RecordFile):
         return f"{self.codec.name} + {self.distiller.name}"
 
     @property
+    def codes_per_class(self) -> float:
+        """Codes per class that the file holds, a mean."""
+        return self.budget.stored_per_class(len(self.dataset.classes))
+
+    @property
     def regime(self) -> str:
         """The label regime: `own`, `hard`, `soft`, `views` or `teacher`."""
         return str((self.config.labels or {}).get("regime", "own"))

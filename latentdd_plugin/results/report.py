@@ -136,7 +136,7 @@ def minutes(created: str) -> str:
 def _headline(record: Record) -> str:
     """Return one sentence: the accuracy, the bytes it took, and what the distillation added to random codes."""
     budget = record.budget
-    codes = count(budget.stored_per_class(len(record.dataset.classes)), "code")
+    codes = count(record.codes_per_class, "code")
     size = f"{codes} per class, {budget.bytes_per_class:,} bytes per class at {budget.precision}"
     if not record.summary:
         return f"{size}. No evaluator could be run."

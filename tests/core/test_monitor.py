@@ -1,7 +1,9 @@
 """Measurements of a run, and the refusal of a distillation that would take too long."""
 
 import math
+import sys
 
+import children
 import pytest
 
 from latentdd_plugin.core.errors import RunFailed, TooLong
@@ -84,3 +86,8 @@ def test_a_step_without_a_loss_shows_none(now, capsys):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told to keep freed memory")
+def test_a_stage_gives_back_what_it_has_freed():
+    assert children.ended(children.start(children.heap_between_stages)) == 0

@@ -9,7 +9,7 @@ import torch
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.evaluators.base import Unsuitable
 from latentdd_plugin.nn import architectures
-from latentdd_plugin.nn.architectures import build, is_known
+from latentdd_plugin.nn.architectures import build, forward_batch, is_known
 
 NAMED = [
     "convnet",
@@ -137,3 +137,8 @@ def test_names_read_from_the_source_are_those_of_timms_registry():
 def test_a_pretrained_tag_is_part_of_a_name():
     assert is_known("resnet50.a1_in1k")
     assert not is_known("resnet-50.a1_in1k")
+
+
+@pytest.mark.parametrize(("side", "images"), [(8, 500), (32, 500), (64, 125), (128, 64), (224, 64)])
+def test_fewer_large_images_pass_a_network_at_once(side, images):
+    assert forward_batch((3, side, side)) == images

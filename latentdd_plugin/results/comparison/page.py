@@ -94,7 +94,7 @@ def _view(comparison: ComparisonRecord) -> dict[str, Any]:
         "cost_heads": _cost_heads(comparison),
         "taught": comparison.has_label_bytes,
         "costs": _costs(comparison, found),
-        "notes": [(number, reason) for reason, number in notes.items()],
+        "notes": [(n, reason) for reason, n in notes.items()],
         "reading": [paragraph.partition(": ") for paragraph in reading(comparison)],
         "command": comparison.command,
         "cells": [
@@ -180,10 +180,7 @@ def _groups(
     notes: Mapping[str, int],
     scale: tuple[float, float],
 ) -> list[Group]:
-    best = {}
-    for ledger in comparison.columns:
-        means = [_mean(line.cells.get(ledger), evaluator) for line in found]
-        best[ledger] = max((m for m in means if m is not None), default=None)
+    best = {ledger: _mean(comparison.best(evaluator, ledger), evaluator) for ledger in comparison.columns}
     groups: dict[tuple[str, str], list[Row]] = {}
     for line in found:
         scores = tuple(

@@ -121,7 +121,7 @@ def text(comparison: ComparisonRecord) -> str:
         parts.append(f"Cost: bytes of the whole set, time of the distillation{memory}")
         blocks = [_costs(scored, ledger, comparison) for ledger in comparison.columns]
         parts += [*_table(comparison, scored, blocks), ""]
-    parts += [f"[{number}] {reason}" for reason, number in notes.items()]
+    parts += [f"[{n}] {reason}" for reason, n in notes.items()]
     others = sum(cell.left_out for cell in comparison.cells)
     parts += [f"{others} other cells were not asked for"] if others else []
     paragraphs = [textwrap.fill(paragraph, 110) for paragraph in reading(comparison)]
