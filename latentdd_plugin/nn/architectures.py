@@ -29,7 +29,7 @@ def timm_name(arch: str, shape: Shape) -> str:
 def forward_batch(shape: Shape) -> int:
     """Return how many images (C, H, W) pass a network at once without gradients: 500 of 32 px, 125 of 64, at least 64.
 
-    More at once take memory, and time too: on two cores 256 images of 128 px pass a ConvNet 2.5 times as fast by 64.
+    More at once take memory, and time too: on one core 256 images of 128 px pass a ConvNet three times as fast by 64.
     """
     return max(64, min(500, FORWARD_PIXELS // (shape[1] * shape[2])))
 
