@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import resource
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -32,20 +33,42 @@ class Clock:
         self.seconds: dict[str, float] = {}
         self.peaks: dict[str, tuple[float, float | None]] = {}  # per stage, up to its end: process, device
         self.steps: list[float] = []
+        self._earlier_step_ms: float | None = None
         self._tick = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         """Add the time since the last lap to this stage, and give back the memory that the stage no longer needs."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._tick
-        self.peaks[stage] = peak_mb()
+        self.peaks[stage] = _higher(peak_mb(), self.peaks.get(stage))
         give_back_freed_memory()
         self._tick = now
+
+    def so_far(self, stage: str) -> dict[str, float | None]:
+        """Return what a stage that is under way has cost, for a later process that goes on with it."""
+        seconds = self.seconds.get(stage, 0.0) + time.perf_counter() - self._tick
+        rss, device = _higher(peak_mb(), self.peaks.get(stage))
+        return {"seconds": seconds, "peak_rss_mb": rss, "peak_device_mb": device, "step_ms": self.step_ms()}
+
+    def go_on(self, stage: str, spent: Mapping[str, float | None]) -> None:
+        """Add to a stage what earlier processes spent on it, as `so_far` returned it."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + (spent["seconds"] or 0.0)
+        self.peaks[stage] = spent["peak_rss_mb"] or 0.0, spent["peak_device_mb"]
+        self._earlier_step_ms = spent["step_ms"]
+
+    def without(self, *stages: str) -> Clock:
+        """Return a clock that starts now and has spent the same on every other stage."""
+        other = copy.deepcopy(self)
+        for stage in stages:
+            other.seconds.pop(stage, None)
+            other.peaks.pop(stage, None)
+        other._tick = time.perf_counter()
+        return other
 
     def step_ms(self) -> float | None:
         """Return the median milliseconds between the ends of steps; None for fewer than two steps."""
         gaps = _gaps(self.steps)
-        return round(1000 * median(gaps), 3) if gaps else None
+        return round(1000 * median(gaps), 3) if gaps else self._earlier_step_ms
 
     @contextmanager
     def watch_steps(
@@ -90,6 +113,14 @@ def _decided(gaps: Sequence[float], spent: float, done: int, total: int, limit_s
             estimate,
         )
     return True
+
+
+def _higher(now: tuple[float, float | None], before: tuple[float, float | None] | None) -> tuple[float, float | None]:
+    """Return the higher of two peaks, of the process and of the device."""
+    if before is None:
+        return now
+    devices = [peak for peak in (now[1], before[1]) if peak is not None]
+    return max(now[0], before[0]), max(devices, default=None)
 
 
 def _gaps(times: Sequence[float]) -> list[float]:

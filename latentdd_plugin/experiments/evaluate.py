@@ -32,7 +32,7 @@ from latentdd_plugin.experiments.build import build_evaluators, code_of
 from latentdd_plugin.experiments.dd_ranking import metric_faults, robustness
 from latentdd_plugin.experiments.full_dataset import reference
 from latentdd_plugin.experiments.nearest import nearest_images
-from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.experiments.run_folder import RunFolder, checkpoint_owner
 from latentdd_plugin.experiments.teachers import obtain_teacher, teacher_faults
 from latentdd_plugin.latent.space import CodeSpace, pixel_set
 from latentdd_plugin.nn.teacher import Teacher
@@ -177,7 +177,14 @@ def _score(work: Work, images: ImageData, trial: Trial) -> Scored:
     """Train and test on the artifact, and on whatever else the evaluation asks for."""
     scoring, seed, progress = work.wanted.scoring, work.wanted.seed, work.progress
     evaluators = build_evaluators(scoring).evaluators
-    scores, skipped = score(evaluators, trial, seed, work.folder.scores, progress=progress)
+    owner = checkpoint_owner(work.wanted, trial.numerics.to_json())
+    work.folder.take_up_costs(work.clock, owner, "evaluate_s")
+
+    def on_network(done: int, of_all: int) -> None:
+        work.folder.keep_cost(work.clock, owner, "evaluate_s")
+
+    kept = work.folder.scores
+    scores, skipped = score(evaluators, trial, seed, kept, progress=progress, on_network=on_network)
     nearest = nearest_images(trial.images, images.train.pixels, trial.held_out.pixels)
     work.clock.lap("evaluate_s")
     whole, metrics = None, None

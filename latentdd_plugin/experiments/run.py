@@ -123,11 +123,12 @@ def run_precisions(
     for (each, parts), folder, done in zip(resolved, folders, finished, strict=True):
         if done is None:
             folder.refuse_unwritable()
+            clock = clock.without("evaluate_s", "controls_s")  # of another precision
             job = Job(each, parts, clock, progress, limit_s, folder, command or command_line(), whole=whole)
             if encoded is None:
                 loaded = load(job)
                 encoded = encode(job, loaded, partial(_log_cost, job, loaded))
-                synthetic = _stored_synthetic(folders, [config for config, _ in resolved], encoded)
+                synthetic = _stored_synthetic(folders, [config for config, _ in resolved], encoded, clock)
             record, synthetic = complete(job, encoded, synthetic)
             if record is None:
                 continue
@@ -180,11 +181,16 @@ def _refuse_different(config: RunConfig) -> None:
 
 
 def _stored_synthetic(
-    folders: Sequence[RunFolder[Record]], configs: Sequence[RunConfig], encoded: Encoded
+    folders: Sequence[RunFolder[Record]], configs: Sequence[RunConfig], encoded: Encoded, clock: Clock
 ) -> SyntheticSet | None:
-    """Return the distillation that one of the folders of an interrupted run holds."""
-    found = (folder.synthetic(encoded.owner(config)) for folder, config in zip(folders, configs, strict=True))
-    return next((synthetic for synthetic in found if synthetic is not None), None)
+    """Return the distillation that one of the folders of an interrupted run holds, and add its cost to the clock."""
+    for folder, config in zip(folders, configs, strict=True):
+        owner = encoded.owner(config)
+        synthetic = folder.synthetic(owner)
+        if synthetic is not None:
+            folder.take_up_costs(clock, owner, "distill_s")
+            return synthetic
+    return None
 
 
 def default_out(config: RunConfig) -> Path:
@@ -214,6 +220,8 @@ def complete(
         done = folder.finished(job.config) if job.shared else None
         if group().from_first(done is not None):  # another run made it while this one waited
             return done, synthetic
+        begun = ("evaluate_s", "controls_s") + (("distill_s",) if synthetic is None else ())
+        folder.take_up_costs(job.clock, encoded.owner(job.config), *begun)
         distilled = distil(job, encoded, synthetic)
         stored = store(job, distilled)
         decoded = decode(stored)
@@ -293,6 +301,7 @@ def run_baselines(job: Job, encoded: Encoded, scores: tuple[Score, ...]) -> dict
             continue
         if made is not None:
             found[name] = Baseline.of(made, scores)
+            job.home.keep_cost(job.clock, encoded.owner(job.config), "controls_s")
     return found
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -17,6 +17,7 @@ import yaml
 from latentdd_plugin.artifacts.file import ARTIFACT, file_sha256
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.monitor import Clock
 from latentdd_plugin.core.storage import atomic_write, locked, remove_stale
 from latentdd_plugin.core.types import Json, SyntheticSet, hash_json
 from latentdd_plugin.core.untrusted import parse_yaml, read_text
@@ -85,6 +86,7 @@ class RunFolder(Generic[F]):
         self.artifact = path / ARTIFACT
         self.checkpoints = path / "checkpoint"
         self.scores = ScoreFile(self.checkpoints / "scores.json")  # of an interrupted run
+        self._costs = self.checkpoints / "costs.json"  # of its stages so far
         self._kind: type[F] = kind
 
     def finished(self, config: Described, *, sealed: bool = False) -> F | None:
@@ -225,6 +227,21 @@ class RunFolder(Generic[F]):
         """Keep a finished distillation until the run is done."""
         checkpoint.write(self.checkpoints / "synthetic.safetensors", vars(synthetic), owner)
 
+    def take_up_costs(self, clock: Clock, owner: Mapping[str, Json], *stages: str) -> None:
+        """Add to the clock what earlier processes of an interrupted run spent on these stages."""
+        costs = self._read_costs(owner)
+        for stage in stages:
+            if stage in costs:
+                clock.go_on(stage, costs[stage])
+
+    def keep_cost(self, clock: Clock, owner: Mapping[str, Json], stage: str) -> None:
+        """Keep what the stage under way has cost so far until the run is done."""
+        checkpoint.write_json(self._costs, {**self._read_costs(owner), stage: clock.so_far(stage)}, owner)
+
+    def _read_costs(self, owner: Mapping[str, Json]) -> dict[str, Any]:
+        stored = checkpoint.read_json(self._costs, owner)
+        return {} if stored is None else dict(stored.content)
+
 
 class DiskCheckpoint(Checkpoint):
     """A distillation's progress on disk, usable only for the owner it was made for.
@@ -232,11 +249,15 @@ class DiskCheckpoint(Checkpoint):
     Args:
         folder: the run's folder.
         owner: what the progress belongs to, as `checkpoint_owner` gives it.
+        on_save: called after each save.
     """
 
-    def __init__(self, folder: RunFolder[Any], owner: Mapping[str, Json]) -> None:
+    def __init__(
+        self, folder: RunFolder[Any], owner: Mapping[str, Json], on_save: Callable[[], None] | None = None
+    ) -> None:
         self._path = folder.checkpoints / "distill.safetensors"
         self._owner = dict(owner)
+        self._on_save = on_save
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -246,6 +267,8 @@ class DiskCheckpoint(Checkpoint):
     def save(self, payload: dict[str, Any]) -> None:
         """Replace the saved progress, all or nothing."""
         checkpoint.write(self._path, payload, self._owner)
+        if self._on_save is not None:
+            self._on_save()
         self._last = time.monotonic()
 
     def due(self) -> bool:

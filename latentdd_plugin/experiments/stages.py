@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -191,6 +192,7 @@ def distil(job: Job, encoded: Encoded, finished: SyntheticSet | None = None) -> 
     synthetic = group().from_first(finished or kept) or checked_synthetic(job, encoded)
     if job.folder:
         job.folder.keep_synthetic(synthetic, owner)
+        job.folder.keep_cost(job.clock, owner, "distill_s")
     job.clock.lap("distill_s")
     return Distilled(encoded, synthetic)
 
@@ -204,7 +206,10 @@ def checked_synthetic(job: Job, encoded: Encoded) -> SyntheticSet:
         spatial=in_pixels or encoded.codec.spatial,
         flip=data.flip,
     )
-    checkpoint = DiskCheckpoint(job.folder, encoded.owner(config)) if job.folder else Checkpoint()
+    checkpoint = Checkpoint()
+    if job.folder:
+        owner = encoded.owner(config)
+        checkpoint = DiskCheckpoint(job.folder, owner, partial(job.folder.keep_cost, job.clock, owner, "distill_s"))
     with job.clock.watch_steps(job.progress, job.limit_s, also=job.whole.steps_of("distil")) as progress:
         storage = storage_of(job, encoded)
         augment = Augment(operations)
@@ -341,7 +346,13 @@ def train_and_test(
     held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
     trial = trial_of(artifact, images, *judged_on, teacher=encoded.teacher)
-    evaluators, kept, on_network = job.parts.evaluators, job.home.scores, job.whole.steps_of("evaluate")
+    evaluators, kept, shown = job.parts.evaluators, job.home.scores, job.whole.steps_of("evaluate")
+
+    def on_network(done: int, of_all: int) -> None:
+        shown(done, of_all)
+        if group().first:
+            job.home.keep_cost(job.clock, encoded.owner(job.config), "evaluate_s")
+
     return held_out, *score(evaluators, trial, job.config.seed, kept, progress=job.progress, on_network=on_network)
 
 

@@ -34,6 +34,15 @@ def scores(folder):
     return json.loads((folder / "run" / "result.json").read_text())["scores"]
 
 
+def cost(folder):
+    return json.loads((folder / "run" / "result.json").read_text())["cost"]
+
+
+def kept_costs(folder):
+    """What the stages of a killed run had cost at the last save."""
+    return json.loads((folder / "run" / "checkpoint" / "costs.json").read_text())["content"]
+
+
 def step_reached(folder):
     return checkpoint.load(folder / "run" / "checkpoint" / "distill.safetensors").content["step"]
 
@@ -77,8 +86,10 @@ def test_killed_while_it_distils_it_goes_on_to_the_same_bits(tmp_path, uninterru
     assert dd_bench(tmp_path, sabotage)[0] == -9
     assert 0 < step_reached(tmp_path) < STEPS
     assert not (tmp_path / "run" / "distilled.safetensors").exists()
+    before = kept_costs(tmp_path)["distill_s"]
     code, _, err = dd_bench(tmp_path)
     assert code == 0, err
+    assert cost(tmp_path)["distill_s"] > before["seconds"] > 0
     assert sha256(tmp_path) == sha256(uninterrupted)
     assert scores(tmp_path) == scores(uninterrupted)
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {".lock"}
@@ -86,10 +97,13 @@ def test_killed_while_it_distils_it_goes_on_to_the_same_bits(tmp_path, uninterru
 
 def test_killed_while_it_evaluates_it_trains_only_what_is_missing(tmp_path, uninterrupted):
     assert dd_bench(tmp_path, children.killed_in_evaluation)[0] == -9
-    before = sha256(tmp_path)
+    before, spent = sha256(tmp_path), kept_costs(tmp_path)
     code, _, err = dd_bench(tmp_path)
     assert code == 0, err
     assert before == sha256(tmp_path) == sha256(uninterrupted)
+    found = cost(tmp_path)
+    assert found["distill_s"] >= round(spent["distill_s"]["seconds"], 3) > 0, "all of it was done before the kill"
+    assert found["step_ms_median"] == spent["distill_s"]["step_ms"] > 0
     assert scores(tmp_path) == scores(uninterrupted)
     assert "convnet_d1, seed 1: accuracy" in err
     assert "convnet_d1, seed 0: accuracy" not in err, "was trained before the kill"
@@ -98,10 +112,12 @@ def test_killed_while_it_evaluates_it_trains_only_what_is_missing(tmp_path, unin
 def test_killed_before_the_record_is_written_it_only_writes_it(tmp_path, uninterrupted):
     assert dd_bench(tmp_path, children.killed_at_the_end)[0] == -9
     assert not (tmp_path / "run" / "result.json").exists()
+    spent = kept_costs(tmp_path)["evaluate_s"]
     code, _, err = dd_bench(tmp_path, words=f"{RUN} --resume")
     assert code == 0, err
     assert "accuracy" not in err
     assert scores(tmp_path) == scores(uninterrupted)
+    assert cost(tmp_path)["evaluate_s"] > spent["seconds"] > 0
 
 
 @pytest.mark.parametrize(

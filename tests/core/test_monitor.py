@@ -40,6 +40,36 @@ def test_stages_and_steps(now):
     assert Clock().step_ms() is None
 
 
+def test_a_stage_goes_on_in_another_process(now):
+    first = Clock()
+    now[0] += 3
+    first.lap("load_s")
+    walk(first.watch_steps(show=False), now, [9.0, 1.0, 3.0, 2.0], 8)
+    spent = first.so_far("distill_s")
+    assert (spent["seconds"], spent["step_ms"]) == (15.0, 2000.0)
+    second = Clock()
+    second.go_on("distill_s", {**spent, "peak_rss_mb": 1e9})
+    assert second.step_ms() == 2000.0
+    now[0] += 4
+    second.lap("distill_s")
+    assert second.seconds == {"distill_s": 19.0}
+    assert second.peaks["distill_s"][0] == 1e9, "the higher of both processes"
+
+
+def test_a_clock_without_stages_starts_anew(now):
+    first = Clock()
+    now[0] += 3
+    first.lap("load_s")
+    now[0] += 5
+    first.lap("evaluate_s")
+    now[0] += 7
+    second = first.without("evaluate_s")
+    now[0] += 2
+    second.lap("evaluate_s")
+    assert second.seconds == {"load_s": 3.0, "evaluate_s": 2.0}
+    assert first.seconds == {"load_s": 3.0, "evaluate_s": 5.0}
+
+
 def test_a_long_distillation_is_refused_after_its_first_steps(now):
     with pytest.raises(TooLong) as raised:
         walk(Clock().watch_steps(False, 3600.0), now, [60.0, 5.0, *[2.0] * 100], 10_000)

@@ -226,6 +226,7 @@ def test_an_interrupted_precision_goes_on_from_the_one_distillation(tmp_path, mo
     records = run_precisions(tiny.config(lpc=2), ["fp32", "int4"], out=tmp_path / "run")
     assert len(calls) == 1
     assert [r.to_json()["budget"]["precision"] for r in records] == ["fp32", "int4"]
+    assert records[1].cost.distill_s >= records[0].cost.distill_s > 0, "both cost the one distillation"
     assert not list((tmp_path / "run").glob("*/checkpoint"))
 
 
