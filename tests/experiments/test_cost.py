@@ -100,6 +100,20 @@ def test_a_teachers_work_is_part_of_the_estimate(algo):
     assert next(one for one in more.stages if one.name == "distil").seconds > 1.2 * found["distil"].seconds
 
 
+def test_a_teacher_that_is_asked_at_every_step_is_part_of_the_estimate():
+    untested = DataSize(50_000, 0, 10, (3, 32, 32), "memory")
+    more = {"codec": "dct", "algo": "random", "teacher": {"path": None, "name": "convnet"}, "precision": "int8"}
+    more |= {"evaluators": ("convnet",), "controls": False, "rate": 1e12}
+
+    def evaluation(regime):
+        found = estimated(untested, labels=regime, **more).stages
+        return next(one for one in found if one.name == "evaluate").seconds
+
+    assert evaluation("soft") == pytest.approx(evaluation("hard"))
+    # A step is one pass forward and two backward in the network, and one forward in a teacher like it.
+    assert evaluation("teacher") / evaluation("hard") == pytest.approx(4 / 3, rel=0.02)
+
+
 def test_work_that_was_stated_for_another_way_to_distil_is_not_read():
     @dataclass
     class Twice(DM):

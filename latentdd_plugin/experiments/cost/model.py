@@ -168,7 +168,7 @@ class Model:
         network, counted = found
         passes *= self.config.teacher.networks
         mode = self.numerics.mode(counted.flops * passes)
-        return self.speed.forward(network.to(self.numerics.device), shape, counted, passes, CHUNK, mode)
+        return self.speed.forward(network.to(self.numerics.device).eval(), shape, counted, passes, CHUNK, mode)
 
     def _decoding(self, codes: float) -> Duration:
         counted = census(self.codec.decode, None, self.codec.code_shape, self.numerics.device)
@@ -198,7 +198,10 @@ class Model:
         if steps is None:
             batch = min(samples, recipe.batch_for(samples, self.data.classes))
             steps = recipe.epochs * math.ceil(samples / batch)
-        return self._training(evaluator, recipe, steps, batch, self.data.test, inputs)
+        found = self._training(evaluator, recipe, steps, batch, self.data.test, inputs)
+        if found is None or self.config.labels.regime != "teacher":
+            return found
+        return found + (self._taught(recipe.seeds * steps * batch) or NOTHING)  # the teacher is asked at every step
 
     def _training(
         self, evaluator: Evaluator, recipe: Protocol, steps: int, batch: int, tested: int, shape: Shape
@@ -206,10 +209,7 @@ class Model:
         """Return the time of training and testing all networks of an evaluator; None if it is not of this package."""
         if type(evaluator) is not TrainScratch:
             return None
-        key = evaluator.arch, shape
-        if key not in self._networks:
-            self._networks[key] = self._counted_network(evaluator.arch, shape)
-        found = self._networks[key]
+        found = self._counted_network(evaluator.arch, shape)
         if found is None:
             return None if recipe is not self.parts.protocol else NOTHING  # it will be skipped
         network, counted = found
@@ -220,11 +220,13 @@ class Model:
         return trained + Duration(trained.seconds * share, trained.basis)
 
     def _counted_network(self, arch: str, shape: Shape) -> tuple[nn.Module, Census] | None:
-        try:
-            network = build(arch, shape, self.data.classes)[0]
-        except Unsuitable:
-            return None
-        return network, census(network.eval(), network, shape)
+        if (arch, shape) not in self._networks:
+            try:
+                network = build(arch, shape, self.data.classes)[0]
+                self._networks[arch, shape] = network, census(network.eval(), network, shape)
+            except Unsuitable:
+                self._networks[arch, shape] = None
+        return self._networks[arch, shape]
 
     def _nearest(self, budget: Budget) -> Duration:
         """Return the comparison of a set with every real image; those of a stream are decoded again for it."""
