@@ -105,7 +105,21 @@ def obtain_teacher(
     else:
         teacher = _trained(config, data, numerics, progress=progress)
     teacher.check_classes(data.classes, data.image_shape)
+    _warn_of_held_out_images(teacher, data)
     return teacher.to(numerics.device)
+
+
+def _warn_of_held_out_images(teacher: Teacher, data: ImageData) -> None:
+    """Log a warning if the teacher may have been trained on images that this run holds out for validation."""
+    if not data.source.get("validation_size") or not data.fingerprint or teacher.card.data == data.fingerprint:
+        return
+    other = "does not say which images it was trained on" if teacher.card.data is None else "saw other training images"
+    log.warning(
+        "teacher %s %s: if the held-out images are among them, scores on validation images are too high; "
+        "`dd-bench teacher train` with the same dataset.validation makes one that has not seen them",
+        teacher.card.arch,
+        other,
+    )
 
 
 def _pretrained(name: str, data: ImageData) -> Teacher:
@@ -156,6 +170,7 @@ def _trained(config: TeacherConfig, data: ImageData, numerics: Numerics, *, prog
         mean=tuple(real.mean.flatten().tolist()),
         std=tuple(real.std.flatten().tolist()),
         trained_on=(data.name,),
+        data=data.fingerprint or None,
         recipe=config.recipe,
         seed=config.seed,
     )

@@ -57,6 +57,9 @@ class TeacherCard(JsonRecord):
     seed: int | None = json_field(
         WHOLE.or_missing(omit=True), "seed of its first network, if it was trained here", default=None
     )
+    data: str | None = json_field(
+        SHA256.or_missing(omit=True), "hash of its training images, if it was trained here", default=None
+    )
     sha256: str = json_field(SHA256, "hash of its weights")
 
 

@@ -27,6 +27,19 @@ def test_a_stored_teacher_labels_a_run(teacher, tmp_path):
     assert record["distiller"]["name"] == "rded"
 
 
+def test_a_teacher_that_may_have_seen_held_out_images_is_named(teacher, tmp_path, capsys):
+    validation = ["dataset.validation=0.2", "--quiet"]
+    out = tmp_path / "part"
+    assert main(["teacher", "train", "--teacher", "convnet_d1", *validation, "--out", str(out)]) == 0
+    run = ["run", "--algo", "random", "--labels", "soft", "--controls", "none", "--protocol", "demo.v1"]
+    run += ["--precision", "int8", "--evaluator", "convnet_d1", "dataset.validation=0.2", "split=validation"]
+    warning = "teacher convnet_d1 saw other training images: if the held-out images are among them"
+    for path, warned in ((teacher, True), (out, False)):
+        capsys.readouterr()
+        assert main([*run, f"teacher.path={path}", "--out", str(tmp_path / f"run-{path.name}")]) == 0
+        assert (warning in " ".join(capsys.readouterr().err.split())) is warned
+
+
 def test_a_pickled_network_is_converted(teacher, tmp_path, capsys):
     stored = load_teacher(teacher)
     torch.save({"model": stored.networks[0].state_dict()}, tmp_path / "network.pth")
