@@ -26,11 +26,10 @@ def size_mb(field: str) -> float:
 
 
 def case(args: argparse.Namespace) -> dict[str, object]:
-    import torch
-
     from latentdd_plugin.core import checkpoint
     from latentdd_plugin.core.config import RunConfig
     from latentdd_plugin.core.parts import DatasetConfig
+    from latentdd_plugin.core.types import hash_json
     from latentdd_plugin.experiments.build import resolve_run
     from latentdd_plugin.experiments.stages import Job, encode, load
 
@@ -46,12 +45,12 @@ def case(args: argparse.Namespace) -> dict[str, object]:
     middle = time.perf_counter()
     encoded = encode(job, loaded)
     end, count, peak = time.perf_counter(), len(encoded.codes.labels), size_mb("VmHWM")
-    codes = torch.stack([part.double().sum() for part in encoded.codes.store.split(4096)])
+    codes = hash_json([checkpoint.sha256_of(part) for part in encoded.codes.store.split(4096)])
     return {
         "images": count, "store": args.store, "codec": args.codec, "load_s": round(middle - start, 1),
         "encode_s": round(end - middle, 1), "rate": round(count / (end - start)), "rss_before_mb": round(before),
         "peak_rss_mb": round(peak), "data_mb": round(size_mb("VmData")),
-        "codes": checkpoint.sha256_of(codes)[:12],
+        "codes": codes[:12],
     }  # fmt: skip
 
 

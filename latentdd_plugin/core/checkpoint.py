@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SCHEMA = "dd-bench/checkpoint.v1"
 KEY = "dd-bench"
 LARGEST_JSON = 100_000_000  # bytes
+PLACEHOLDER = "none"  # an empty tensor, because safetensors before 0.4.4 reads no file without one
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -50,11 +51,14 @@ def write(path: Path, content: Any, owner: Mapping[str, Json]) -> None:
         TypeError: the content holds something else.
         RunFailed: the file cannot be written.
     """
+    import torch
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    header = _header(_encode(content, tensors), owner, tensors)
-    data = save(tensors, metadata={KEY: canonical_json(header)})
+    encoded = _encode(content, tensors)
+    if not tensors:
+        tensors[PLACEHOLDER] = torch.empty(0)
+    data = save(tensors, metadata={KEY: canonical_json(_header(encoded, owner, tensors))})
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 

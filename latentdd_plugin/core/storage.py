@@ -193,7 +193,9 @@ def is_disk_fault(error: BaseException | None) -> bool:
 
 def write_fault(path: Path | str, error: Exception) -> RunFailed:
     """Return the error to raise if `path` cannot be written."""
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    inner = re.search(r'message: "([^"]+)"', text)  # as safetensors quotes the system
+    reason = getattr(error, "strerror", None) or (inner[1] if inner else text)
     return RunFailed(
         f"cannot write {path}: {reason}. Free some space or choose another folder; what was finished is kept"
     )

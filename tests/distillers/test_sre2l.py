@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import timm
 import tiny
 import torch
 
@@ -167,6 +168,8 @@ def test_a_teacher_without_batch_norm_is_refused():
     ],
 )
 def test_batch_norm_is_known_by_name(arch, has):
+    if arch.startswith("vit") and not hasattr(timm.layers, "calculate_drop_path_rates"):
+        has = None  # an older timm reads a tensor's values to build it, which a network without weights does not have
     assert has_batch_norm(arch) is has
 
 
