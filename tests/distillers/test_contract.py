@@ -22,6 +22,9 @@ SMALL = {
     "datm": {"syn_steps": 2, "experts": 1, "expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1},
     "idm": {"networks": 1, "epochs": 1},
     "ncfm": {"networks": 1, "epochs": 1, "frequencies": 8},
+    "el2n": {"epochs": 1},
+    "margin": {"epochs": 1},
+    "rded": {"candidates": 30, "crops": 2},
 }
 WITHOUT_A_DRAW = ("herding", "k-center")  # they compute their choice
 
