@@ -39,7 +39,7 @@ def cost(folder):
 
 
 def kept_costs(folder):
-    """What the stages of a killed run had cost at the last save."""
+    """The costs of a killed run's stages at the last save."""
     return json.loads((folder / "run" / "checkpoint" / "costs.json").read_text())["content"]
 
 
