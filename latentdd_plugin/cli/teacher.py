@@ -58,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
         )
     config, progress = parse_request(args), not args.quiet and sys.stderr.isatty()
     numerics = resolve_numerics(config.compute)
-    data = load_dataset(config.dataset, progress=progress)
+    data = load_dataset(config.dataset, progress=progress, again=args.action == "train")
     if args.action == "train":
         teacher = obtain_teacher(config.teacher, data, numerics, progress=progress)
     else:

@@ -296,6 +296,11 @@ class TeacherConfig:
     def __bool__(self) -> bool:
         return self.name is not None or self.path is not None
 
+    @property
+    def trained_here(self) -> bool:
+        """Whether a run trains it on its own training images, unless it is in the cache."""
+        return self.name is not None and self.path is None and not self.pretrained
+
     def to_json(self) -> dict[str, Json]:
         """Return every option."""
         return asdict(self)

@@ -38,13 +38,17 @@ IN_MEMORY = 3  # times the pixels' bytes that memory must have room for: pixels,
 MANY_TWINS = 0.01  # share of test images that are training images as well, above which a warning is given
 
 
-def load_dataset(config: DatasetConfig, *, progress: bool = False, again: bool = False) -> ImageData:
+def load_dataset(
+    config: DatasetConfig, *, progress: bool = False, again: bool = False, identify: bool = True
+) -> ImageData:
     """Find a dataset, choose its rows and decode the training images, unless they are to be streamed.
 
     Args:
         config: which dataset, and which part of it.
         progress: show bars on stderr.
         again: training pixels will be read again and again; if they do not fit into memory, they go to the disk.
+        identify: take the fingerprint of a stream now, by reading all of it unless an earlier process did. Without it
+            the fingerprint is empty, and `with_fingerprint` takes it after the caller has read the stream.
 
     Returns:
         Training images as uint8 (N, C, H, W), C = 1 only if every one is grey. No test image is decoded
@@ -60,7 +64,7 @@ def load_dataset(config: DatasetConfig, *, progress: bool = False, again: bool =
     chosen = choose_rows(source, config)
     account = tell_files(source, chosen, config)
     if (stored := _stored(source, chosen, config, account, progress, again=again)) is not None:
-        return stored
+        return with_fingerprint(stored) if identify else stored
     parts = [part for part in (chosen.train, chosen.test, chosen.validation) if part is not None]
     hashes = [file_hashes(part.images) for part in parts]
     twins = _tell_twins(hashes[0], hashes[1], f"dataset {config.name}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentdd_plugin.core.compute import Numerics, forward_flops, try_compiled
 from latentdd_plugin.core.random import generator
-from latentdd_plugin.core.types import Images, Shape
+from latentdd_plugin.core.types import Images, SampleStore, Shape, as_tensor
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.nn.augment import Augment, operations_for
 from latentdd_plugin.nn.teacher import Teacher
@@ -26,7 +26,7 @@ class Trial:
     An evaluator reads `batches` (or `inputs` and `targets`) and `test_inputs`; all of them follow the protocol.
     """
 
-    images: Tensor  # float32 (M, C, H, W), decoded, [0, 1] units, on the device
+    images: SampleStore  # decoded float32 (M, C, H, W), [0, 1] units, on the device; or real ones, uint8, in any store
     labels: Tensor  # int64 (M,), or float32 (M, classes), or of views (M, V, classes)
     label_kind: str  # hard | probabilities | logits
     lr: float | None  # the artifact's learned learning rate
@@ -57,15 +57,25 @@ class Trial:
     @cached_property
     def inputs(self) -> Tensor:
         """Training inputs float32 (M, C, H, W), resized to the protocol's side and standardised, not augmented."""
-        images = self.images.clamp(0, 1) if self.protocol.clamp else self.images
+        return self._prepared(as_tensor(self.images))
+
+    def inputs_at(self, rows: Tensor) -> Tensor:
+        """Return the training inputs at these positions; those of real images are made at each call."""
+        return self._prepared(self.images[rows]) if self.images.dtype == torch.uint8 else self.inputs[rows]
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """Return images (n, C, H, W), float32 in [0, 1] units or uint8, as inputs of networks."""
+        images = images.to(self.numerics.device)
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        elif self.protocol.clamp:
+            images = images.clamp(0, 1)
         return (shrink(images, self.shape) - self.mean) / self.std
 
     @cached_property
     def test_inputs(self) -> Tensor:
         """Test inputs float32 (T, C, H, W), resized and standardised like the training inputs."""
-        parts = self.held_out.pixels.split(1024)
-        device = self.numerics.device
-        return torch.cat([(shrink(p.to(device).float() / 255, self.shape) - self.mean) / self.std for p in parts])
+        return torch.cat([self._prepared(part) for part in self.held_out.pixels.split(1024)])
 
     def test_batches(self, size: int) -> Iterator[Tensor]:
         """Yield the test inputs, `size` at a time; those of images that are not in memory are made on the way."""
@@ -73,8 +83,7 @@ class Trial:
             yield from self.test_inputs.split(size)
             return
         for part in self.held_out.pixels.split(size):
-            images = part.to(self.numerics.device).float() / 255
-            yield (shrink(images, self.shape) - self.mean) / self.std
+            yield self._prepared(part)
 
     @cached_property
     def targets(self) -> Tensor:
@@ -106,46 +115,57 @@ class Trial:
         usable = [size for size in epoch if size > 1 or samples == 1]  # BatchNorm refuses a batch of one
         return tuple(usable * protocol.epochs)
 
-    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the training data of one network, a batch per step.
 
         The protocol decides order, augmentation and targets here, so that every evaluator trains on the same data.
+
+        Args:
+            seed: of the network; it decides every draw.
+            start: number of the first step; no image of an earlier one is read.
 
         Yields:
             Inputs float32 (n, C, H, W), augmented, and targets int64 (n,) or float32 (n, classes).
         """
         order, draws = generator(seed, "evaluate/order"), generator(seed, "evaluate/augment")
         crops, mixes = generator(seed, "evaluate/crop"), generator(seed, "evaluate/mix")
-        for rows in sample_order(len(self.images), self.batch_sizes, order, by_epoch=not self.protocol.steps):
+        orders = sample_order(len(self.images), self.batch_sizes, order, by_epoch=not self.protocol.steps)
+        for step, rows in enumerate(orders):
             if self.views is not None:
-                yield self._viewed(rows, crops)
+                numbers = torch.randint(self.labels.shape[1], (len(rows),), generator=crops)
+                if step >= start:
+                    yield self._viewed(rows, numbers, self.views)
                 continue
-            inputs = self.inputs[rows]
-            if self.protocol.crop is not None:
-                inputs = apply_crops(inputs, draw_crops(len(rows), self.protocol.crop, crops))
-            inputs = self.augment.apply(inputs, self.augment.draw(draws, len(rows)))
-            yield self._labelled(rows, inputs, mixes)
+            boxes = None if self.protocol.crop is None else draw_crops(len(rows), self.protocol.crop, crops)
+            augmented, mixed = self.augment.draw(draws, len(rows)), self._draw_mix(len(rows), mixes)
+            if step >= start:
+                inputs = self.inputs_at(rows) if boxes is None else apply_crops(self.inputs_at(rows), boxes)
+                yield self._labelled(rows, self.augment.apply(inputs, augmented), mixed)
 
-    def _labelled(self, rows: Tensor, inputs: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _draw_mix(self, samples: int, draws: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """Draw the partner of each sample and the box that is mixed; None if the protocol mixes nothing."""
+        if self.protocol.mix == "none":
+            return None
+        return torch.randperm(samples, generator=draws), draw_mix_boxes(1, draws)
+
+    def _labelled(self, rows: Tensor, inputs: Tensor, mixed: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """Return the batch, mixed if the protocol says so, with its targets."""
         targets = self.targets[rows]
-        if self.teacher is None and self.protocol.mix == "none":
+        if self.teacher is None and mixed is None:
             return inputs, targets
         if targets.dtype == torch.int64:
             targets = F.one_hot(targets, self.num_classes).float()
-        if self.protocol.mix != "none":
-            partner = torch.randperm(len(rows), generator=draws)
-            inputs, share = paste(inputs, inputs[partner.to(inputs.device)], draw_mix_boxes(1, draws))
+        if mixed is not None:
+            partner, box = mixed
+            inputs, share = paste(inputs, inputs[partner.to(inputs.device)], box)
             targets = targets + share[:, None] * (targets[partner.to(targets.device)] - targets)
         if self.teacher is not None:
             targets = self.truth * targets + (1 - self.truth) * self._taught(inputs)
         return inputs, targets
 
-    def _viewed(self, rows: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return one stored view of each sample and its stored target."""
-        assert self.views is not None  # noqa: S101 - the caller's branch
-        numbers = torch.randint(self.labels.shape[1], (len(rows),), generator=draws)
-        inputs = see(self.inputs, rows, numbers, self.views)
+    def _viewed(self, rows: Tensor, numbers: Tensor, views: Views) -> tuple[Tensor, Tensor]:
+        """Return the stored view of each sample that has this number, and its stored target."""
+        inputs = see(self.inputs, rows, numbers, views)
         return inputs, self._soft(self.labels[rows, numbers].to(self.numerics.device))
 
     def _taught(self, inputs: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ def resolve_run(config: RunConfig) -> tuple[RunConfig, Parts]:
 
 
 def rereads_pixels(config: RunConfig) -> bool:
-    """Return whether a run reads its training pixels again and again: they are matched, or they are the codes."""
-    return config.match == "pixel" or _codec_class(config.codec).pixels
+    """Return whether a run reads its pixels again and again: to match them, as codes, or to train a teacher."""
+    return config.match == "pixel" or _codec_class(config.codec).pixels or config.teacher.trained_here
 
 
 def code_of(parts: Mapping[str, type | None]) -> dict[str, str]:

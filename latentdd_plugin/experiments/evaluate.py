@@ -23,7 +23,7 @@ from latentdd_plugin.core.config import (
 )
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.monitor import Clock, peak_mb
-from latentdd_plugin.core.types import ImageData, Json, Score, Skipped, hash_json
+from latentdd_plugin.core.types import ImageData, Json, Score, Skipped, as_tensor, hash_json
 from latentdd_plugin.data.load import load_dataset
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.base import Trial
@@ -185,7 +185,7 @@ def _score(work: Work, images: ImageData, trial: Trial) -> Scored:
 
     kept = work.folder.scores
     scores, skipped = score(evaluators, trial, seed, kept, progress=progress, on_network=on_network)
-    nearest = nearest_images(trial.images, images.train.pixels, trial.held_out.pixels)
+    nearest = nearest_images(as_tensor(trial.images), images.train.pixels, trial.held_out.pixels)
     work.clock.lap("evaluate_s")
     whole, metrics = None, None
     if work.wanted.reference == "full":

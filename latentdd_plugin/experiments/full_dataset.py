@@ -6,15 +6,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-
 from latentdd_plugin.core.cache import cache_dir
 from latentdd_plugin.core.storage import locked
 from latentdd_plugin.core.types import ImageData, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators.base import Evaluator, Trial
 from latentdd_plugin.evaluators.scoring import ScoreFile, score
-from latentdd_plugin.evaluators.trial import shrink
 from latentdd_plugin.experiments.build import code_of
 from latentdd_plugin.results.evaluation import WholeSet
 from latentdd_plugin.results.statistics import summarise
@@ -23,10 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def whole_set(images: ImageData, trial: Trial) -> Trial:
-    """Return the trial on every real training image, at the protocol's size and with its hard label."""
-    device = trial.numerics.device
-    parts = [shrink(part.to(device).float() / 255, trial.shape) for part in images.train.pixels.split(1024)]
-    return replace(trial, images=torch.cat(parts), labels=images.train.labels, label_kind="hard", lr=None)
+    """Return the trial on every real training image, read batch by batch, with its hard label."""
+    real = images.train
+    return replace(trial, images=real.pixels, labels=real.labels, label_kind="hard", lr=None, teacher=None, views=None)
 
 
 def reference(

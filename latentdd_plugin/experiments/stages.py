@@ -149,7 +149,8 @@ def load(job: Job) -> Loaded:
     numerics = resolve_numerics(job.config.compute)
     if faults := weight_faults(job.config.codec):
         raise UsageError(faults)
-    data = load_dataset(job.config.dataset, progress=job.progress, again=rereads_pixels(job.config))
+    again = rereads_pixels(job.config)
+    data = load_dataset(job.config.dataset, progress=job.progress, again=again, identify=False)
     job.clock.lap("load_s")
     return Loaded(data, numerics)
 

@@ -23,7 +23,7 @@ from latentdd_plugin.core.config import TeacherConfig
 from latentdd_plugin.core.errors import RunFailed, Unsuitable, UsageError
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.storage import locked
-from latentdd_plugin.core.types import ImageData, Json, as_tensor, hash_json
+from latentdd_plugin.core.types import ImageData, Json, hash_json
 from latentdd_plugin.core.version import __version__
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.protocols import Protocol
@@ -210,7 +210,7 @@ def _trained_network(
 def _whole(data: ImageData, real: Real, recipe: Protocol, numerics: Numerics) -> Trial:
     """Return the trial on every real training image; no held-out image is read."""
     return Trial(
-        images=as_tensor(data.train.pixels).to(numerics.device).float() / 255,
+        images=data.train.pixels,
         labels=data.train.labels,
         label_kind="hard",
         lr=None,
@@ -236,9 +236,7 @@ def _fit(network: nn.Module, folder: Path, owner: dict[str, Json], trial: Trial,
         seeded(seed, f"teacher/train/{owner['arch']}"),
         tqdm(total=len(sizes), initial=done, unit="step", desc="teacher", disable=not progress, leave=False) as bar,
     ):
-        for step, (inputs, targets) in enumerate(trial.batches(seed)):
-            if step < done:
-                continue
+        for step, (inputs, targets) in enumerate(trial.batches(seed, done), done):
             train_step(
                 compiled, optimizer, inputs, targets, rate_at(trial.protocol, step, len(sizes), trial.protocol.lr)
             )

@@ -20,7 +20,7 @@ from latentdd_plugin.core import plugins
 from latentdd_plugin.core.config import RunConfig
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.json_schema import short
-from latentdd_plugin.core.parts import ComputeConfig
+from latentdd_plugin.core.parts import LATER, ComputeConfig
 from latentdd_plugin.core.types import JOINT_OPTIONS, Json, Score
 from latentdd_plugin.evaluators import protocols
 from latentdd_plugin.evaluators.predictions import TOP5_FROM
@@ -40,6 +40,7 @@ LOCATIONS = (
     "revision",
     "subfolder",
 )  # options that say where weights lie, of codecs not installed here
+NOT_IN_OPTIONS = ("name", "subset", "revision", *LATER)  # keys of a dataset that a record's options leave out
 NUMERICS: Mapping[str, type] = {
     **dict.fromkeys(("device", "amp", "compile", "torch", "capability"), str),
     **dict.fromkeys(("bf16", "compiler"), bool),
@@ -140,7 +141,7 @@ PAIRS: tuple[tuple[str, Callable[[Record], Json], str, Callable[[Record], Json]]
         "dataset.options",
         lambda r: dict(r.dataset.options),
         "config.dataset",
-        lambda r: {key: value for key, value in r.config.dataset.items() if key not in ("name", "subset", "revision")},
+        lambda r: {key: value for key, value in r.config.dataset.items() if key not in NOT_IN_OPTIONS},
     ),
     ("dataset.subset", lambda r: r.dataset.subset, "config.dataset.subset", lambda r: r.config.dataset.get("subset")),
 )

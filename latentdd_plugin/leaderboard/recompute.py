@@ -92,7 +92,8 @@ class _Recomputation:
         data, places = self.record.dataset, self.inputs.datasets
         place = places.get(data.name, places.get(""))
         known = {f.name for f in fields(DatasetConfig)} - {"name"}
-        options = {key: value for key, value in data.options.items() if key in known}
+        how = {key: value for key, value in self.record.config.dataset.items() if key in ("max_pixels", "codes")}
+        options = {key: value for key, value in {**data.options, **how}.items() if key in known}
         options["classes"] = tuple(map(str, options["classes"])) if options.get("classes") else None
         return {**options, **({"name": place} if place else {})}
 

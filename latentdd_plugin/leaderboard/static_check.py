@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latentdd_plugin.artifacts.artifact import Artifact
@@ -99,7 +99,7 @@ def static_faults(claim: Claim, distributions: Sequence[str]) -> list[str]:
         claim: the claim.
         distributions: those whose codecs may be built.
     """
-    keys = key_faults(claim.record) if claim.submission is None else key_faults(claim.submission)
+    keys = key_faults(_without_account(claim.record) if claim.submission is None else claim.submission)
     found = [*keys, *_against_suite(claim), *_details(claim), *inconsistencies(claim.record)]
     if claim.artifact is None:
         url = claim.submission.artifact.url if claim.submission else None
@@ -109,6 +109,12 @@ def static_faults(claim: Claim, distributions: Sequence[str]) -> list[str]:
     except ArtifactError as error:
         return [*found, *(f"artifact: {fault}" for fault in error.faults)]
     return [*found, *_against_artifact(claim.record, stored, claim.artifact, distributions)]
+
+
+def _without_account(record: Record) -> Record:
+    """Return a run's record without the account of a local folder's files, which no claim holds."""
+    extra = {key: value for key, value in record.dataset.extra.items() if key != "files"}
+    return replace(record, dataset=replace(record.dataset, extra=extra))
 
 
 def _details(claim: Claim) -> list[str]:

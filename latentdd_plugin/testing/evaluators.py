@@ -7,7 +7,7 @@ import json
 import torch
 
 from latentdd_plugin.core import plugins
-from latentdd_plugin.core.types import Score
+from latentdd_plugin.core.types import Score, as_tensor
 from latentdd_plugin.evaluators.base import Unsuitable
 from latentdd_plugin.testing.contracts import (
     Contract,
@@ -101,7 +101,7 @@ def soft_labels(subject: EvaluatorSubject) -> None:
 def trial_kept(subject: EvaluatorSubject) -> None:
     """Check that the distilled images and labels are not changed."""
     given = trial()
-    images, labels = given.images.clone(), given.labels.clone()
+    images, labels = as_tensor(given.images).clone(), given.labels.clone()
     subject.score(subject.build(), SEEDS[0], given)
-    same = torch.equal(given.images, images) and torch.equal(given.labels, labels)
+    same = torch.equal(as_tensor(given.images), images) and torch.equal(given.labels, labels)
     require(same, "the distilled images or labels were changed in place")

@@ -8,16 +8,21 @@ import pytest
 import torch
 from PIL import Image
 
+from latentdd_plugin.cli.main import main
 from latentdd_plugin.core import monitor
 from latentdd_plugin.core.compute import resolve_numerics
-from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, RunConfig
+from latentdd_plugin.core.config import ComputeConfig, DatasetConfig, RunConfig, TeacherConfig
 from latentdd_plugin.core.errors import DataError, RunFailed, UsageError
 from latentdd_plugin.core.types import hash_json
 from latentdd_plugin.data import listing, shapes, sources
 from latentdd_plugin.data import store as stores
 from latentdd_plugin.data.load import load_dataset, with_fingerprint
 from latentdd_plugin.data.store import MappedStore, RowStore, read_ahead, summary_of
+from latentdd_plugin.evaluators import trial as trials
+from latentdd_plugin.experiments.codec_training.config import TrainingConfig
+from latentdd_plugin.experiments.codec_training.crops import Crops
 from latentdd_plugin.experiments.run import run
+from latentdd_plugin.experiments.teachers import obtain_teacher
 from latentdd_plugin.latent import encode as encoding
 from latentdd_plugin.latent.encode import code_set
 from latentdd_plugin.latent.sized_codec import build_codec
@@ -50,8 +55,9 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
-def loaded(folder, store, **options):
-    return load_dataset(DatasetConfig(str(folder), store=store, **options))
+def loaded(folder, store, *, identify=False, **options):
+    """The set as a run loads it, or with a stream's fingerprint from the start."""
+    return load_dataset(DatasetConfig(str(folder), store=store, **options), identify=identify)
 
 
 def numerics():
@@ -316,3 +322,45 @@ def test_summaries_are_kept(folder):
     data = loaded(folder, "disk")
     kept = json.loads((data.train.pixels.folder / "summary.json").read_text())
     assert kept["content"]["sha256"] == summary_of(data.train.pixels).sha256
+
+
+def taught(folder, store, cache, monkeypatch):
+    """The card of a teacher that is trained on a folder, with a cache of its own."""
+    monkeypatch.setenv("DD_BENCH_CACHE", str(cache))
+    teacher = obtain_teacher(TeacherConfig("convnet_d1"), loaded(folder, store, identify=True), numerics())
+    return teacher.card
+
+
+def test_a_teacher_learns_the_same_from_any_store_without_holding_the_images(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "as_tensor", lambda *_: pytest.fail("all images were brought into memory"))
+    cards = {kind: taught(folder, kind, tmp_path / kind, monkeypatch) for kind in ("memory", "disk", "stream")}
+    assert cards["memory"] == cards["disk"] == cards["stream"]
+    assert cards["stream"].data == loaded(folder, "memory").fingerprint
+
+
+def test_two_streams_do_not_share_a_teacher(folder, tmp_path, monkeypatch):
+    first = taught(folder, "stream", tmp_path / "one", monkeypatch)
+    for path in (folder / "train" / "cat").iterdir():
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path)
+    assert taught(folder, "stream", tmp_path / "one", monkeypatch).sha256 != first.sha256
+
+
+@pytest.mark.parametrize("store", ["memory", "stream"])
+def test_a_run_on_a_folder_is_evaluated_and_verified(store, folder, tmp_path, capsys):
+    run_dir, scored = tmp_path / "run", ["--evaluator", "convnet_d1", "--protocol", "demo.v1", "--quiet"]
+    words = ["--dataset", str(folder), f"dataset.store={store}", "--codec", "dct", "--algo", "random"]
+    assert main(["run", *words, *scored, "--controls", "none", "--out", str(run_dir)]) == 0
+    assert main(["evaluate", str(run_dir), "--dataset", str(folder), f"dataset.store={store}", *scored]) == 0
+    accuracy = [json.loads(path.read_text())["summary"] for path in tmp_path.rglob("evaluation.json")]
+    assert accuracy == [json.loads((run_dir / "result.json").read_text())["summary"]]
+    assert main(["verify", str(run_dir), f"dataset.path={folder}", "--quiet"]) == 0, capsys.readouterr().out
+
+
+def test_a_codec_is_trained_on_the_same_crops_from_any_store(folder):
+    config = TrainingConfig((DatasetConfig(str(folder), validation=0.1),), crop=8)
+    sets = {kind: [loaded(folder, kind, validation=0.1)] for kind in ("memory", "disk", "stream")}
+    crops = {kind: Crops(images, config) for kind, images in sets.items()}
+    for kind in ("disk", "stream"):
+        assert torch.equal(crops[kind].held_out[0], crops["memory"].held_out[0])
+        for step in range(3):
+            assert torch.equal(crops[kind].batch(step), crops["memory"].batch(step))

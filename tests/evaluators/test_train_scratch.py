@@ -19,7 +19,7 @@ from latentdd_plugin.evaluators.train_scratch import (
     make_optimizer,
     rate_at,
 )
-from latentdd_plugin.evaluators.trial import sample_order, shrink
+from latentdd_plugin.evaluators.trial import Trial, sample_order, shrink
 
 DC = replace(protocols.PROTOCOLS["dc-bench.v1"], epochs=3)
 
@@ -214,6 +214,20 @@ def test_batches_are_the_protocols_order_augmentation_and_targets():
         expected = trial.augment.apply(trial.inputs[part], trial.augment.draw(draws, 16))
         assert torch.equal(inputs, expected)
         assert torch.equal(targets, trial.targets[part])
+
+
+@pytest.mark.parametrize("name", ["fast.v1", "kd-quick.v1", "rded.v1"])
+def test_batches_that_begin_later_are_the_same_and_read_nothing_before(name, monkeypatch):
+    protocol = replace(protocols.get(name), steps=((32, 5),), batch=8, batches=())
+    trial, read = tiny.trial(protocol=protocol), []
+    whole = list(trial.batches(3))
+    inputs_at = Trial.inputs_at
+    monkeypatch.setattr(Trial, "inputs_at", lambda self, rows: (read.append(len(rows)), inputs_at(self, rows))[1])
+    later = list(trial.batches(3, 2))
+    assert len(later) == len(read) == 3
+    for (inputs, targets), (same, wanted) in zip(later, whole[2:], strict=True):
+        assert torch.equal(inputs, same)
+        assert torch.equal(targets, wanted)
 
 
 def test_one_session_scores_every_seed_as_fresh_evaluators_do(monkeypatch, tmp_path):

@@ -22,6 +22,7 @@ from latentdd_plugin.experiments.full_dataset import whole_set
 from latentdd_plugin.experiments.run import run
 from latentdd_plugin.results.evaluation import Evaluation
 from latentdd_plugin.results.statistics import recoveries
+from latentdd_plugin.testing import samples
 
 pytestmark = pytest.mark.usefixtures("tiny_protocol")
 
@@ -154,7 +155,8 @@ def test_the_whole_set_is_trained_once_for_all_artifacts(tmp_path, trained):
 
 def test_the_whole_set_is_treated_as_the_distilled_one():
     trial = tiny.trial(lr=0.3, kind="probabilities", protocol=protocols.get("fast.v1"))
-    whole = whole_set(tiny.digits(), trial)
+    whole = whole_set(tiny.digits(), replace(trial, teacher=samples.teacher()))
+    assert whole.teacher is None, "its labels are the classes, whatever the distilled set's are"
     assert whole.lr is None
     assert whole.label_kind == "hard"
     assert whole.images.shape == (1438, 1, 8, 8)

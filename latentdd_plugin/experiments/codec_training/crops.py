@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,7 +32,8 @@ class Crops:
         self.colours = max(images.image_shape[0] for images in sets)
         self.shapes = [_shape(images, config) for images in sets]  # (n, h, w) of a step
         self.held_out = [_held_out(images, config.f) for images in sets]  # uint8 (n, C, H, W)
-        self._weights = torch.tensor([float(images.train.pixels[:, 0].numel()) for images in sets])
+        areas = [(len(images.train), *images.image_shape[1:]) for images in sets]
+        self._weights = torch.tensor([float(math.prod(area)) for area in areas])
 
     def batch(self, step: int) -> Tensor:
         """Crops float32 (n, C, h, w) in [0, 1], on the CPU."""
@@ -39,11 +41,12 @@ class Crops:
         which = int(torch.multinomial(self._weights, 1, generator=draws))
         images, (n, h, w) = self.sets[which], self.shapes[which]
         store = images.train.pixels
-        rows = torch.randint(len(store), (n,), generator=draws).tolist()
+        rows = torch.randint(len(store), (n,), generator=draws)
         tops = torch.randint(store.shape[2] - h + 1, (n,), generator=draws).tolist()
         lefts = torch.randint(store.shape[3] - w + 1, (n,), generator=draws).tolist()
         flips = torch.rand(n, generator=draws) < (0.5 if images.flip else 0.0)
-        crops = torch.stack([store[i, :, y : y + h, x : x + w] for i, y, x in zip(rows, tops, lefts, strict=True)])
+        chosen = zip(store[rows], tops, lefts, strict=True)
+        crops = torch.stack([image[:, y : y + h, x : x + w] for image, y, x in chosen])
         return self.floats(torch.where(flips[:, None, None, None], crops.flip(3), crops))
 
     def floats(self, pixels: Tensor) -> Tensor:
@@ -72,4 +75,4 @@ def _held_out(images: ImageData, f: int) -> Tensor:
     pixels = images.held_out("validation").pixels
     rows = torch.linspace(0, len(pixels) - 1, min(len(pixels), VALIDATED)).long()
     h, w = (n // f * f for n in pixels.shape[2:])
-    return pixels[rows, :, :h, :w]
+    return pixels[rows][:, :, :h, :w]

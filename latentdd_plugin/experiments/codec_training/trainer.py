@@ -77,7 +77,7 @@ def train_codec(
         return done
     folder.refuse_unwritable()
     how = resolve_numerics(config.compute)
-    sets = [load_dataset(dataset, progress=progress) for dataset in config.datasets]
+    sets = [load_dataset(dataset, progress=progress, again=True) for dataset in config.datasets]
     trainer = Trainer(config, sets, how, folder)
     with folder.open(config):
         trainer.train(progress=progress)

@@ -118,7 +118,7 @@ class Model:
 
     def _teacher(self) -> list[Stage]:
         config = self.config.teacher
-        if not config or config.path is not None or config.pretrained:
+        if not config.trained_here:
             return []
         from latentdd_plugin.experiments.teachers import RECIPES
 
