@@ -298,7 +298,7 @@ class TeacherConfig:
 
     @property
     def trained_here(self) -> bool:
-        """Whether a run trains it on its own training images, unless it is in the cache."""
+        """True if a run trains it on its own training images, or takes such a one from the cache."""
         return self.name is not None and self.path is None and not self.pretrained
 
     def to_json(self) -> dict[str, Json]:
