@@ -227,8 +227,9 @@ def complete(
         decoded = decode(stored)
         evaluated = evaluate(job, decoded)
         finished = record(job, evaluated)
-        start = start_images(job, encoded, shown_rows(distilled.synthetic, len(encoded.data.classes)))
-        write_pictures(finished, distilled.synthetic, decoded.images, encoded.pixels, start)
+        if not job.shared:  # nobody opens the report of a baseline in the cache, and it reads every image again
+            start = start_images(job, encoded, shown_rows(distilled.synthetic, len(encoded.data.classes)))
+            write_pictures(finished, distilled.synthetic, decoded.images, encoded.pixels, start)
         finished.save()
         folder.seal()
         if is_baseline(job.config) and not job.shared:

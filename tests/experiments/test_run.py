@@ -128,6 +128,9 @@ def test_controls_are_made_once(tmp_path, caplog):
         again = run(tiny.config(controls=True, algo={**tiny.DM, "iterations": 3}), out=tmp_path / "b")
         assert made == ["baseline random-codes", "baseline random-pixels"]
         assert [m for m in caplog.messages if m.startswith("baseline ")] == []
+    cached = [folder for folder in (tmp_path / "cache" / "controls").iterdir() if (folder / "result.json").exists()]
+    assert len(cached) == 2
+    assert not [path for folder in cached for path in folder.glob("*") if path.suffix in (".png", ".html")]
     assert {k: v["scores"] for k, v in first.to_json()["controls"].items()} == {
         k: v["scores"] for k, v in again.to_json()["controls"].items()
     }
