@@ -227,7 +227,7 @@ def complete(
         decoded = decode(stored)
         evaluated = evaluate(job, decoded)
         finished = record(job, evaluated)
-        if not job.shared:  # nobody opens the report of a baseline in the cache, and it reads every image again
+        if not job.shared:  # a baseline in the cache is not looked at, and pictures read every image again
             start = start_images(job, encoded, shown_rows(distilled.synthetic, len(encoded.data.classes)))
             write_pictures(finished, distilled.synthetic, decoded.images, encoded.pixels, start)
         finished.save()
