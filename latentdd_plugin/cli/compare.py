@@ -63,19 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         names = ("--algo", "--distiller") if flag == "algo" else (f"--{flag}",)
         default = AXES[flag] or "fp32; tokens for codecs of tokens"
         parser.add_argument(*names, metavar="A,B", default=AXES[flag], help=f"{text} (default {default})")
-    flags = {
-        "ipc": "budget in images per class (default 1)",
-        "dataset": "name, folder or Hugging Face id (default digits)",
-        "evaluator": "evaluators or timm architectures, with commas (default convnet; for digits convnext_atto too)",
-        "protocol": "evaluation recipe (default fast.v1; small.v1 for digits)",
-        "seed": "whole number (default 0)",
-        "device": "auto, cpu, cuda or cuda:N",
-        "controls": "default or none",
-        "teacher": "classifier for soft, views and teacher labels: convnet or a timm architecture",
-        "out": "folder (default runs/compare-<dataset>-<hash>)",
-    }
-    for flag, text in flags.items():
-        parser.add_argument(f"--{flag}", metavar="X", help=text)
+    _add_values(parser)
     parser.add_argument("--bytes", dest="rates", metavar="A,B", help=BYTES)
     parser.add_argument(
         "--published",
@@ -96,6 +84,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="print only the table, no progress or log lines")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the configuration of a run")
+
+
+def _add_values(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that all cells share."""
+    flags = {
+        "ipc": "budget in images per class (default 1)",
+        "dataset": "name, folder or Hugging Face id (default digits)",
+        "evaluator": "evaluators or timm architectures, with commas (default convnet; for digits convnext_atto too)",
+        "protocol": "evaluation recipe (default fast.v1; small.v1 for digits)",
+        "seed": "whole number (default 0)",
+        "device": "auto, cpu, cuda or cuda:N",
+        "controls": "default or none",
+        "teacher": "classifier for soft, views and teacher labels: convnet or a timm architecture",
+        "out": "folder (default runs/compare-<dataset>-<hash>)",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", metavar="X", help=text)
 
 
 def execute(args: argparse.Namespace) -> int:
