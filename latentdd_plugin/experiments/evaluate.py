@@ -89,7 +89,8 @@ def evaluate_artifact(
     folder.refuse_unwritable()
     work = Work(path, stored, wanted, folder, command or command_line(), progress, Clock())
     how = resolve_numerics(wanted.compute)
-    images = load_dataset(wanted.dataset, progress=progress)
+    again = wanted.reference == "full" or wanted.teacher.trained_here
+    images = load_dataset(wanted.dataset, progress=progress, again=again)
     _check_data(stored, images, allow_other=allow_other_data)
     work.clock.lap("load_s")
     space, pictures = decode_artifact(stored, codec or {}, distributions, how.device)

@@ -18,6 +18,7 @@ from latentdd_plugin.artifacts.file import ARTIFACT, file_sha256
 from latentdd_plugin.core import checkpoint
 from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.monitor import Clock
+from latentdd_plugin.core.processes import group
 from latentdd_plugin.core.storage import atomic_write, locked, remove_stale
 from latentdd_plugin.core.types import Json, SyntheticSet, hash_json
 from latentdd_plugin.core.untrusted import parse_yaml, read_text
@@ -235,8 +236,9 @@ class RunFolder(Generic[F]):
                 clock.go_on(stage, costs[stage])
 
     def keep_cost(self, clock: Clock, owner: Mapping[str, Json], stage: str) -> None:
-        """Keep what the stage under way has cost so far until the run is done."""
-        checkpoint.write_json(self._costs, {**self._read_costs(owner), stage: clock.so_far(stage)}, owner)
+        """Keep what the stage under way has cost so far until the run is done; the first process alone writes it."""
+        if group().first:
+            checkpoint.write_json(self._costs, {**self._read_costs(owner), stage: clock.so_far(stage)}, owner)
 
     def _read_costs(self, owner: Mapping[str, Json]) -> dict[str, Any]:
         stored = checkpoint.read_json(self._costs, owner)

@@ -347,14 +347,16 @@ def train_and_test(
     held_out = encoded.data.held_out(job.config.split)  # the artifact is final: only now are these images read
     judged_on = encoded.data, encoded.pixels, held_out, job.parts.protocol, encoded.numerics
     trial = trial_of(artifact, images, *judged_on, teacher=encoded.teacher)
-    evaluators, kept, shown = job.parts.evaluators, job.home.scores, job.whole.steps_of("evaluate")
+    shown, owner = job.whole.steps_of("evaluate"), encoded.owner(job.config)
 
     def on_network(done: int, of_all: int) -> None:
         shown(done, of_all)
-        if group().first:
-            job.home.keep_cost(job.clock, encoded.owner(job.config), "evaluate_s")
+        job.home.keep_cost(job.clock, owner, "evaluate_s")
 
-    return held_out, *score(evaluators, trial, job.config.seed, kept, progress=job.progress, on_network=on_network)
+    found = score(
+        job.parts.evaluators, trial, job.config.seed, job.home.scores, progress=job.progress, on_network=on_network
+    )
+    return held_out, *found
 
 
 def storage_of(job: Job, encoded: Encoded) -> AsStored:
