@@ -50,7 +50,7 @@ class Clock:
         rss, device = _higher(peak_mb(), self.peaks.get(stage))
         return {"seconds": seconds, "peak_rss_mb": rss, "peak_device_mb": device, "step_ms": self.step_ms()}
 
-    def go_on(self, stage: str, spent: Mapping[str, float | None]) -> None:
+    def resume(self, stage: str, spent: Mapping[str, float | None]) -> None:
         """Add to a stage what earlier processes spent on it, as `so_far` returned it."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + (spent["seconds"] or 0.0)
         self.peaks[stage] = spent["peak_rss_mb"] or 0.0, spent["peak_device_mb"]

@@ -179,7 +179,7 @@ def _score(work: Work, images: ImageData, trial: Trial) -> Scored:
     scoring, seed, progress = work.wanted.scoring, work.wanted.seed, work.progress
     evaluators = build_evaluators(scoring).evaluators
     owner = checkpoint_owner(work.wanted, trial.numerics.to_json())
-    work.folder.take_up_costs(work.clock, owner, "evaluate_s")
+    work.folder.restore_costs(work.clock, owner, "evaluate_s")
 
     def on_network(done: int, of_all: int) -> None:
         work.folder.keep_cost(work.clock, owner, "evaluate_s")

@@ -188,7 +188,7 @@ def _stored_synthetic(
         owner = encoded.owner(config)
         synthetic = folder.synthetic(owner)
         if synthetic is not None:
-            folder.take_up_costs(clock, owner, "distill_s")
+            folder.restore_costs(clock, owner, "distill_s")
             return synthetic
     return None
 
@@ -221,7 +221,7 @@ def complete(
         if group().from_first(done is not None):  # another run made it while this one waited
             return done, synthetic
         begun = ("evaluate_s", "controls_s") + (("distill_s",) if synthetic is None else ())
-        folder.take_up_costs(job.clock, encoded.owner(job.config), *begun)
+        folder.restore_costs(job.clock, encoded.owner(job.config), *begun)
         distilled = distil(job, encoded, synthetic)
         stored = store(job, distilled)
         decoded = decode(stored)

@@ -228,12 +228,12 @@ class RunFolder(Generic[F]):
         """Keep a finished distillation until the run is done."""
         checkpoint.write(self.checkpoints / "synthetic.safetensors", vars(synthetic), owner)
 
-    def take_up_costs(self, clock: Clock, owner: Mapping[str, Json], *stages: str) -> None:
+    def restore_costs(self, clock: Clock, owner: Mapping[str, Json], *stages: str) -> None:
         """Add to the clock what earlier processes of an interrupted run spent on these stages."""
         costs = self._read_costs(owner)
         for stage in stages:
             if stage in costs:
-                clock.go_on(stage, costs[stage])
+                clock.resume(stage, costs[stage])
 
     def keep_cost(self, clock: Clock, owner: Mapping[str, Json], stage: str) -> None:
         """Keep what the stage under way has cost so far until the run is done; the first process alone writes it."""

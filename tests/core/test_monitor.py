@@ -48,7 +48,7 @@ def test_a_stage_goes_on_in_another_process(now):
     spent = first.so_far("distill_s")
     assert (spent["seconds"], spent["step_ms"]) == (15.0, 2000.0)
     second = Clock()
-    second.go_on("distill_s", {**spent, "peak_rss_mb": 1e9})
+    second.resume("distill_s", {**spent, "peak_rss_mb": 1e9})
     assert second.step_ms() == 2000.0
     now[0] += 4
     second.lap("distill_s")
