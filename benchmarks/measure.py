@@ -25,7 +25,8 @@ from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.evaluators.base import Trial
 from latentdd_plugin.evaluators.protocols import Protocol
 from latentdd_plugin.experiments.build import resolve_run
-from latentdd_plugin.experiments.stages import Encoded, Job, encode, load
+from latentdd_plugin.experiments.stage_records import Encoded, Job
+from latentdd_plugin.experiments.stages import encode, load
 from latentdd_plugin.latent.space import pixel_set
 from latentdd_plugin.nn.augment import Augment, operations_for
 

@@ -21,7 +21,8 @@ from latentdd_plugin.experiments.build import resolve_run
 from latentdd_plugin.experiments.cost.model import DataSize, Model
 from latentdd_plugin.experiments.cost.speed import Speed
 from latentdd_plugin.experiments.run_folder import RunFolder
-from latentdd_plugin.experiments.stages import Job, distil, encode, load, to_artifact, train_and_test
+from latentdd_plugin.experiments.stage_records import Job
+from latentdd_plugin.experiments.stages import distil, encode, load, to_artifact, train_and_test
 
 PLAIN = {"device": "cpu", "amp": "off", "compile": "off", "threads": 1, "controls": False}
 

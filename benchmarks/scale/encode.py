@@ -31,7 +31,8 @@ def case(args: argparse.Namespace) -> dict[str, object]:
     from latentdd_plugin.core.parts import DatasetConfig
     from latentdd_plugin.core.types import hash_json
     from latentdd_plugin.experiments.build import resolve_run
-    from latentdd_plugin.experiments.stages import Job, encode, load
+    from latentdd_plugin.experiments.stage_records import Job
+    from latentdd_plugin.experiments.stages import encode, load
 
     if args.limit_gb:
         most = int(args.limit_gb * 2**30 + (size_mb("VmData") - size_mb("VmRSS")) * 2**20)

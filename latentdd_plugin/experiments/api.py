@@ -29,7 +29,8 @@ from latentdd_plugin.experiments.build import (
     weight_faults,
 )
 from latentdd_plugin.experiments.evaluate import evaluate_artifact
-from latentdd_plugin.experiments.stages import Job, Loaded, distil, encode, to_artifact
+from latentdd_plugin.experiments.stage_records import Job, Loaded
+from latentdd_plugin.experiments.stages import distil, encode, to_artifact
 from latentdd_plugin.latent.sized_codec import SizedCodec, build_codec
 from latentdd_plugin.results.evaluation import Evaluation
 

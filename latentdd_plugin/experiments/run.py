@@ -24,11 +24,8 @@ from latentdd_plugin.experiments.baselines import PIXELS, baseline_configs, is_b
 from latentdd_plugin.experiments.build import Parts, preset_note, resolve_run
 from latentdd_plugin.experiments.cost.beginning import estimate_loaded
 from latentdd_plugin.experiments.run_folder import RunFolder, differing
+from latentdd_plugin.experiments.stage_records import Encoded, Evaluated, Job, Loaded
 from latentdd_plugin.experiments.stages import (
-    Encoded,
-    Evaluated,
-    Job,
-    Loaded,
     budget_of,
     decode,
     decoded_images,

@@ -27,7 +27,8 @@ from latentdd_plugin.experiments.cost.model import DataSize, Model, stated_work
 from latentdd_plugin.experiments.cost.speed import Speed, census
 from latentdd_plugin.experiments.run import complete
 from latentdd_plugin.experiments.run_folder import RunFolder
-from latentdd_plugin.experiments.stages import Job, encode, load
+from latentdd_plugin.experiments.stage_records import Job
+from latentdd_plugin.experiments.stages import encode, load
 from latentdd_plugin.latent.sized_codec import build_codec
 
 CIFAR = DataSize(50_000, 10_000, 10, (3, 32, 32), "memory")

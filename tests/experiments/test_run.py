@@ -19,6 +19,7 @@ from latentdd_plugin.distillers.random import Random
 from latentdd_plugin.experiments import stages
 from latentdd_plugin.experiments.build import resolve_run
 from latentdd_plugin.experiments.run_folder import RunFolder
+from latentdd_plugin.experiments.stage_records import Job
 from latentdd_plugin.leaderboard.consistency import inconsistencies
 from latentdd_plugin.results.record import Record, thinned
 from latentdd_plugin.results.statistics import gains
@@ -353,12 +354,12 @@ def test_the_record_keeps_the_learning_curve_and_the_grid_shows_the_start(tmp_pa
     assert record.losses == Record.load(tmp_path / "run").losses
     assert "Learning curve" in (tmp_path / "run" / "report.html").read_text()
 
-    job = stages.Job(*resolve_run(config))
+    job = Job(*resolve_run(config))
     encoded = stages.encode(job, stages.load(job))
     rows = torch.tensor([0, 5, 9])
     drawn = load_artifact(run(config.replace(algo="random"), out=tmp_path / "random").folder / "distilled.safetensors")
     torch.testing.assert_close(stages.start_images(job, encoded, rows), drawn.decode()[rows])
-    random = stages.Job(*resolve_run(config.replace(algo="random")))
+    random = Job(*resolve_run(config.replace(algo="random")))
     assert stages.start_images(random, encoded, rows) is None
 
 
