@@ -28,7 +28,7 @@ class Imported(Distiller):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
     selection: ClassVar[str] = "unknown"
     changes_codes: ClassVar[bool] = False
-    compares: ClassVar[bool] = False
+    compares = False
 
     def __init__(self, path: str = "") -> None:
         self.path = path

@@ -5,7 +5,8 @@ arXiv 1611.07725, algorithm 4), the k-th sample is
 
     p_k = argmin_x || mu - (phi(x) + sum_{j<k} phi(p_j)) / k ||.
 
-In the paper phi is a trained network; here samples are compared in the match space, standardised and flattened.
+In the paper phi is a trained network: `features=teacher`. By default phi(x) is the sample of the match space,
+standardised and flattened.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.selection import Selection, greedy_work, squared_norms
+from latentdd_plugin.distillers.selection import Selection, squared_norms
 from latentdd_plugin.distillers.work import TaskSize, Work
 
 
@@ -22,7 +23,7 @@ class Herding(Selection):
 
     def work(self, size: TaskSize) -> Work:
         """Return one product of all samples with each chosen one, and the norms."""
-        return greedy_work(size)
+        return self._products(size, size.codes_per_class + 2)
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Return p_1 … p_n: with mu = 0, p_k is the argmin of ||x||^2 + 2 <x, s>, and s is the sum of p_1 … p_{k-1}."""

@@ -5,7 +5,8 @@ algorithm 1:
 
     u = argmax_i min_{j chosen} d(x_i, x_j), repeated: at most twice the smallest possible radius.
 
-In the paper d compares features of a trained network; here standardised, flattened samples of the match space.
+In the paper d compares features of a trained network: `features=teacher`. By default it compares samples of the match
+space, standardised and flattened.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentdd_plugin.distillers.selection import Selection, greedy_work, squared_distances, squared_norms
+from latentdd_plugin.distillers.selection import Selection, squared_distances, squared_norms
 from latentdd_plugin.distillers.work import TaskSize, Work
 
 
@@ -22,7 +23,7 @@ class KCenter(Selection):
 
     def work(self, size: TaskSize) -> Work:
         """Return one product of all samples with each chosen one, and the norms."""
-        return greedy_work(size)
+        return self._products(size, size.codes_per_class + 2)
 
     def choose(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Return the sample nearest to the mean, then repeatedly the one farthest from all chosen so far."""

@@ -3,7 +3,7 @@
 Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28(2), 1982, initialised as in
 Arthur & Vassilvitskii, "k-means++", SODA 2007.
 
-Samples are compared in the match space, standardised and flattened.
+Samples are compared in the match space, standardised and flattened, or by a teacher's features.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class KMeans(Selection):
     """Cluster each class into as many clusters as it gets codes, and keep one real sample per cluster.
 
     Args:
+        features: `match` or `teacher`, as every selection has it.
         iterations: maximum number of iterations of Lloyd's algorithm.
     """
 
@@ -42,8 +43,7 @@ class KMeans(Selection):
 
     def work(self, size: TaskSize) -> Work:
         """Return the distances of all samples to all centres, for every iteration that is allowed."""
-        once = 2.0 * size.samples * size.values * (size.codes_per_class + 2)
-        return Work(size.classes, operations=once * (self.iterations + 2))
+        return self._products(size, (size.codes_per_class + 2) * (self.iterations + 2))
 
     def _centres(self, samples: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Return the cluster centres (n, D), larger clusters first."""

@@ -16,7 +16,7 @@ class Random(Distiller):
     """Keep `codes_per_class` real codes of each class; a class with fewer gives all it has."""
 
     match_spaces: ClassVar[tuple[str, ...]] = ("code", "pixel")
-    compares: ClassVar[bool] = False
+    compares = False
     is_selection: ClassVar[bool] = True
     changes_codes: ClassVar[bool] = False
     is_baseline: ClassVar[bool] = True

@@ -37,10 +37,10 @@ class RDED(Distiller):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "quick": {}}
-    compares: ClassVar[bool] = False
+    compares = False
     is_selection: ClassVar[bool] = True
     changes_codes: ClassVar[bool] = False
-    needs_teacher: ClassVar[bool] = True
+    needs_teacher = True
 
     candidates: int | None = 300
     crops: int = 5

@@ -54,10 +54,10 @@ class SRe2L(Matching):
         rate: a number shows codes as they will be stored and adds it times their share of the bytes; None does not.
     """
 
-    needs_teacher: ClassVar[bool] = True
+    needs_teacher = True
     second_beta: ClassVar[float] = 0.9
     match_spaces: ClassVar[tuple[str, ...]] = ("code",)
-    compares: ClassVar[bool] = False
+    compares = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {},
         "quick": {"iterations": 200, "lr": 0.05, "area": 0.5, "init": "real"},

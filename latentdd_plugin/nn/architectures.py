@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentdd_plugin.core.errors import Unsuitable, UsageError
 from latentdd_plugin.core.types import Json, Shape
-from latentdd_plugin.nn.convnet import convnet_depth, register_with_timm
+from latentdd_plugin.nn.convnet import MatchingNetwork, convnet_depth, register_with_timm
 from latentdd_plugin.nn.timm_names import CONVNETS, timm_names
 
 SIZED = ("convnet", "convnet_bn")  # the depth follows the size of the images
@@ -62,6 +62,21 @@ def has_batch_norm(arch: str) -> bool | None:
 def batch_norms(network: nn.Module) -> list[nn.Module]:
     """Return the layers of a network that keep a running mean and variance, in its own order."""
     return [m for m in network.modules() if getattr(m, "running_mean", None) is not None]
+
+
+def features_of(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what a network computes before its last layer, (N, F).
+
+    Raises:
+        UsageError: it is neither one of timm's with `forward_head`, nor a matching network.
+    """
+    if isinstance(network, MatchingNetwork):
+        return network.features(inputs)
+    timm_network: Any = network
+    if not hasattr(timm_network, "forward_head"):
+        raise UsageError(f"teacher: {type(network).__name__} gives no features before its last layer; take another one")
+    pooled: Tensor = timm_network.forward_head(timm_network.forward_features(inputs), pre_logits=True)
+    return pooled.flatten(1)
 
 
 def _divisor(side: int, at_most: int) -> int:

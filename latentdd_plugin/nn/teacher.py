@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from latentdd_plugin.core.json_schema import (
 )
 from latentdd_plugin.core.storage import atomic_write
 from latentdd_plugin.core.types import Json, Shape, canonical_json
-from latentdd_plugin.nn.architectures import build_named, forward_batch
+from latentdd_plugin.nn.architectures import build_named, features_of, forward_batch
 
 SCHEMA = "dd-bench/teacher.v1"
 CARD, WEIGHTS = "teacher.json", "teacher.safetensors"
@@ -112,12 +112,34 @@ class Teacher:
 
     def classify(self, images: Tensor) -> Tensor:
         """Return logits float32 (N, classes) of any number of images, chunk by chunk, without gradients."""
+        return self._in_chunks(self.logits, images, len(self.classes))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the networks compute before their last layers, side by side, float32 (N, F), chunk by chunk.
+
+        Args:
+            images: (N, C, H, W) in [0, 1] units.
+
+        Raises:
+            UsageError: a network does not give its features.
+        """
+
+        def of(part: Tensor) -> Tensor:
+            inputs = self.standardise(part)
+            return torch.cat([features_of(network, inputs).float() for network in self.networks], 1)
+
+        with torch.no_grad():
+            width = of(images[:1]).shape[1]
+        return self._in_chunks(of, images, width)
+
+    def _in_chunks(self, function: Callable[[Tensor], Tensor], images: Tensor, width: int) -> Tensor:
+        """Return the function's rows (N, width) of all images, without gradients."""
         # Written in place: small results kept between large batches would make the heap grow by each batch.
-        found = torch.empty((len(images), len(self.classes)), device=images.device)
+        found = torch.empty((len(images), width), device=images.device)
         size = forward_batch(self.card.input_shape)
         with torch.no_grad():
             for rows in (slice(start, start + size) for start in range(0, len(images), size)):
-                found[rows] = self.logits(images[rows])
+                found[rows] = function(images[rows])
         return found
 
     def check_classes(self, classes: tuple[str, ...], image_shape: Shape) -> None:

@@ -4,10 +4,17 @@ import pytest
 import tiny
 import torch
 
+from latentdd_plugin.cli.main import main
+from latentdd_plugin.core.errors import UsageError
+from latentdd_plugin.core.random import seeded
 from latentdd_plugin.distillers.herding import Herding
 from latentdd_plugin.distillers.kcenter import KCenter
 from latentdd_plugin.distillers.kmeans import KMeans
+from latentdd_plugin.distillers.work import TaskSize
 from latentdd_plugin.experiments.build import build_distiller
+from latentdd_plugin.nn.architectures import build, features_of
+from latentdd_plugin.nn.teacher import Teacher
+from latentdd_plugin.testing.samples import teacher
 
 METHODS = ("herding", "kmeans", "k-center")
 
@@ -142,3 +149,56 @@ def test_progress_is_told_class_by_class():
 def test_options():
     assert build_distiller({"name": "kmeans", "iterations": 3}).config() == {"iterations": 3}
     assert build_distiller({"name": "herding"}).config() == {}
+
+
+def two_networks():
+    """A teacher of an ordinary timm network and of a ConvNet, as both kinds give features."""
+    data, card = tiny.digits(), teacher().card
+    with seeded(0, "tests/teacher"):
+        found = tuple(build(name, data.image_shape, 10)[0] for name in ("resnet18", "convnet"))
+    fields = {name: getattr(card, name) for name in ("arch", "kwargs", "classes", "input_shape", "mean", "std")}
+    return Teacher.of(found, trained_on=(), **fields)
+
+
+def test_features_are_what_the_last_layers_read():
+    given, images = two_networks(), tiny.task("dct").images(torch.arange(70))
+    read = []
+    for network in given.networks:
+        last = [m for m in network.modules() if isinstance(m, torch.nn.Linear)][-1]
+        last.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    given.classify(images)
+    found = given.features(images)
+    assert found.shape == (70, 512 + 128)
+    assert torch.allclose(found, torch.cat(read[:2], 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_features_of_a_teacher_decide(name):
+    given = tiny.task("dct", codes_per_class=4, teacher=two_networks())
+    found = build_distiller({"name": name, "features": "teacher"}).distill(given)
+    members = given.codes.by_class[3]
+    x = given.teacher.features(given.images(members))
+    if name != "kmeans":
+        slow = {"herding": slow_herding, "k-center": slow_k_center}[name]
+        assert torch.equal(found.codes[12:16], given.codes.take(members[slow(x, 4)]))
+    assert not torch.equal(found.codes, build_distiller({"name": name}).distill(given).codes)
+
+
+def test_features_are_an_option_that_old_runs_do_not_have():
+    assert build_distiller({"name": "herding", "features": "match"}).config() == {}
+    taught = build_distiller({"name": "herding", "features": "teacher"})
+    assert taught.config() == {"features": "teacher"}
+    assert taught.work(TaskSize(10, 2, 100, 64)).teacher_passes == 1000
+    with pytest.raises(UsageError, match="features=code: choose one of match, teacher"):
+        build_distiller({"name": "kmeans", "features": "code"})
+    with pytest.raises(UsageError, match="teacher: Linear gives no features before its last layer"):
+        features_of(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+def test_a_run_by_features_needs_a_teacher_and_is_recomputed_with_it(tmp_path, capsys):
+    run = ["run", "--algo", "herding", "algo.features=teacher", "--protocol", "demo.v1", "--quiet"]
+    run += ["--evaluator", "convnet_d1", "--out", str(tmp_path / "run")]
+    assert main(run) == 2
+    assert "algo=herding: it needs a teacher" in capsys.readouterr().err
+    assert main([*run, "--teacher", "convnet_d1"]) == 0
+    assert main(["verify", str(tmp_path / "run"), "--level", "repeat", "--quiet"]) == 0
