@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from latentdd_plugin.core.compute import Mode, forward_flops, try_compiled
+from latentdd_plugin.core.heap import give_back_freed_memory
 from latentdd_plugin.core.random import seeded
 from latentdd_plugin.core.types import Json, Score
 from latentdd_plugin.evaluators.base import Evaluator
@@ -83,6 +84,7 @@ class TrainingSession:
             self._compiled.network.load_state_dict(network.state_dict())
         with seeded(seed, f"train/{arch}"):  # dropout and stochastic depth use the global generators
             train(self._compiled, trial, seed)
+        give_back_freed_memory()  # testing takes larger blocks, for which those of a step are too small
         params = sum(p.numel() for p in network.parameters())
         found = predict(self._compiled, trial)
         return Score(arch, name, kwargs, params, seed, found.accuracy, **found.details())
