@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 import time
 from dataclasses import replace
@@ -230,6 +231,16 @@ def test_a_comparison_leaves_its_files_and_is_not_made_again(tmp_path, monkeypat
     assert float(lines["dct", "dm", "int4", "bytes"]["accuracy"]) == row["summary"]["convnet_d1"]["mean"]
     assert lines["dct", "dm", "int4", "bytes"]["bytes"] == "2560"
     assert lines["identity", "random", "fp32", "count"]["same_as"] == "identity-random-fp32-bytes"
+
+
+def test_each_cell_that_ends_says_how_many_are_to_go(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "latentdd_plugin")
+    asked = grid(algos=(RANDOM,), base=tiny.config(), ledgers=("bytes",), precisions=("int8", "int4"))
+    compare(asked, out=tmp_path, in_process=True)
+    told = [text for text in caplog.messages if ": done" in text]
+    assert len(told) == 2
+    assert re.fullmatch(r"dct-random-int8-bytes: done; 1 to go, [0-9.]+ (ms|s|min) at this pace", told[0])
+    assert told[1] == "dct-random-int4-bytes: done"
 
 
 def test_a_larger_grid_in_the_same_folder_adds_its_cells(tmp_path):

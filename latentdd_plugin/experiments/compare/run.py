@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from latentdd_plugin.core.compute import resolve_device
 from latentdd_plugin.core.errors import DataError, UsageError
+from latentdd_plugin.core.monitor import duration
 from latentdd_plugin.core.storage import atomic_write, locked
 from latentdd_plugin.core.types import hash_json
 from latentdd_plugin.experiments.compare.grid import Cell, Grid, cells
@@ -71,24 +73,36 @@ def compare(
     _check_folders(found, folder)
     command = command or command_line()
     apart = runner is None and (not in_process or jobs > 1)
+    here = runner is None
     if runner is None:
         runner = functools.partial(run_in_processes, workers=max(1, jobs)) if apart else run_here
     with locked(folder, wait=False):
         chosen = [cell for cell in found if only is None or only(cell)]
         missing = _missing_jobs(chosen, folder, limit_s, command, progress=progress and jobs == 1)
         log.info("%d cells, %d to run%s", len(found), len(missing), _added(chosen))
+        ended, started = 0, time.monotonic()
 
         def finished(job: Job) -> None:
+            nonlocal ended
+            ended += 1
             outcome = read_outcome(job.folder)
             if outcome.data:  # every other cell has this fault too
                 raise DataError(outcome.reason or "")
-            log.info("%s: %s", job.name, f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status)
+            told = f"{outcome.status}: {outcome.reason}" if outcome.reason else outcome.status
+            left = _left(time.monotonic() - started, ended, len(missing)) if here else ""
+            log.info("%s: %s%s", job.name, told, left)
             _comparison(grid, found, chosen, folder, command, apart=apart).save()
 
         runner(missing, finished)
         comparison = _comparison(grid, found, chosen, folder, command, apart=apart)
         _write(comparison, published(comparison) if published and comparison.rates else ())
     return comparison
+
+
+def _left(elapsed_s: float, ended: int, of: int) -> str:
+    """Return a remark on the cells that have not ended and the time they take at the pace so far; empty if none are."""
+    left = of - ended
+    return f"; {left} to go, {duration(elapsed_s / ended * left)} at this pace" if left else ""
 
 
 def _added(chosen: Sequence[Cell]) -> str:
