@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import platform
 import shutil
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 # Work below this many floating-point operations (about half a minute of two cores) runs plain: eager float32.
 PLAIN_BELOW = 3e12
+VARIANTS = 256  # of one function, for different networks and shapes, that a process may compile
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,22 @@ class Mode:
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function, compiled if this mode says so."""
-        return torch.compile(function, dynamic=False) if self.compile else function
+        if not self.compile:
+            return function
+        _allow_variants()
+        return torch.compile(function, dynamic=False)
+
+
+@functools.cache
+def _allow_variants() -> None:
+    """Let torch compile a function for many networks and shapes.
+
+    By default it compiles eight variants and silently runs the ninth as plain Python: the last networks of a run would
+    then be trained more slowly, and to other bits, than in a process of their own.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.cache_size_limit = VARIANTS
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The arithmetic of a stage follows from its work and the machine, and falls back once where a compiler fails."""
 
+import functools
+import importlib
 import json
 import logging
 from dataclasses import replace
@@ -43,6 +45,17 @@ def test_mixed_precision_is_a_context():
         assert (a @ a).dtype == torch.bfloat16
     with Mode(False, False, "cpu").autocast():
         assert (a @ a).dtype == torch.float32
+
+
+def test_every_network_of_a_long_process_is_compiled(monkeypatch):
+    """torch compiles eight variants of a function by default, and runs the ninth as plain Python."""
+    counters = importlib.import_module("torch._dynamo.utils").counters
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    counters.clear()
+    for size in range(2, 22):
+        network = torch.nn.Linear(size, size)
+        Mode(False, True, "cpu").compiled(lambda x, network=network: network(x))(torch.zeros(3, size))
+    assert counters["frames"]["ok"] == 20
 
 
 def test_a_failing_compiler_is_told_once_and_then_left_out(monkeypatch, caplog):
