@@ -16,6 +16,7 @@ from latentdd_plugin.core.types import Json, SyntheticSet
 from latentdd_plugin.distillers.base import Distiller
 from latentdd_plugin.distillers.task import Task
 from latentdd_plugin.distillers.work import TaskSize, Work
+from latentdd_plugin.nn.architectures import forward_batch
 
 FEATURES = ("match", "teacher")
 
@@ -76,9 +77,10 @@ class Selection(Distiller):
 
     def _samples(self, task: Task, members: Tensor) -> Tensor:
         """Return the rows float32 (N, D) of these training samples that are compared."""
-        if self.features == "teacher":
-            return task.teacher.features(task.images(members))
-        return task.real.take(members).flatten(1)
+        if self.features == "match":
+            return task.real.take(members).flatten(1)
+        parts = members.split(forward_batch(task.teacher.card.input_shape))  # a class of large images is never held
+        return torch.cat([task.teacher.features(task.images(part)) for part in parts])
 
     def _products(self, size: TaskSize, number: int) -> Work:
         """Return the work of so many products of every sample with another; features count as a sample's values."""

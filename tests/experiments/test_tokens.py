@@ -142,6 +142,11 @@ def test_methods_that_compute_codes_are_refused_by_name(name):
     assert "herding (match=pixel)" in fault
 
 
+@pytest.mark.parametrize("name", ["herding", "kmeans", "k-center"])
+def test_a_teachers_features_are_compared_instead_of_tokens(name):
+    assert resolved({"name": name, "features": "teacher"}).precision == "tokens"
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4", "int2"])
 def test_other_precisions_are_a_fault(precision):
     with pytest.raises(
