@@ -157,25 +157,23 @@ def build_distiller(spec: Mapping[str, Json], match: str = "code", codec: str = 
     faults = [f"algo.{name}: {fault}" for fault in plugins.check_arguments(cls, chosen)]
     chosen, more = fitted_options(cls, chosen, "algo.")
     faults += more
-    if fault := match_fault(cls, name, match, codec):
-        faults.append(fault)
     if faults:
-        raise UsageError(faults)
+        raise UsageError([*faults, *match_faults(cls, name, match, codec)])
     try:
         distiller = cls(**chosen)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"algo.{name}: {error}") from error
-    faults = [f"algo.{name}: {fault}" for fault in distiller.faults()]
+        raise UsageError([f"algo.{name}: {error}", *match_faults(cls, name, match, codec)]) from error
+    faults = [f"algo.{name}: {fault}" for fault in distiller.faults()] + match_faults(distiller, name, match, codec)
     if faults:
         raise UsageError(faults)
     return distiller
 
 
-def match_fault(method: type[Distiller], name: str, match: str, codec: str) -> str | None:
-    """Return why a method cannot work in a match space on the codes of a codec, or None.
+def match_faults(method: Distiller | type[Distiller], name: str, match: str, codec: str) -> list[str]:
+    """Return why a method cannot work in a match space on the codes of a codec: one reason, or none.
 
     Args:
-        method: the method's class.
+        method: the method, or its class where its options are wrong.
         name: what to call it.
         match: the match space.
         codec: name of the codec; empty, or one that cannot be resolved, is taken for one with ordinary codes.
@@ -185,13 +183,13 @@ def match_fault(method: type[Distiller], name: str, match: str, codec: str) -> s
     except UsageError:
         codes = None
     if codes and codes.tokens is not None and method.changes_codes:
-        return method_fault(name, codec)
+        return [method_fault(name, codec)]
     if match not in method.match_spaces and not (codes and codes.pixels):
-        return f"match={match}: {name} supports {', '.join(method.match_spaces)} only"
+        return [f"match={match}: {name} supports {', '.join(method.match_spaces)} only"]
     if match == "code" and method.compares and codes and not is_comparable(codes):
         hint = "; match=pixel compares decoded images" if "pixel" in method.match_spaces else ""
-        return f"match=code: {name} compares samples, and codes of {codec} cannot be compared{hint}"
-    return None
+        return [f"match=code: {name} compares samples, and codes of {codec} cannot be compared{hint}"]
+    return []
 
 
 # --- codecs -----------------------------------------------------------------------------------------------------------

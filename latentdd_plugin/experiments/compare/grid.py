@@ -15,7 +15,7 @@ from latentdd_plugin.core.errors import UsageError
 from latentdd_plugin.core.parts import PartSpec
 from latentdd_plugin.core.types import CODED, LABEL_REGIMES, MATCH_SPACES, PRECISIONS, STORAGE, TOKENS
 from latentdd_plugin.distillers.base import Distiller
-from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, match_fault, resolve_run
+from latentdd_plugin.experiments.build import build_distiller, build_evaluators, has_presets, match_faults, resolve_run
 from latentdd_plugin.experiments.token_rules import default_precision, has_tokens
 from latentdd_plugin.latent.joint import frozen
 
@@ -184,8 +184,8 @@ def _cell(grid: Grid, spec: CellSpec) -> tuple[Cell, tuple[str, ...]]:
     words = [*names, *([] if distiller.is_baseline else [spec.match]), spec.precision, *labels, place]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
     cell = Cell(name, spec.ledger, *names, spec.match, spec.precision, spec.labels, added=spec.added, rate=spec.rate)
-    if reason := match_fault(type(distiller), names[1], spec.match, spec.codec.name):
-        return replace(cell, reason=reason), (name,)
+    if reasons := match_faults(distiller, names[1], spec.match, spec.codec.name):
+        return replace(cell, reason=reasons[0]), (name,)
     if spec.precision == CODED and spec.ledger == "count":
         return replace(cell, reason="precision=coded needs a budget in bytes; an equal count has none"), (name,)
     if reason := precision_fault(spec.precision, names[0], tokens=has_tokens(spec.codec.name)):
