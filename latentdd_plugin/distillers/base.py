@@ -40,8 +40,8 @@ class Distiller(ABC):
         changes_codes: it computes codes, by gradients or otherwise. False: every code that it returns is one that
             `task.codes` or `task.encode` gave, as it is; only such a method runs with a codec of tokens.
         trains_decoder: it optimises `task.codec_parameters()` with the codes, where a run asks for that.
-        needs_teacher: it reads `task.teacher`; a run without one is refused. Where that depends on an option, as
-            `compares` may, the constructor sets it.
+        needs_teacher: it reads `task.teacher`; a run without one is refused. If an option decides
+            this, or `compares`, the constructor sets it.
         is_baseline: it is what other methods are compared with, and is not compared with itself.
         shares_classes: on several processes, each of them works on its block of the classes; otherwise the first one
             distils alone.

@@ -79,7 +79,9 @@ class Selection(Distiller):
         """Return the rows float32 (N, D) of these training samples that are compared."""
         if self.features == "match":
             return task.real.take(members).flatten(1)
-        parts = members.split(forward_batch(task.teacher.card.input_shape))  # a class of large images is never held
+        parts = members.split(
+            forward_batch(task.teacher.card.input_shape)
+        )  # a class of large images may not fit in memory
         return torch.cat([task.teacher.features(task.images(part)) for part in parts])
 
     def _products(self, size: TaskSize, number: int) -> Work:

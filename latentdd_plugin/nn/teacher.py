@@ -124,13 +124,13 @@ class Teacher:
             UsageError: a network does not give its features.
         """
 
-        def of(part: Tensor) -> Tensor:
+        def side_by_side(part: Tensor) -> Tensor:
             inputs = self.standardise(part)
             return torch.cat([features_of(network, inputs).float() for network in self.networks], 1)
 
         with torch.no_grad():
-            width = of(images[:1]).shape[1]
-        return self._in_chunks(of, images, width)
+            width = side_by_side(images[:1]).shape[1]
+        return self._in_chunks(side_by_side, images, width)
 
     def _in_chunks(self, function: Callable[[Tensor], Tensor], images: Tensor, width: int) -> Tensor:
         """Return the function's rows (N, width) of all images, without gradients."""

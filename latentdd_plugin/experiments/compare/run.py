@@ -72,8 +72,8 @@ def compare(
     RunFolder(folder).refuse_unwritable()
     _check_folders(found, folder)
     command = command or command_line()
-    apart = runner is None and (not in_process or jobs > 1)
     here = runner is None
+    apart = here and (not in_process or jobs > 1)
     if runner is None:
         runner = functools.partial(run_in_processes, workers=max(1, jobs)) if apart else run_here
     with locked(folder, wait=False):
